@@ -1,0 +1,45 @@
+# Everything that a fresh Debian or Ubuntu machine needs is fetched by these targets themselves.
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: run test check bench soak image help clean
+
+run: $(VENV)/run.stamp  ## start the suite: on the local Docker engine, else on a throwaway one (ONCE=1: fetch one page and end)
+	$(BIN)/python -m lab.demo
+
+test: $(VENV)/dev.stamp tools  ## run all tests (as root also those on real engines, etcd and nginx)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp  ## formatter, linter, strict types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_words.py
+
+bench: $(VENV)/dev.stamp  ## measure the budgets beside a peer, in one run; figures in docs/performance.md
+	$(BIN)/python -m lab.tools fetch lab bench
+	$(BIN)/python -m bench
+
+soak: $(VENV)/dev.stamp tools  ## the fault rows with their real timers (about 30 minutes)
+	PILOTFISH_SOAK=1 $(BIN)/python -m pytest -m "lab or soak" --timeout 1800 $(ARGS)
+
+image:  ## build the container image pilotfish:local with the local Docker engine
+	docker build -t pilotfish:local .
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+clean:  ## remove what these targets made in this folder
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: tools
+tools: $(VENV)/dev.stamp
+	$(BIN)/python -m lab.tools fetch lab image
+
+$(VENV)/run.stamp: setup.cfg pyproject.toml lab/venv.sh
+	sh lab/venv.sh $(VENV) '.[nginx]'
+	@touch $@
+
+$(VENV)/dev.stamp: setup.cfg pyproject.toml lab/venv.sh
+	sh lab/venv.sh $(VENV) '.[nginx,test,dev]'
+	@touch $@ $(VENV)/run.stamp

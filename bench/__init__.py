@@ -1,0 +1,1 @@
+"""Benchmarks: each measures a budget beside a peer, in one run."""

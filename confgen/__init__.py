@@ -1,0 +1,1 @@
+"""Store -> nginx: renders, checks, installs and proves proxy configurations."""

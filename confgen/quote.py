@@ -1,0 +1,179 @@
+r"""How each typed value prints itself into nginx syntax: the only way from a value into a configuration.
+
+A template can print tokens and nothing else: `finalize` refuses a bare string, whatever it holds. A token is checked
+against the pattern of its kind whenever one is made, also by its own constructor, and no kind lets a blank, a quote, `;`,
+`{`, `}`, `$`, `#`, a backslash or a control character through, except as the fixed text that this file puts around it.
+`nginx -t` takes much of that without complaint, and acts on it, so nothing may be left for it to find.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from pilotfish.catalog import values
+
+MAX_MILLISECONDS = 10 * 365 * 86400 * 1000  # ten years; nginx counts milliseconds in 64 bits, people do not
+
+
+class Unprintable(ValueError):
+    """A value that may not stand in a configuration; the message quotes it shortened."""
+
+
+def _whole(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern)
+    return lambda text: compiled.fullmatch(text) is not None
+
+
+def _of(kind: values.Kind) -> Callable[[str], bool]:
+    return lambda text: len(text) <= kind.longest and kind.pattern.match(text) is not None
+
+
+_SEGMENT = r"[A-Za-z0-9._@+,:=~-]+"
+_PATH = _of(values.PATH)
+
+# What the text of a token of each kind looks like in the configuration.
+KINDS: dict[str, Callable[[str], bool]] = {
+    "host": _of(values.HOST),
+    "match": lambda text: _PATH(text.removeprefix("= ")),
+    "prefix": _PATH,
+    "number": _whole(r"0|[1-9][0-9]{0,9}"),
+    "duration": _whole(r"(0|[1-9][0-9]{0,17})ms"),
+    "address": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}|\[[0-9a-f:.]{2,45}\]:[0-9]{1,5}"),
+    "upstream": _whole(r"[a-z0-9][a-z0-9._-]{0,299}"),
+    "label": _whole(r"@[a-z0-9][a-z0-9._-]{0,299}"),
+    "zone": _whole(r"[a-z0-9][a-z0-9._-]{0,339}"),
+    "digest": _whole(r"[0-9a-f]{8,64}"),
+    "file": _whole(rf"/?{_SEGMENT}(?:/{_SEGMENT})*"),
+    "account": _whole(r"[a-z_][a-z0-9_-]{0,31}"),
+    "words": _whole(r'"[A-Za-z0-9 .,:/()_-]{1,400}"'),
+}
+
+
+class Token(msgspec.Struct, frozen=True, order=True):
+    """A checked piece of configuration text.
+
+    Attributes:
+        kind: a key of KINDS.
+        text: exactly what is printed.
+
+    Raises:
+        Unprintable: the text is not of its kind.
+    """
+
+    kind: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or not KINDS[self.kind](self.text):
+            raise Unprintable(f"{values.quoted(self.text)} is no {self.kind} that nginx may read")
+
+
+def finalize(value: object) -> str:
+    """What a template prints for a value: the text of a token.
+
+    Raises:
+        Unprintable: it is no token; a template tried to print something that nobody checked.
+    """
+    if not isinstance(value, Token):
+        raise Unprintable(f"a template prints {values.quoted(str(type(value).__name__))}, which is no token")
+    return value.text
+
+
+def host(text: str) -> Token:
+    """A server name: `www.example.com` or `*.example.com`."""
+    return Token("host", text)
+
+
+def exactly(path: str) -> Token:
+    """Matches this path alone: `= /api`."""
+    return Token("match", f"= {path}")
+
+
+def below(path: str) -> Token:
+    """Matches every path that begins so: `/api/`."""
+    return Token("match", path)
+
+
+def prefix(path: str) -> Token:
+    """A path prefix on its own."""
+    return Token("prefix", path)
+
+
+def number(value: int) -> Token:
+    """A whole number, 0 to 9,999,999,999; also a port or a count of octets.
+
+    >>> number(80).text
+    '80'
+    """
+    return Token("number", str(value))
+
+
+def duration(seconds: float) -> Token:
+    """A time in nginx's milliseconds.
+
+    >>> duration(1.5).text
+    '1500ms'
+    """
+    if not 0 <= seconds * 1000 <= MAX_MILLISECONDS:
+        raise Unprintable(f"{seconds} s is no time that nginx may be told")
+    return Token("duration", f"{round(seconds * 1000)}ms")
+
+
+def address(ip: str, port: int) -> Token:
+    """An upstream server, IPv6 in brackets.
+
+    Raises:
+        Unprintable: not an address, or the unspecified one, or a port out of range.
+    """
+    try:
+        parsed = ipaddress.ip_address(ip)
+    except ValueError as error:
+        raise Unprintable(f"{values.quoted(ip)} is no address") from error
+    if parsed.is_unspecified or "%" in ip or not 0 < port < 65536:
+        raise Unprintable(f"{values.quoted(ip)} port {port} cannot be connected to")
+    return Token("address", values.join_host_port(str(parsed), port))
+
+
+def upstream(text: str) -> Token:
+    """The name of an upstream group."""
+    return Token("upstream", text)
+
+
+def label(text: str) -> Token:
+    """The name of a named location: `@...`."""
+    return Token("label", f"@{text}")
+
+
+def zone(text: str) -> Token:
+    """The name of a shared memory zone."""
+    return Token("zone", text)
+
+
+def digest(text: str) -> Token:
+    """Hexadecimal digits of a hash."""
+    return Token("digest", text)
+
+
+def file(text: str) -> Token:
+    """A file name, absolute or relative to the configuration.
+
+    Raises:
+        Unprintable: it has blanks or other characters that nginx would need quoted, or a `.` or `..` part.
+    """
+    if any(part in {".", ".."} for part in text.split("/")):
+        raise Unprintable(f"{values.quoted(text)} has a '.' or '..' part")
+    return Token("file", text)
+
+
+def account(text: str) -> Token:
+    """A user or group of this machine."""
+    return Token("account", text)
+
+
+def words(text: str) -> Token:
+    """A short plain sentence, printed in quotes."""
+    return Token("words", f'"{text}"')

@@ -1,0 +1,419 @@
+"""The catalog as an nginx template needs it: every decision is taken here, the template only lays it out.
+
+Pure. What one service is served as depends on its endpoints, on the claims, and on who else stands at its hosts; each
+service's result is a frozen value, made anew only when one of these changed. Invariants: equal catalogs give equal views
+(everything is sorted); one host is led by one service, so no server name comes twice; nothing printable is a bare string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from confgen import quote
+from confgen.quote import Token
+from confgen.sharing import Holding, Hosts
+from pilotfish.catalog import values
+from pilotfish.catalog.record import Address, Claim, Endpoint
+from pilotfish.catalog.registry import Registry, Touched
+from pilotfish.catalog.route import Place, Route, places_of
+from pilotfish.catalog.verdict import Placed, judge, judge_route
+
+KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
+MAX_KEEPALIVE = 64
+ZONE_BYTES = 65536  # nginx needs 8 pages; the rest holds about 60 servers
+ZONE_BYTES_PER_SERVER = 1024
+MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
+SERVED_SCHEMES = frozenset({"http"})
+SERVED_BACKENDS = frozenset({"http"})
+
+
+class ViewSettings(msgspec.Struct, frozen=True):
+    """What decides about views besides the catalog.
+
+    Attributes:
+        node: the host this proxy runs on.
+        domains: ours, in the order given.
+        reserved: hosts that no service gets.
+    """
+
+    node: str
+    domains: tuple[str, ...]
+    reserved: frozenset[str] = frozenset()
+
+
+class Note(msgspec.Struct, frozen=True, order=True):
+    """Something that is not served as it was asked for, and why.
+
+    Attributes:
+        service: in lower case.
+        subject: the host and path, or the id of the endpoint.
+        reason: a sentence.
+    """
+
+    service: str
+    subject: str
+    reason: str
+
+
+class Server(msgspec.Struct, frozen=True, order=True):
+    """One endpoint as nginx reaches it from this host."""
+
+    address: Token
+    weight: Token
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """A group of servers, twice: with connections kept open, and with a fresh one for every request.
+
+    Attributes:
+        name: of the group that keeps connections.
+        once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
+        upgrade: the named location for upgraded connections.
+        servers: sorted, at least one.
+        zone: shared memory in which workers tell each other who failed; None for a single server, which never counts
+            as failed anyway.
+        zone_once: the same for the second group.
+        zone_bytes: its size.
+        keepalive: idle connections kept by each worker.
+    """
+
+    name: Token
+    once: Token
+    upgrade: Token
+    servers: tuple[Server, ...]
+    zone: Token | None
+    zone_once: Token | None
+    zone_bytes: Token
+    keepalive: Token
+
+
+class Location(msgspec.Struct, frozen=True):
+    """What one path of one host is answered with.
+
+    Attributes:
+        path: as claimed.
+        matches: nginx's own way to say "this path and everything below it".
+        upstream: who serves it; None: nobody at the moment, 503.
+        strip: the prefix is taken off.
+    """
+
+    path: str
+    matches: tuple[Token, ...]
+    upstream: Upstream | None
+    strip: bool
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Locations of one service at hosts where they are the same.
+
+    Attributes:
+        hosts: sorted. For a part: one host, led by another service.
+        locations: sorted by path.
+        parts: files with the locations of other services at this host.
+        rest: True when no location covers the whole host, so that the rest has to be answered 404.
+    """
+
+    hosts: tuple[Token, ...]
+    locations: tuple[Location, ...]
+    parts: tuple[Token, ...]
+    rest: bool
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those whose upgrades are served at these hosts, each once."""
+        found = [one.upstream for one in self.locations if one.upstream is not None and not one.strip]
+        return tuple(dict.fromkeys(found))
+
+
+class ServiceView(msgspec.Struct, frozen=True):
+    """All that one service gets in the configuration.
+
+    Attributes:
+        name: in lower case.
+        file: its own file; nginx's error line names it.
+        upstreams: its groups, sorted by name.
+        sites: hosts that it leads.
+        parts: its locations at hosts that others lead, by file.
+        notes: what it asked for and does not get.
+    """
+
+    name: str
+    file: Token
+    upstreams: tuple[Upstream, ...] = ()
+    sites: tuple[Site, ...] = ()
+    parts: tuple[tuple[Token, Site], ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+class _Wanted(NamedTuple):
+    """What a service has a right to, before it is known who else stands at its hosts."""
+
+    places: Mapping[Place, tuple[Placed, ...]]  # published or not; empty: claimed, and nobody is there
+    asked: frozenset[Place]
+    notes: tuple[Note, ...]
+
+
+def stem(*names: str) -> str:
+    """A file name's first part for these names: readable, unique, short enough for every file system.
+
+    >>> stem("web", "a.example")
+    'web@a.example'
+    """
+    plain = "@".join(name.replace("*", "+") for name in names)
+    if len(plain) <= MAX_FILE_STEM:
+        return plain
+    return f"{plain[: MAX_FILE_STEM - 18]}~{sha256(plain.encode()).hexdigest()[:16]}"
+
+
+def service_file(service: str) -> Token:
+    """The file of a service."""
+    return quote.file(f"services/{stem(service)}.conf")
+
+
+def part_file(service: str, host: str) -> Token:
+    """The file of a service's locations at a host that another one leads."""
+    return quote.file(f"parts/{stem(service, host)}.conf")
+
+
+def choose_address(placed: Placed, node: str) -> Address | None:
+    """How the proxy on `node` reaches an endpoint: its own container's address at home, a `lan` address elsewhere.
+
+    A `node` address is never used from another host: every host has a 172.17.0.0/16.
+    """
+    lan = [one for one in placed.endpoint.addresses if one.scope == "lan"]
+    if placed.node != node:
+        return lan[0] if lan else None
+    own = [one for one in placed.endpoint.addresses if one.scope == "node"]
+    bridged = [one for one in own if not one.ip.startswith("127.") and one.ip != "::1"]
+    return next(iter([*bridged, *own, *lan]), None)
+
+
+def unserved(route: Route) -> str:
+    """Why a route is not served by this version; empty when it is."""
+    if route.scheme not in SERVED_SCHEMES:
+        return f"PROXY={route.scheme} is not served yet: only PROXY=http"
+    if route.backend not in SERVED_BACKENDS:
+        return f"PROXY_BACKEND={route.backend} is not served yet: only http"
+    return ""
+
+
+class Views:
+    """The views of all services, kept in step with a registry.
+
+    Cost of an update: in proportion to what was touched and to who shares a host with it.
+    """
+
+    def __init__(self, settings: ViewSettings) -> None:
+        self.services: dict[str, ServiceView] = {}
+        self._settings = settings
+        self._wanted: dict[str, _Wanted] = {}
+        self._askers: dict[Place, set[str]] = {}
+        self._owners: dict[Place, str] = {}
+        self._owned: dict[str, set[Place]] = {}
+        self._hosts = Hosts()
+
+    @property
+    def host_count(self) -> int:
+        """Hosts that are answered for."""
+        return len(self._hosts)
+
+    @property
+    def longest_host(self) -> int:
+        """Length of the longest of them, in octets."""
+        return self._hosts.longest
+
+    def update(self, registry: Registry, touched: Touched) -> frozenset[str]:
+        """Bring the views up to date; returns the services whose view changed, came or went."""
+        dirty = set(touched.services)
+        for place in touched.places:
+            dirty |= self._claim_changed(place, registry.claims.get(place))
+        beside = set()
+        for service in sorted(dirty):
+            beside |= self._want(service, registry)
+        return frozenset(service for service in sorted(dirty | beside) if self._view(service))
+
+    def _claim_changed(self, place: Place, claim: Claim | None) -> set[str]:
+        affected = set(self._askers.get(place, ()))
+        before = self._owners.pop(place, None)
+        if before is not None:
+            self._owned[before].discard(place)
+            affected.add(before)
+        if claim is not None:
+            owner = claim.service.lower()
+            self._owners[place] = owner
+            self._owned.setdefault(owner, set()).add(place)
+            affected.add(owner)
+        return affected
+
+    def _want(self, service: str, registry: Registry) -> set[str]:
+        """Work out what one service has a right to; returns the services that share a host with it."""
+        before = self._wanted.get(service, _NOTHING)
+        after = wanted(registry.service(service), self._owned.get(service, ()), registry.claims, self._settings)
+        for place in before.asked - after.asked:
+            self._askers[place].discard(service)
+            if not self._askers[place]:
+                del self._askers[place]
+        for place in after.asked - before.asked:
+            self._askers.setdefault(place, set()).add(service)
+        self._wanted[service] = after
+        holdings = [Holding(place, service, registry.claims[place].since) for place in after.places]
+        return self._hosts.replace(service, holdings)
+
+    def _view(self, service: str) -> bool:
+        wanted_ = self._wanted.get(service, _NOTHING)
+        before = self.services.get(service)
+        if not wanted_.places and not wanted_.notes:
+            self._wanted.pop(service, None)
+            self.services.pop(service, None)
+            return before is not None
+        view = _Builder(service, wanted_, self._hosts, self._settings).build()
+        self.services[service] = view
+        return view != before
+
+
+_NOTHING = _Wanted({}, frozenset(), ())
+
+
+def place_problem(place: Place, reserved: frozenset[str]) -> str:
+    """Why a place cannot be served at all; empty when it can. Claims' keys are as untrusted as anything else."""
+    if len(place.host) > values.HOST.longest or not values.HOST.pattern.match(place.host):
+        return f"{values.quoted(place.host)} is no host"
+    if len(place.path) > values.PATH.longest or not values.PATH.pattern.match(place.path):
+        return f"{values.quoted(place.path)} is no path"
+    if "//" in place.path:
+        return "no request reaches a path with '//': give it with single slashes"
+    if place.host in reserved:
+        return "this host is reserved"
+    return ""
+
+
+def wanted(
+    endpoints: Iterable[Placed], owned: Iterable[Place], claims: Mapping[Place, Claim], settings: ViewSettings
+) -> _Wanted:
+    """What a service has a right to: by its claims, filled with its endpoints."""
+    notes: list[Note] = []
+    places: dict[Place, tuple[Placed, ...]] = {}
+    asked: set[Place] = set()
+    for place in sorted(owned):
+        problem = place_problem(place, settings.reserved)
+        if problem:
+            notes.append(Note(claims[place].service.lower(), _shown(place), problem))
+        else:
+            places[place] = ()
+    for placed in endpoints:
+        route = placed.endpoint.route
+        if route is None:
+            continue
+        routed = judge_route(placed.endpoint, claims, settings.domains)
+        asked.update(_asked(placed.endpoint, route, settings.domains))
+        notes += _route_notes(placed, route, settings)
+        for refusal in routed.refused:
+            reason = f"it belongs to {refusal.owner}" if refusal.owner else "not claimed yet"
+            notes.append(Note(placed.endpoint.service.lower(), _shown(refusal.place), reason))
+        if unserved(route):
+            continue
+        for place in routed.granted:
+            if place in places:
+                places[place] = (*places[place], placed)
+    return _Wanted(places, frozenset(asked), tuple(sorted(set(notes))))
+
+
+def _asked(endpoint: Endpoint, route: Route, domains: tuple[str, ...]) -> tuple[Place, ...]:
+    return places_of(route, endpoint.service, endpoint.proxydns, domains)
+
+
+def _route_notes(placed: Placed, route: Route, settings: ViewSettings) -> list[Note]:
+    endpoint, problem = placed.endpoint, unserved(route)
+    if not problem and judge(endpoint).published and _server(placed, settings.node) is None:
+        problem = f"{placed.node} gives no address of it that {settings.node} can reach: publish the port"
+    return [Note(endpoint.service.lower(), values.quoted(endpoint.id), problem)] if problem else []
+
+
+def _shown(place: Place) -> str:
+    shown = f"{place.host}{place.path}"
+    return shown if shown.isascii() and shown.isprintable() and len(shown) < 300 else values.quoted(shown)
+
+
+def _server(placed: Placed, node: str) -> Server | None:
+    chosen = choose_address(placed, node)
+    if chosen is None:
+        return None
+    try:
+        return Server(quote.address(chosen.ip, chosen.port), quote.number(judge(placed.endpoint).weight))
+    except quote.Unprintable:
+        return None
+
+
+class _Builder:
+    """Makes the view of one service."""
+
+    def __init__(self, service: str, wanted_: _Wanted, hosts: Hosts, settings: ViewSettings) -> None:
+        self._service, self._wanted, self._hosts, self._settings = service, wanted_, hosts, settings
+        self._upstreams: dict[tuple[Server, ...], Upstream] = {}
+
+    def build(self) -> ServiceView:
+        notes = list(self._wanted.notes)
+        locations: dict[str, list[Location]] = {}
+        for place, members in sorted(self._wanted.places.items()):
+            winner = self._hosts.winner(place)
+            if winner == self._service:
+                locations.setdefault(place.host, []).append(self._location(place, members))
+            else:
+                notes.append(Note(self._service, _shown(place), f"{winner} has the same path at this host"))
+        leads = {host: found for host, found in locations.items() if self._hosts.leader(host) == self._service}
+        return ServiceView(
+            name=self._service,
+            file=service_file(self._service),
+            upstreams=tuple(self._upstreams.values()),
+            sites=self._sites(leads),
+            parts=tuple(
+                (part_file(self._service, host), Site((quote.host(host),), tuple(found), (), rest=False))
+                for host, found in locations.items()
+                if host not in leads
+            ),
+            notes=tuple(sorted(set(notes))),
+        )
+
+    def _sites(self, leads: Mapping[str, list[Location]]) -> tuple[Site, ...]:
+        alike: dict[tuple[tuple[Location, ...], tuple[Token, ...], bool], list[Token]] = {}
+        for host, found in leads.items():
+            parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
+            covered = self._hosts.covers_all(host)
+            alike.setdefault((tuple(found), parts, not covered), []).append(quote.host(host))
+        return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
+
+    def _location(self, place: Place, members: tuple[Placed, ...]) -> Location:
+        served = [one for one in members if judge(one.endpoint).published]
+        servers = dict.fromkeys(server for one in served if (server := _server(one, self._settings.node)))
+        strip = any(one.endpoint.route is not None and one.endpoint.route.strip for one in served)
+        path = place.path
+        matches = (quote.below(path),) if path.endswith("/") else (quote.exactly(path), quote.below(f"{path}/"))
+        return Location(path, matches, self._upstream(tuple(sorted(servers))) if servers else None, strip)
+
+    def _upstream(self, servers: tuple[Server, ...]) -> Upstream:
+        servers = tuple({one.address: one for one in reversed(servers)}.values())[::-1]
+        if servers not in self._upstreams:
+            self._upstreams[servers] = upstream(self._service, len(self._upstreams) + 1, servers)
+        return self._upstreams[servers]
+
+
+def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
+    """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
+    name = f"{service}--{turn}"
+    size = ZONE_BYTES + ZONE_BYTES_PER_SERVER * (len(servers) // 16) * 16
+    key = sha256(f"round robin {size}".encode()).hexdigest()[:8]
+    shared = len(servers) > 1
+    return Upstream(
+        name=quote.upstream(name),
+        once=quote.upstream(f"{name}--once"),
+        upgrade=quote.label(name),
+        servers=servers,
+        zone=quote.zone(f"{name}.{key}") if shared else None,
+        zone_once=quote.zone(f"{name}--once.{key}") if shared else None,
+        zone_bytes=quote.number(size),
+        keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))),
+    )

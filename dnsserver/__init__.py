@@ -1,0 +1,1 @@
+"""Store -> answers: an authoritative DNS server fed from the catalog."""

@@ -1,0 +1,115 @@
+"""Resource records as values, and how the data of each type is laid out.
+
+Pure. A record's data is what stands around its domain names: octets, names, octets. Names stay apart because they are
+what compression may shorten (RFC 1035 §4.1.4, RFC 3597 §4), and that only the writer of a whole message can do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+MAX_TTL = 2**31 - 1  # seconds; RFC 2181 §8
+MAX_STRING = 255  # octets of one character-string; RFC 1035 §3.3
+
+
+class Type(IntEnum):
+    """Record types that we answer or treat in their own way (IANA, DNS parameters)."""
+
+    A = 1
+    NS = 2
+    CNAME = 5
+    SOA = 6
+    PTR = 12
+    HINFO = 13
+    TXT = 16
+    AAAA = 28
+    SRV = 33
+    OPT = 41
+    ANY = 255
+
+
+# Types whose names may be compressed: those of RFC 1035 (RFC 3597 §4); never SRV (RFC 2782).
+COMPRESSIBLE = frozenset({Type.NS, Type.CNAME, Type.SOA, Type.PTR})
+ADDRESSES = frozenset({Type.A, Type.AAAA})
+
+
+class Data(NamedTuple):
+    """The data of one record: octets before its names, the names (wire form, case kept), octets after them."""
+
+    head: bytes
+    names: tuple[bytes, ...] = ()
+    tail: bytes = b""
+
+
+class Record(NamedTuple):
+    """One resource record of class IN.
+
+    Attributes:
+        owner: wire name, spelled as it is to be shown.
+        type: a record type.
+        ttl: seconds.
+        data: what it says.
+    """
+
+    owner: bytes
+    type: int
+    ttl: int
+    data: Data
+
+
+class Service(NamedTuple):
+    """What an SRV record says (RFC 2782): `target` as wire name."""
+
+    priority: int
+    weight: int
+    port: int
+    target: bytes
+
+
+def address(ip: str) -> tuple[Type, Data]:
+    """Type and data of an address: A (RFC 1035 §3.4.1) or AAAA (RFC 3596 §2.2)."""
+    parsed = ipaddress.ip_address(ip)
+    return (Type.A if parsed.version == 4 else Type.AAAA), Data(parsed.packed)
+
+
+def pointing(name: bytes) -> Data:
+    """Data of CNAME, NS and PTR: one name (RFC 1035 §3.3)."""
+    return Data(b"", (name,))
+
+
+def srv(service: Service) -> Data:
+    """Data of SRV."""
+    return Data(struct.pack("!HHH", service.priority, service.weight, service.port), (service.target,))
+
+
+def text(content: bytes) -> Data:
+    """Data of TXT: at least one string, each of at most 255 octets (RFC 1035 §3.3.14)."""
+    cuts = range(0, len(content), MAX_STRING) if content else [0]
+    return Data(b"".join(_string(content[at : at + MAX_STRING]) for at in cuts))
+
+
+def hinfo(cpu: bytes, system: bytes) -> Data:
+    """Data of HINFO (RFC 1035 §3.3.2)."""
+    return Data(_string(cpu) + _string(system))
+
+
+class Soa(NamedTuple):
+    """What a zone's SOA says besides its names (RFC 1035 §3.3.13); all but the serial in seconds."""
+
+    serial: int
+    refresh: int
+    retry: int
+    expire: int
+    minimum: int
+
+
+def soa(server: bytes, mailbox: bytes, says: Soa) -> Data:
+    """Data of SOA."""
+    return Data(b"", (server, mailbox), struct.pack("!5I", *says))
+
+
+def _string(content: bytes) -> bytes:
+    return bytes((len(content),)) + content

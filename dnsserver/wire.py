@@ -1,0 +1,367 @@
+"""DNS messages: octets to questions, answers to octets (RFC 1035 §4, RFC 6891). The only file that knows the format.
+
+Pure, strict, and bounded by the length of the message: the reader takes one question and at most two additional
+records, follows no compression pointer (a query has no place where one could point to anything but itself), and allocates
+nothing that is larger than the message. Nothing of a library parses what a client sent.
+
+Invariants:
+- `read` returns a Query or raises Malformed, for any octets;
+- `Query.plain` is the message without its id and without its EDNS options: equal for all that ask the same in the same way;
+- what `write` returns is at most `limit` octets with the id, and has TC set if a record of the answer was left out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from dnsserver.dname import MAX_LABEL, MAX_NAME
+from dnsserver.rr import ADDRESSES, COMPRESSIBLE, Record, Type
+
+HEADER = 12  # octets; RFC 1035 §4.1.1
+MAX_QUERY = 4096  # octets; a question with every option in use stays far below
+MAX_PLAIN_UDP = 512  # octets without EDNS; RFC 1035 §4.2.1
+MAX_UDP = 1232  # octets that no path fragments; RFC 9715 §3, DNS flag day 2020
+MAX_TCP = 65535  # octets; RFC 1035 §4.2.2
+CLASS_IN = 1
+
+QR, AA, TC, RD = 0x8000, 0x0400, 0x0200, 0x0100
+OPCODE_MASK = 0x7800
+_DO = 0x8000
+_POINTERS_END = 0x4000  # a pointer has 14 bits; RFC 1035 §4.1.4
+
+_HEADER = struct.Struct("!6H")
+_RR_FIXED = struct.Struct("!HHIH")
+_OPT = struct.Struct("!BHHBBHH")  # root, type, size, extended rcode, version, flags, length; RFC 6891 §6.1.2
+_OPTION = struct.Struct("!HH")
+_EDE_OPTION = 15  # RFC 8914 §2
+
+
+class Rcode(IntEnum):
+    """Response codes (IANA, DNS parameters); those over 15 need EDNS."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+    BADVERS = 16
+
+
+class Ede(IntEnum):
+    """Extended errors that we give (RFC 8914 §4)."""
+
+    STALE = 3
+    NOT_READY = 14
+    NOT_AUTHORITATIVE = 20
+
+
+class Malformed(ValueError):
+    """The message cannot be read as a query; the text says where it goes wrong."""
+
+
+class Head(NamedTuple):
+    """The header of a message: id, flags, and how many entries each section has."""
+
+    id: int
+    flags: int
+    questions: int
+    answers: int
+    authorities: int
+    additionals: int
+
+    @property
+    def opcode(self) -> int:
+        """0 for a query; RFC 1035 §4.1.1."""
+        return (self.flags & OPCODE_MASK) >> 11
+
+
+class Edns(NamedTuple):
+    """The OPT record of a query: what the client can take, its version, its DO bit (RFC 6891 §6.1)."""
+
+    size: int
+    version: int
+    do: bool
+
+
+class Query(NamedTuple):
+    """One question as it was asked.
+
+    Attributes:
+        flags: of the header.
+        name: wire name, spelled as asked.
+        type: record type asked for.
+        klass: class asked for.
+        edns: None without an OPT record.
+        question: octets of the question section.
+        plain: see the module.
+    """
+
+    flags: int
+    name: bytes
+    type: int
+    klass: int
+    edns: Edns | None
+    question: bytes
+    plain: bytes
+
+
+def head(message: bytes) -> Head:
+    """The header; the message has at least HEADER octets."""
+    return Head._make(_HEADER.unpack_from(message))
+
+
+def read(message: bytes) -> Query:
+    """Read a query of one question and no answers.
+
+    Raises:
+        Malformed: cut short, too long, a compressed or extended label in the question, two OPT records or one that is
+            not at the root, options that do not fill it, octets behind the last record.
+
+    Source: RFC 1035 §4.1, RFC 6891 §6.1, RFC 9267 (what sloppy readers fell for).
+    """
+    flags, additionals = struct.unpack_from("!H6xH", message, 2)
+    end = _name_end(message, HEADER)
+    try:
+        qtype, klass = struct.unpack_from("!HH", message, end)
+    except struct.error:
+        raise Malformed("the question is cut short") from None
+    end += 4
+    edns, after = _additionals(message, end, additionals)
+    if after != len(message):
+        raise Malformed("octets behind the last record")
+    question = message[HEADER:end]
+    return Query(flags, question[:-4], qtype, klass, edns, question, _plain(message, end, edns))
+
+
+def _plain(message: bytes, end: int, edns: Edns | None) -> bytes:
+    if edns is None or len(message) == end + _OPT.size:
+        return message[2:]
+    return message[2:end] + _OPT.pack(0, Type.OPT, edns.size, 0, edns.version, _DO * edns.do, 0)
+
+
+def _name_end(message: bytes, at: int) -> int:
+    start = at
+    try:
+        while length := message[at]:
+            if length > MAX_LABEL:
+                raise Malformed("a compressed or extended label where a plain one belongs")
+            at += 1 + length
+            if at - start >= MAX_NAME:
+                raise Malformed(f"a name of more than {MAX_NAME} octets")
+    except IndexError:
+        raise Malformed("a name is cut short") from None
+    return at + 1
+
+
+def _additionals(message: bytes, at: int, count: int) -> tuple[Edns | None, int]:
+    edns = None
+    for _ in range(count):
+        owner, at = at, _skip_name(message, at)
+        try:
+            rtype, size, ttl, length = _RR_FIXED.unpack_from(message, at)
+        except struct.error:
+            raise Malformed("a record is cut short") from None
+        at += _RR_FIXED.size
+        if at + length > len(message):
+            raise Malformed("a record is longer than the message")
+        if rtype == Type.OPT:
+            if edns is not None or message[owner]:
+                raise Malformed("an OPT record twice, or not at the root")
+            _check_options(message, at, at + length)
+            edns = Edns(size, (ttl >> 16) & 0xFF, bool(ttl & _DO))
+        at += length
+    return edns, at
+
+
+# The owner of an additional record may be compressed; we need its end, not what it says.
+def _skip_name(message: bytes, at: int) -> int:
+    try:
+        while (length := message[at]) and length <= MAX_LABEL:
+            at += 1 + length
+    except IndexError:
+        raise Malformed("a name is cut short") from None
+    if length and length < 0xC0:
+        raise Malformed("an extended label")
+    return at + (2 if length else 1)
+
+
+def _check_options(message: bytes, at: int, end: int) -> None:
+    while at < end:
+        if at + _OPTION.size > end:
+            raise Malformed("an EDNS option is cut short")
+        at += _OPTION.size + _OPTION.unpack_from(message, at)[1]
+    if at > end:
+        raise Malformed("an EDNS option is longer than its record")
+
+
+def udp_limit(edns: Edns | None) -> int:
+    """How many octets an answer over UDP may have: what the client takes, at most MAX_UDP, at least 512."""
+    return MAX_PLAIN_UDP if edns is None else min(MAX_UDP, max(MAX_PLAIN_UDP, edns.size))
+
+
+class Reply(NamedTuple):
+    """What to say to a query.
+
+    Attributes:
+        rcode: how it went.
+        authoritative: the AA bit.
+        answer: records, each RRset in one piece.
+        authority: records.
+        additional: records; left out when they do not fit.
+        ede: extended error, for clients with EDNS.
+    """
+
+    rcode: Rcode
+    authoritative: bool = False
+    answer: Sequence[Record] = ()
+    authority: Sequence[Record] = ()
+    additional: Sequence[Record] = ()
+    ede: Ede | None = None
+
+
+class Written(NamedTuple):
+    """A reply as octets, without its id.
+
+    Attributes:
+        body: the message from its third octet on.
+        runs: parts of the body that hold records of one address RRset, all of one size: (start, end, size of one). They
+            may be put in another order without touching anything else.
+        authority: where in the body the authority section begins; 0 when the answer was cut before it.
+    """
+
+    body: bytes
+    runs: tuple[tuple[int, int, int], ...]
+    authority: int
+
+
+class _Writer:
+    """A message under construction. Offsets are those of the whole message, id included."""
+
+    def __init__(self, question: bytes) -> None:
+        self.out = bytearray(HEADER) + question
+        self._seen: dict[bytes, int] = {}
+        if question:
+            self._remember(question[:-4], HEADER)
+
+    def _remember(self, name: bytes, at: int) -> None:
+        while name[0] and at < _POINTERS_END:
+            self._seen.setdefault(name, at)
+            step = 1 + name[0]
+            name, at = name[step:], at + step
+
+    def _name(self, name: bytes, *, compress: bool) -> None:
+        rest = name
+        while rest[0]:
+            if compress and rest in self._seen:
+                break
+            rest = rest[1 + rest[0] :]
+        plain = len(name) - len(rest)
+        self._remember(name, len(self.out))
+        if rest[0]:
+            self.out += name[:plain] + struct.pack("!H", 0xC000 | self._seen[rest])
+        else:
+            self.out += name
+
+    def record(self, record: Record) -> None:
+        owner, rtype, ttl, data = record
+        self._name(owner, compress=True)
+        self.out += _RR_FIXED.pack(rtype, CLASS_IN, ttl, 0)
+        start = len(self.out)
+        self.out += data.head
+        for name in data.names:
+            self._name(name, compress=rtype in COMPRESSIBLE)
+        self.out += data.tail
+        struct.pack_into("!H", self.out, start - 2, len(self.out) - start)
+
+    def whole_sets(self, records: Iterable[Record], room: int) -> int:
+        """Write records as long as whole RRsets fit; returns how many."""
+        count = kept = 0
+        mark, current = len(self.out), None
+        for record in records:
+            if record[:2] != current:
+                mark, kept, current = len(self.out), count, record[:2]
+            self.record(record)
+            count += 1
+            if len(self.out) > room:
+                del self.out[mark:]
+                return kept
+        return count
+
+
+def write(query: Query, reply: Reply, limit: int) -> Written:
+    """Write a reply.
+
+    Args:
+        query: what it answers; its question is repeated octet by octet.
+        reply: what to say.
+        limit: most octets, id included: udp_limit or MAX_TCP.
+
+    Source: RFC 1035 §4.1; RFC 2181 §9 (TC only for what is needed); RFC 6891 §6.1.1 (OPT for OPT).
+    """
+    writer = _Writer(query.question)
+    opt = _opt(query.edns, reply) if query.edns is not None else b""
+    room = limit - len(opt)
+    runs, answers, cut = _answers(writer, reply.answer, room)
+    authority, authorities, additionals = len(writer.out), 0, 0
+    if not cut:
+        authorities = writer.whole_sets(reply.authority, room)
+        cut = authorities < len(reply.authority)
+    if not cut:
+        additionals = writer.whole_sets(reply.additional, room)
+    flags = QR | (query.flags & (RD | OPCODE_MASK)) | AA * reply.authoritative | TC * cut | (reply.rcode & 0xF)
+    counts = (1 if query.question else 0, answers, authorities, additionals + bool(opt))
+    _HEADER.pack_into(writer.out, 0, 0, flags, *counts)
+    return Written(bytes(writer.out[2:]) + opt, runs, authority - 2 if authorities else 0)
+
+
+def _answers(
+    writer: _Writer, records: Sequence[Record], room: int
+) -> tuple[tuple[tuple[int, int, int], ...], int, bool]:
+    ends: list[tuple[Record, int, int]] = []
+    for record in records:
+        start = len(writer.out)
+        writer.record(record)
+        if len(writer.out) > room:
+            del writer.out[start:]
+            break
+        ends.append((record, start, len(writer.out)))
+    return _runs(ends), len(ends), len(ends) < len(records)
+
+
+def _runs(written: Sequence[tuple[Record, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    runs: list[tuple[int, int, int]] = []
+    current: tuple[bytes, int, int] | None = None
+    for record, start, end in written:
+        kind = (record.owner, record.type, end - start)
+        if record.type in ADDRESSES and kind == current:
+            runs[-1] = (runs[-1][0], end - 2, end - start)
+        elif record.type in ADDRESSES:
+            runs.append((start - 2, end - 2, end - start))
+        current = kind
+    # One record alone has no order; one whose owner is written out must stay first, later ones point into it.
+    return tuple(run for run in runs if run[1] - run[0] > run[2])
+
+
+def _opt(edns: Edns, reply: Reply) -> bytes:
+    options = b"" if reply.ede is None else _OPTION.pack(_EDE_OPTION, 2) + struct.pack("!H", reply.ede)
+    flags = _DO if edns.do else 0
+    return _OPT.pack(0, Type.OPT, MAX_UDP, reply.rcode >> 4, 0, flags, len(options)) + options
+
+
+def turned(written: Written, by: int) -> bytes:
+    """The body with each run turned by `by` records, so that every address comes first in its turn."""
+    body = written.body
+    for start, end, size in written.runs:
+        middle = start + (by * size) % (end - start)
+        body = body[:start] + body[middle:end] + body[start:middle] + body[end:]
+    return body
+
+
+def error(message: bytes, rcode: Rcode) -> bytes:
+    """A reply to a message that cannot be read: its header alone (RFC 8906 §8.1.4), id included."""
+    asked = head(message)
+    return _HEADER.pack(asked.id, QR | (asked.flags & (RD | OPCODE_MASK)) | rcode, 0, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Docker hosts in network namespaces, with real engines, etcd and nginx: for tests and for `make run`."""

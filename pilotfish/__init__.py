@@ -1,0 +1,1 @@
+"""Service discovery and a dynamic reverse proxy for plain Docker hosts."""

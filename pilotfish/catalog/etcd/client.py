@@ -1,0 +1,206 @@
+"""EtcdClient: the calls we make of etcd v3, named as in python-etcd3, for asyncio.
+
+It does not retry what may have happened: only reads are asked twice, and any call once more after a new login (etcd
+refuses a stale token before it looks at the request). Backing off between failures is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from pilotfish.catalog.etcd.auth import Auth
+from pilotfish.catalog.etcd.channel import Link, Ring, Tls, parse_endpoint
+from pilotfish.catalog.etcd.errors import EtcdError
+from pilotfish.catalog.etcd.lease import keep_alive
+from pilotfish.catalog.etcd.messages import METHODS, Message
+from pilotfish.catalog.etcd.watch import KeyValue, WatchResponse, WatchStream, key_value
+
+PAGE = 1000  # keys per page: 20,000 keys in 50 ms, and no reply that holds the loop for more than a few ms
+READS = 2  # a read is asked of a second endpoint when the first one fails
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Keys at one revision of one cluster, sorted by key."""
+
+    cluster: int
+    revision: int
+    kvs: tuple[KeyValue, ...]
+
+
+class Transacted(msgspec.Struct, frozen=True):
+    """Outcome of a transaction: which branch was taken, and the revision after it."""
+
+    succeeded: bool
+    revision: int
+
+
+class EtcdClient:
+    """One client, for any number of tasks of one event loop.
+
+    Args:
+        endpoints: "http://host:2379", "host:2379", in order of preference.
+        tls: PEM files; also makes endpoints without a scheme secure.
+        user: for etcd's own authentication; empty for none.
+        password: of that user.
+        call_timeout_s: for each call.
+        watch_stall_s: silence after which a watch is given up.
+
+    Raises:
+        ValueError: no endpoint, or one that is no address.
+        OSError: a certificate file cannot be read.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        tls: Tls | None = None,
+        user: str = "",
+        password: str = "",
+        call_timeout_s: float = 5.0,
+        watch_stall_s: float = 10.0,
+    ) -> None:
+        if not endpoints:
+            raise ValueError("no etcd endpoint is given")
+        files = tls or Tls()
+        secure = files != Tls()
+        self._ring = Ring([parse_endpoint(endpoint, secure=secure) for endpoint in endpoints], files)
+        self._auth = Auth(user, password, timeout_s=call_timeout_s)
+        self._call_timeout_s = call_timeout_s
+        self._watch_stall_s = watch_stall_s
+
+    async def get(self, key: bytes) -> Range:
+        """One key, or none, with the store's revision. Linearizable."""
+        return _range(await self._read(METHODS["range"].request(key=key)))
+
+    async def get_prefix(self, key: bytes, range_end: bytes, *, revision: int = 0) -> Range:
+        """All keys of a range, at one revision, read page by page.
+
+        Args:
+            key: the first key.
+            range_end: the first key after the range.
+            revision: read as of then; 0 for now (linearizable).
+
+        Raises:
+            EtcdError: OUT_OF_RANGE when the revision was compacted, also between two pages.
+        """
+        kvs: list[KeyValue] = []
+        while True:
+            asked = METHODS["range"].request(key=key, range_end=range_end, limit=PAGE, revision=revision)
+            page = await self._read(asked)
+            revision = revision or page.header.revision
+            kvs += map(key_value, page.kvs)
+            if not page.more:
+                return Range(page.header.cluster_id, revision, tuple(kvs))
+            key = kvs[-1].key + b"\0"
+
+    async def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
+        """Set a key; returns the new revision."""
+        reply = await self._call("put", METHODS["put"].request(key=key, value=value, lease=lease))
+        return int(reply.header.revision)
+
+    async def delete(self, key: bytes) -> int:
+        """Delete a key; returns how many there were, 0 or 1."""
+        return await self.delete_prefix(key, b"")
+
+    async def delete_prefix(self, key: bytes, range_end: bytes) -> int:
+        """Delete a range; returns how many keys there were."""
+        reply = await self._call("delete_range", METHODS["delete_range"].request(key=key, range_end=range_end))
+        return int(reply.deleted)
+
+    async def transaction(
+        self, compare: Sequence[Message], success: Sequence[Message], failure: Sequence[Message] = ()
+    ) -> Transacted:
+        """Apply `success` if all of `compare` hold, else `failure`; Compare and RequestOp messages."""
+        asked = METHODS["txn"].request(compare=compare, success=success, failure=failure)
+        reply = await self._call("txn", asked)
+        return Transacted(reply.succeeded, reply.header.revision)
+
+    async def compact(self, revision: int) -> None:
+        """Forget what was before `revision`."""
+        await self._call("compact", METHODS["compact"].request(revision=revision, physical=True))
+
+    async def lease(self, ttl: int) -> tuple[int, int]:
+        """Begin a lease; returns its id and the seconds the server gave it, which may be more."""
+        reply = await self._call("lease_grant", METHODS["lease_grant"].request(TTL=ttl))
+        return reply.ID, reply.TTL
+
+    async def refresh_lease(self, lease: int) -> int:
+        """Renew a lease; returns the seconds it has, 0 when it has ended."""
+        link = await self._link()
+        try:
+            return await keep_alive(link, lease, self._auth.metadata, self._call_timeout_s)
+        except EtcdError as error:
+            self._judge(link, error)
+            raise
+
+    async def revoke_lease(self, lease: int) -> None:
+        """End a lease. Raises EtcdError NOT_FOUND when it has ended before."""
+        await self._call("lease_revoke", METHODS["lease_revoke"].request(ID=lease))
+
+    async def watch_prefix(
+        self, key: bytes, range_end: bytes, *, start_revision: int
+    ) -> AsyncGenerator[WatchResponse, None]:
+        """Follow a range from `start_revision` on; the first response says that the watch stands.
+
+        Logs in anew first: a watch with a stale token is refused with a reason that does not say so.
+
+        Raises:
+            EtcdError: it broke, fell silent or was refused; with `compact_revision` when the past is gone.
+        """
+        link = await self._link()
+        stream: WatchStream | None = None
+        try:
+            await self._auth.renew(link, self._auth.metadata)
+            stream = WatchStream(link, self._auth.metadata, stall_s=self._watch_stall_s)
+            async for response in stream.responses(key, range_end, start_revision):
+                yield response
+        except EtcdError as error:
+            self._judge(link, error)
+            raise
+        finally:
+            if stream:
+                await stream.close()
+
+    async def close(self) -> None:
+        """End all calls and connections."""
+        await self._ring.close()
+
+    async def _read(self, request: Message) -> Message:
+        return await self._call("range", request, tries=READS)
+
+    async def _call(self, name: str, request: Message, *, tries: int = 1) -> Message:
+        renewed = False
+        while True:
+            link = await self._link()
+            token = self._auth.metadata
+            try:
+                return await link.call(name, request, token, self._call_timeout_s)
+            except EtcdError as error:
+                self._judge(link, error)
+                if error.stale_login and self._auth.user and not renewed:
+                    renewed = True
+                    await self._auth.renew(link, token)
+                elif error.broken and tries > 1:
+                    tries -= 1
+                else:
+                    raise
+
+    async def _link(self) -> Link:
+        link = await self._ring.ready(self._auth.metadata)
+        try:
+            await self._auth.ensure(link)
+        except EtcdError as error:
+            self._judge(link, error)
+            raise
+        return link
+
+    def _judge(self, link: Link, error: EtcdError) -> None:
+        if error.broken:
+            self._ring.doubt(link)
+
+
+def _range(reply: Message) -> Range:
+    return Range(reply.header.cluster_id, reply.header.revision, tuple(map(key_value, reply.kvs)))

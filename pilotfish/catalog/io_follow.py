@@ -1,0 +1,168 @@
+"""Keeps a mirror in step with the store: read, watch, resume, read anew, and check now and then.
+
+The loop never gives up and never empties the mirror because the store is away: what is known stays, and gets older.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+
+from pilotfish.catalog.mirror import Difference, Mirror
+from pilotfish.catalog.store import Change, Reading, StartOver, Store, StoreError
+from pilotfish.catalog.telemetry import Telemetry
+
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 2.0  # a store that is back is found again within this time
+KEYS_EVERY = 10  # every n-th check compares keys and revisions, the others only counts
+SUSPICION_S = 2.0  # what a survey sees otherwise may still be on its way; wrong is what stays so for this long
+
+
+def retry_delays() -> Backoff:
+    """A fresh backoff from FIRST_RETRY_S to LAST_RETRY_S."""
+    return Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+
+
+class Backoff:
+    """Growing waits with full jitter, so that many processes do not come back at one moment."""
+
+    def __init__(self, first_s: float, last_s: float) -> None:
+        self._first_s, self._last_s = first_s, last_s
+        self._next_s = first_s
+
+    def reset(self) -> None:
+        """Begin again with the shortest wait."""
+        self._next_s = self._first_s
+
+    async def wait(self) -> None:
+        """Sleep for the next wait: between half of it and all of it."""
+        delay_s = self._next_s * random.uniform(0.5, 1.0)  # noqa: S311  jitter, no secret
+        self._next_s = min(self._last_s, self._next_s * 2)
+        await asyncio.sleep(delay_s)
+
+
+class Follower:
+    """Follows one prefix of the store for ever.
+
+    Args:
+        store: where to read and watch.
+        prefix: what to follow, "/pilotfish/v1/".
+        on_difference: called in the loop with every difference, also the first one; must not block.
+        telemetry: readiness under the name "store PREFIX", log and metrics.
+        verify_s: how often the mirror is compared with the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        on_difference: Callable[[Difference], None],
+        telemetry: Telemetry,
+        *,
+        verify_s: float = 60.0,
+    ) -> None:
+        self.mirror = Mirror(prefix)
+        self.connected = False
+        self._store, self._on_difference, self._telemetry = store, on_difference, telemetry
+        self._verify_s = verify_s
+        self._heard = float("-inf")
+        self._name = f"store {prefix}"
+        telemetry.mirrors.show(prefix, self.age_s, lambda: (len(self.mirror.entries), self.mirror.revision))
+        telemetry.ready.bad(self._name, "not read yet")
+
+    def age_s(self) -> float:
+        """Seconds since the store last gave a sign of life for this prefix; infinite before the first."""
+        return time.monotonic() - self._heard
+
+    def restore(self, reading: Reading) -> None:
+        """Begin from a snapshot: known, but not yet confirmed by the store."""
+        self._on_difference(self.mirror.start(reading))
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self._verify())
+
+    async def _follow(self) -> None:
+        backoff, must_read = retry_delays(), True
+        while True:
+            try:
+                if must_read:
+                    self._take(await self._store.read(self.mirror.prefix))
+                    must_read = False
+                    backoff.reset()
+                await self._watch(backoff)
+            except StartOver as error:
+                self._telemetry.log.info("reading everything anew", extra={"prefix": self.mirror.prefix, "why": error})
+                must_read = True
+            except StoreError as error:
+                self._lost(error)
+            await backoff.wait()
+
+    async def _watch(self, backoff: Backoff) -> None:
+        async with contextlib.aclosing(self._store.watch(self.mirror.prefix, self.mirror.revision)) as watch:
+            async for news in watch:
+                self._alive()
+                backoff.reset()
+                if isinstance(news, Change):
+                    self._on_difference(self.mirror.apply(news))
+
+    def _take(self, reading: Reading) -> None:
+        if self.mirror.complete and reading.cluster != self.mirror.cluster:
+            self._telemetry.log.warning("the store is another cluster than before", extra={"cluster": reading.cluster})
+        elif reading.revision < self.mirror.revision:
+            self._telemetry.log.warning(
+                "the store's revision went back: it was restored",
+                extra={"was": self.mirror.revision, "is": reading.revision},
+            )
+        self._alive()
+        self._on_difference(self.mirror.start(reading))
+
+    def _alive(self) -> None:
+        self._heard = time.monotonic()
+        self.connected = True
+        self._telemetry.ready.good(self._name)
+
+    def _lost(self, error: StoreError) -> None:
+        self.connected = False
+        self._telemetry.ready.bad(self._name, str(error))
+        self._telemetry.log.warning("store: %s", error, extra={"cause": self._name})
+
+    async def _verify(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(self._verify_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+            rounds += 1
+            if not self.connected:
+                continue
+            try:
+                await self.verify(keys=rounds % KEYS_EVERY == 0)
+            except StoreError as error:
+                self._telemetry.log.info("the check of the mirror failed: %s", error)
+
+    async def verify(self, *, keys: bool) -> int:
+        """Compare the mirror with the store once, and mend it; returns how many entries were mended."""
+        survey = await self._store.survey(self.mirror.prefix, keys=keys)
+        if not keys and survey.count == len(self.mirror.entries):
+            return 0
+        first = self.mirror.suspects(await self._store.survey(self.mirror.prefix, keys=True))
+        if not first:
+            return 0
+        await asyncio.sleep(SUSPICION_S)
+        again = self.mirror.suspects(await self._store.survey(self.mirror.prefix, keys=True))
+        wrong = sorted(key for key, revision in again.items() if first.get(key) == revision)
+        if not wrong:
+            return 0
+        return self._repair(wrong, await self._store.read(*wrong))
+
+    def _repair(self, wrong: list[str], reading: Reading) -> int:
+        before = self.mirror.repaired
+        self._on_difference(self.mirror.repair(wrong, reading))
+        mended = self.mirror.repaired - before
+        self._telemetry.mirrors.repaired(self.mirror.prefix, mended)
+        self._telemetry.log.warning("the mirror was wrong and is mended", extra={"entries": mended, "first": wrong[0]})
+        return mended

@@ -1,0 +1,198 @@
+"""Everything under /pilotfish/v1, decoded, checked and indexed by service and by name.
+
+Pure. Fed with the mirror's differences; one difference is applied whole before anybody reads. Work is in proportion to
+the difference, not to what is held. A bad record is left out and named; its neighbours are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+from pilotfish.catalog import keys
+from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey
+from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.record import BadRecord, Claim, Container, Endpoint, Node, Proxy, decode
+from pilotfish.catalog.route import Place
+from pilotfish.catalog.store import Entry
+from pilotfish.catalog.verdict import How, Placed, names_of
+
+T = TypeVar("T", Node, Proxy)
+V = TypeVar("V")
+
+MAX_REMEMBERED = 10_000  # names of services that are gone, still known to exist: NODATA, never NXDOMAIN
+
+
+class Touched:
+    """What a difference touched, so that readers redo no more than that.
+
+    Attributes:
+        names: names relative to our domains, in lower case, whose endpoints changed in any way.
+        services: services, in lower case, whose endpoints changed.
+        nodes: hosts whose record came, changed or went.
+        proxies: hosts whose proxy came, changed or went.
+        places: places whose claim changed.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.services: set[str] = set()
+        self.nodes: set[str] = set()
+        self.proxies: set[str] = set()
+        self.places: set[Place] = set()
+
+
+class Named(NamedTuple):
+    """Who stands behind a name: how, and the endpoints that stand so. Published or not is for `verdict` to say."""
+
+    how: How
+    endpoints: tuple[Placed, ...]
+
+
+class Registry:
+    """The typed catalog. Change it only by `apply`; everything else is for reading."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.nodes: dict[str, Node] = {}
+        self.proxies: dict[str, Proxy] = {}
+        self.claims: dict[Place, Claim] = {}
+        self.containers: dict[ContainerKey, Container] = {}
+        self.refused: dict[str, str] = {}  # key -> why its record was left out
+        self._services: dict[str, dict[ContainerKey, tuple[Endpoint, ...]]] = {}
+        self._names: dict[str, dict[ContainerKey, tuple[tuple[How, Endpoint], ...]]] = {}
+        self._remembered: dict[str, None] = {}
+
+    def apply(self, difference: Difference) -> Touched:
+        """Take in a difference of the mirror of /pilotfish/v1/."""
+        touched = Touched()
+        for key in difference.deletes:
+            self._remove(key, touched)
+        for entry in difference.puts:
+            self._put(entry, touched)
+        self.revision = difference.revision
+        return touched
+
+    def service(self, name: str) -> tuple[Placed, ...]:
+        """All endpoints of a service, sorted by id; empty for one that is not known."""
+        held = self._services.get(name.lower(), {})
+        placed = (Placed(self.containers[key], endpoint) for key, endpoints in held.items() for endpoint in endpoints)
+        return tuple(sorted(placed, key=lambda one: (one.endpoint.id, one.node)))
+
+    def services(self) -> tuple[str, ...]:
+        """All services that have an endpoint, in lower case, sorted."""
+        return tuple(sorted(self._services))
+
+    def names(self) -> tuple[str, ...]:
+        """All names that an endpoint stands behind, sorted."""
+        return tuple(sorted(self._names))
+
+    def name(self, name: str) -> Named | None:
+        """Who stands behind a name; None when nobody does. Endpoints are sorted by id."""
+        standing = self.standing(name)
+        if not standing:
+            return None
+        how = max(how for how, _ in standing)
+        return Named(how, tuple(placed for its, placed in standing if its is how))
+
+    def standing(self, name: str) -> tuple[tuple[How, Placed], ...]:
+        """Every endpoint that stands behind a name in whatever way, sorted by id."""
+        held = self._names.get(name.lower(), {})
+        found = ((how, Placed(self.containers[key], endpoint)) for key, of in held.items() for how, endpoint in of)
+        return tuple(sorted(found, key=lambda one: (one[1].endpoint.id, one[1].node)))
+
+    def is_remembered(self, name: str) -> bool:
+        """True for a name that had an endpoint since this process began, and has none now."""
+        return name.lower() in self._remembered and name.lower() not in self._names
+
+    def _put(self, entry: Entry, touched: Touched) -> None:
+        self._remove(entry.key, touched)
+        try:
+            self._take(keys.parse(entry.key), entry, touched)
+        except BadRecord as error:
+            self.refused[entry.key] = str(error)
+
+    def _take(self, key: keys.OurKey | None, entry: Entry, touched: Touched) -> None:
+        match key:
+            case ContainerKey():
+                container = decode(Container, entry.value)
+                if (container.node, container.id) != key:
+                    raise BadRecord(f"says it is {container.node}/{container.id}, which is not its key")
+                self.containers[key] = container
+                self._index(key, container.endpoints, touched)
+            case NodeKey(name):
+                self.nodes[name] = _named(decode(Node, entry.value), name)
+                touched.nodes.add(name)
+            case ProxyKey(name):
+                self.proxies[name] = _named(decode(Proxy, entry.value), name)
+                touched.proxies.add(name)
+            case ClaimKey(place):
+                self.claims[place] = decode(Claim, entry.value)
+                touched.places.add(place)
+            case None:
+                raise BadRecord("its key is of no known form")
+
+    def _remove(self, entry_key: str, touched: Touched) -> None:
+        self.refused.pop(entry_key, None)
+        match keys.parse(entry_key):
+            case ContainerKey() as key if key in self.containers:
+                self._unindex(key, self.containers.pop(key).endpoints, touched)
+            case NodeKey(name) if self.nodes.pop(name, None):
+                touched.nodes.add(name)
+            case ProxyKey(name) if self.proxies.pop(name, None):
+                touched.proxies.add(name)
+            case ClaimKey(place) if self.claims.pop(place, None):
+                touched.places.add(place)
+
+    def _index(self, key: ContainerKey, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
+        for service, members in _by_service(endpoints).items():
+            self._services.setdefault(service, {})[key] = members
+            touched.services.add(service)
+        for name, standing in _by_name(endpoints).items():
+            self._names.setdefault(name, {})[key] = standing
+            self._remembered.pop(name, None)
+            touched.names.add(name)
+
+    def _unindex(self, key: ContainerKey, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
+        for service in _by_service(endpoints):
+            _discard(self._services, service, key)
+            touched.services.add(service)
+        for name in _by_name(endpoints):
+            if _discard(self._names, name, key):
+                self._remember(name)
+            touched.names.add(name)
+
+    def _remember(self, name: str) -> None:
+        self._remembered[name] = None
+        while len(self._remembered) > MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+
+def _named(record: T, name: str) -> T:
+    if record.node != name:
+        raise BadRecord(f"says it is {record.node}, which is not its key")
+    return record
+
+
+def _by_service(endpoints: Iterable[Endpoint]) -> dict[str, tuple[Endpoint, ...]]:
+    found: dict[str, tuple[Endpoint, ...]] = {}
+    for endpoint in endpoints:
+        service = endpoint.service.lower()
+        found[service] = (*found.get(service, ()), endpoint)
+    return found
+
+
+def _by_name(endpoints: Iterable[Endpoint]) -> dict[str, tuple[tuple[How, Endpoint], ...]]:
+    found: dict[str, tuple[tuple[How, Endpoint], ...]] = {}
+    for endpoint in endpoints:
+        for name, how in names_of(endpoint).items():
+            found[name] = (*found.get(name, ()), (how, endpoint))
+    return found
+
+
+def _discard(index: dict[str, dict[ContainerKey, V]], name: str, key: ContainerKey) -> bool:
+    held = index.get(name, {})
+    held.pop(key, None)
+    if not held:
+        index.pop(name, None)
+    return not held

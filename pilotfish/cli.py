@@ -1,0 +1,208 @@
+"""The command line: `pilotfish`, and the parts under their own names.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or settings, 3 a dependency could not be reached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from confgen.service import ConfgenService
+from confgen.settings import ConfgenSettings
+from dnsserver.service import DnsService
+from dnsserver.settings import DnsSettings
+from pilotfish import look, up
+from pilotfish.catalog.failure import CannotStart
+from pilotfish.catalog.io_log import set_up
+from pilotfish.catalog.settings import BadSettings, Shared
+from pilotfish.catalog.store import Store
+from pilotfish.catalog.telemetry import Telemetry, own_version
+from pilotfish.console.service import ConsoleService
+from pilotfish.flags import Given, environment, options, with_double_dashes
+from pilotfish.folders import data_folder, nginx_program
+from pilotfish.run import Service, host_name, run_until_signal, serve_part
+from pilotfish.settings import ConsoleSettings, UpSettings
+from pilotfish.welcome import welcome
+from registrator.service import RegistratorService
+from registrator.settings import RegistratorSettings
+
+S = TypeVar("S", bound=Shared)
+Flags = dict[str, Any]
+
+FAILED, BAD_USAGE, UNREACHABLE = 1, 2, 3
+
+
+class Program(click.Group):
+    """The group of all commands; long options may have one dash, as the older tools spell them."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Parse the group's own arguments."""
+        names = {name for command in self.commands.values() for option in command.params for name in option.opts}
+        return super().parse_args(context, with_double_dashes(args, names))
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(own_version(), prog_name="pilotfish")
+def program() -> None:
+    """Service discovery and a dynamic reverse proxy for plain Docker hosts.
+
+    Start a container tagged with SERVICE_* variables or labels: its name resolves on every host, and its URL is
+    served by every proxy, until it stops.
+
+    \b
+      pilotfish up                   everything on this host
+      pilotfish up --etcd URL        everything, on a cluster of hosts
+    """  # noqa: D301  \b is click's mark for "do not wrap"
+
+
+def _settings(given: Given, name: str, kind: type[S], **defaults: object) -> S:
+    settings = given.part(name, kind, {"node-name": host_name(), **defaults})
+    given.check()
+    if settings is None:
+        raise BadSettings(["the settings cannot be used"])
+    return settings
+
+
+def _part(name: str, kind: type[S], make: Callable[[S, Store, Telemetry], Service], about: str, **defaults: str) -> click.Command:
+    def run(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
+        given = Given(flags, environment(), flags.pop("config") or "")
+        settings = _settings(given, name, kind, **defaults)
+        set_up(settings.log_level, settings.log_format)
+        run_until_signal(serve_part(name, settings, make))
+
+    return click.Command(name, params=list(options(kind)), callback=run, help=about)
+
+
+def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
+    folder = settings.nginx_dir or str(data_folder("") / "nginx")
+    settings = dataclasses.replace(settings, nginx_dir=folder, nginx_bin=nginx_program(settings.nginx_bin))
+    return ConfgenService(settings, store, telemetry)
+
+
+def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
+    given = Given(flags, environment(), flags.pop("config") or "")
+    node = {"node-name": host_name()}
+    settings = given.part("up", UpSettings, node)
+    folder = data_folder(settings.data if settings else "")
+    registrator = given.part("registrator", RegistratorSettings, node)
+    dns = given.part(
+        "dns", DnsSettings, {**node, "listen": "0.0.0.0:1053", "snapshot": str(folder / "zone.snapshot")}
+    )
+    confgen = given.part(
+        "confgen",
+        ConfgenSettings,
+        {**node, "http-port": "8080", "nginx-dir": str(folder / "nginx"), "nginx-on-exit": "quit"},
+    )
+    given.check()
+    if settings is None or registrator is None or dns is None or confgen is None:
+        raise BadSettings(["the settings cannot be used"])
+    set_up(settings.log_level, settings.log_format)
+    confgen = dataclasses.replace(confgen, nginx_bin=nginx_program(confgen.nginx_bin))
+    everything = up.Everything(settings, registrator, dns, confgen, folder)
+    run_until_signal(up.serve_everything(everything, lambda all_, ready: click.echo(welcome(all_, ready=ready))))
+
+
+@program.command("dns-child", hidden=True)
+def _dns_child() -> None:
+    """The DNS server of `up`; reads its orders from standard input."""
+    orders = sys.stdin.buffer.raw.readline() if hasattr(sys.stdin.buffer, "raw") else sys.stdin.buffer.readline()
+    up.dns_child(orders)
+
+
+@program.command("inspect", params=list(options(RegistratorSettings)))
+@click.argument("what", required=False, metavar="[FILE|-|CONTAINER]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")
+def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001  click hands over what it parsed
+    """Show what would be registered, with the reason for every port left out.
+
+    WHAT is a file with saved `docker inspect` JSON, `-` for standard input, or a container of the local engine;
+    without it, all running containers.
+    """
+    given = Given(flags, environment(), flags.pop("config") or "")
+    settings = _settings(given, "registrator", RegistratorSettings)
+    click.echo(look.inspect(settings, what, as_json=as_json))
+
+
+@program.command("health", params=list(options(UpSettings)))
+@click.option("--ready", is_flag=True, help="ask for readiness instead of being alive")
+def _health(ready: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001  click hands over what it parsed
+    """Ask a part at --status whether it is alive; exit code 0 or 1."""
+    given = Given(flags, environment(), flags.pop("config") or "")
+    settings = _settings(given, "up", UpSettings)
+    alive, text = look.health(settings.status, "/ready" if ready else "/health")
+    click.echo(text)
+    sys.exit(0 if alive else FAILED)
+
+
+PART_COMMANDS = (
+    _part("registrator", RegistratorSettings, RegistratorService,
+          "Watch a Docker engine and record what its containers publish."),
+    _part("dns", DnsSettings, DnsService, "Answer DNS queries from the catalog."),
+    _part("confgen", ConfgenSettings, _confgen, "Render nginx from the catalog, check it, and reload it."),
+    _part("console", ConsoleSettings, ConsoleService, "Show the catalog as JSON."),
+)  # fmt: skip
+for _command in PART_COMMANDS:
+    program.add_command(_command)
+program.add_command(
+    click.Command(
+        "up",
+        params=list(options(UpSettings, RegistratorSettings, DnsSettings, ConfgenSettings)),
+        callback=_up,
+        help="Run every part together; the embedded store unless --etcd is given.",
+    )
+)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: without the program's name.
+    """
+    try:
+        program.main(list(arguments), prog_name="pilotfish", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_USAGE)
+    except click.Abort:
+        sys.exit(FAILED)
+    except BadSettings as error:
+        for text in error.errors:
+            click.echo(f"pilotfish: {text}", err=True)
+        sys.exit(BAD_USAGE)
+    except CannotStart as error:
+        click.echo(f"pilotfish: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def main() -> None:
+    """The `pilotfish` script."""
+    run(sys.argv[1:])
+
+
+def _script(part: str, variable: str = "") -> None:
+    more = shlex.split(environment().get(variable, "")) if variable else []
+    run([part, *more, *sys.argv[1:]])
+
+
+def registrator_main() -> None:
+    """The `registrator` script; REGISTRATOR_OPTS is put before the arguments."""
+    _script("registrator", "REGISTRATOR_OPTS")
+
+
+def dnsserver_main() -> None:
+    """The `dnsserver` script."""
+    _script("dns")
+
+
+def confgen_main() -> None:
+    """The `confgen` script; CONFD_OPTS is put before the arguments."""
+    _script("confgen", "CONFD_OPTS")

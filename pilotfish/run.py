@@ -1,0 +1,101 @@
+"""Runs one part in this process: store, status server, signals, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Protocol, TypeVar
+
+from aiohttp import web
+
+from pilotfish.catalog import io_status
+from pilotfish.catalog.failure import CannotStart
+from pilotfish.catalog.io_stores import open_etcd
+from pilotfish.catalog.settings import Shared
+from pilotfish.catalog.store import Store
+from pilotfish.catalog.telemetry import Telemetry
+
+S = TypeVar("S", bound=Shared)
+
+
+class Service(Protocol):
+    """What every part's service offers."""
+
+    async def run(self) -> None:
+        """Serve until cancelled; then let go of everything."""
+        ...
+
+    def state(self) -> Mapping[str, object]:
+        """What /api/state shows."""
+        ...
+
+
+def host_name() -> str:
+    """The default node name: this machine's name, its first label."""
+    return socket.gethostname().partition(".")[0]
+
+
+async def serve_part(part: str, settings: S, make: Callable[[S, Store, Telemetry], Service]) -> None:
+    """Run one part on etcd until it ends or is cancelled."""
+    telemetry = Telemetry(part, time.time)
+    store = open_etcd(settings)
+    try:
+        service = make(settings, store, telemetry)
+        app = io_status.application(io_status.LocalSource(telemetry, service.state))
+        async with status_server(app, settings):
+            await service.run()
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def status_server(app: web.Application, settings: Shared) -> AsyncIterator[None]:
+    """The status server at --status.
+
+    Raises:
+        CannotStart: the address is taken.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(io_status.serving(app, settings.status))
+        except OSError as error:
+            raise CannotStart(f"{error.strerror}; choose another address with --status") from error
+        yield
+
+
+def run_until_signal(main: Coroutine[object, object, None]) -> None:
+    """Run a coroutine until it ends, or SIGTERM or SIGINT cancels it.
+
+    Raises:
+        CannotStart: the first that the coroutine raised, also out of a group.
+    """
+
+    async def watched() -> None:
+        task = asyncio.ensure_future(main)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    try:
+        asyncio.run(watched())
+    except BaseExceptionGroup as group:
+        raise _cause(group) from group
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception to report of a group: a reason not to start if there is one, else the first."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending += error.exceptions
+        else:
+            leaves.append(error)
+    return next((error for error in leaves if isinstance(error, CannotStart)), leaves[0])

@@ -1,0 +1,28 @@
+"""What `up` prints when it is up: what it watches, where it listens, and three lines to try. Pure."""
+
+from __future__ import annotations
+
+from pilotfish.catalog.telemetry import own_version
+from pilotfish.catalog.values import join_host_port
+from pilotfish.up import Everything
+
+
+def welcome(everything: Everything, *, ready: bool) -> str:
+    """The lines that `up` prints once."""
+    up, dns, confgen = everything.up, everything.dns, everything.confgen
+    domain = up.domain[0]
+    port = dns.listen[0][1]
+    store = f"etcd at {', '.join(up.etcd)}" if up.etcd else f"embedded, in {everything.data}"
+    host = f"hello.{domain}"
+    return "\n".join([
+        f"pilotfish {own_version()} on {up.node_name}" + ("" if ready else ", not ready yet: see the status address"),
+        f"  watches  {everything.registrator.docker}",
+        f"  store    {store}",
+        f"  DNS      {', '.join(join_host_port(*one) for one in dns.listen)}, udp and tcp, for {', '.join(up.domain)}",
+        f"  HTTP     port {confgen.http_port}",
+        f"  status   http://{join_host_port(*up.status)}/ready",
+        "Try:",
+        "  docker run -d -P --name hello -e SERVICE_80_PROXY=http -e SERVICE_NAME=hello nginx",
+        f"  dig @127.0.0.1 -p {port} {host}",
+        f"  curl -H 'Host: {host}' http://127.0.0.1:{confgen.http_port}/",
+    ])  # fmt: skip

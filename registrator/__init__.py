@@ -1,0 +1,1 @@
+"""Docker -> store: watches container engines and records what they publish."""

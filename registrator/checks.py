@@ -1,0 +1,197 @@
+"""Readiness, health and draining of an endpoint: a pure state machine.
+
+What is remembered is a `Condition`; events change it by one table, and the published state follows from it by another. So
+an endpoint that was draining or paused comes back as what it is by then, not as what it was. Knows no clock and no socket:
+deadlines are UNIX times that are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from pilotfish.catalog.record import Container, Endpoint, State
+from registrator.container import Facts
+
+DRAIN_GRACE_S = 5.0  # over the stop timeout: the engine needs a moment to kill, and to tell
+SIGKILL = 9
+
+
+class Gate(Enum):
+    """What opens an endpoint for the first time."""
+
+    HEALTH = "health"  # the image's HEALTHCHECK
+    DIAL = "dial"  # a connection to the container's port
+    NONE = "none"  # nothing can be asked: UDP without a HEALTHCHECK
+
+
+class Happening(Enum):
+    """What can happen to an endpoint's condition."""
+
+    ANSWERED = "answered"  # its port took a connection
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    CHECKING = "checking"  # the HEALTHCHECK has not decided yet
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    STOPPING = "stopping"  # the signal that begins a stop, with a deadline
+    EXPIRED = "expired"  # the deadline has passed, and it still runs
+    STARTED = "started"  # its process is another than before
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What is remembered of an endpoint.
+
+    Attributes:
+        gate: what opens it.
+        opened: it was ready once since its container started.
+        unwell: its HEALTHCHECK says so.
+        paused: its container is frozen.
+        deadline: UNIX time in seconds at which draining ends; 0: it is not draining.
+    """
+
+    gate: Gate
+    opened: bool = False
+    unwell: bool = False
+    paused: bool = False
+    deadline: float = 0.0
+
+
+_CHANGES: dict[Happening, Callable[[Condition, float], Condition]] = {
+    Happening.ANSWERED: lambda was, _: was if was.gate is Gate.HEALTH else _with(was, opened=True),
+    Happening.HEALTHY: lambda was, _: _with(was, opened=True, unwell=False) if was.gate is Gate.HEALTH else was,
+    Happening.UNHEALTHY: lambda was, _: _with(was, opened=True, unwell=True) if was.gate is Gate.HEALTH else was,
+    Happening.CHECKING: lambda was, _: _with(was, opened=False, unwell=False) if was.gate is Gate.HEALTH else was,
+    Happening.PAUSED: lambda was, _: _with(was, paused=True),
+    Happening.RESUMED: lambda was, _: _with(was, paused=False),
+    Happening.STOPPING: lambda was, deadline: _with(was, deadline=deadline),
+    Happening.EXPIRED: lambda was, _: _with(was, deadline=0.0),
+    Happening.STARTED: lambda was, _: begin(was.gate),
+}
+
+
+def _with(condition: Condition, **changes: float) -> Condition:
+    return msgspec.structs.replace(condition, **changes)
+
+
+def begin(gate: Gate) -> Condition:
+    """The condition of an endpoint whose container has just started.
+
+    >>> state(begin(Gate.DIAL))
+    'starting'
+    """
+    return Condition(gate, opened=gate is Gate.NONE)
+
+
+def happen(condition: Condition, happening: Happening, deadline: float = 0.0) -> Condition:
+    """The condition after something happened; `deadline` belongs to STOPPING."""
+    return _CHANGES[happening](condition, deadline)
+
+
+class _Row(NamedTuple):
+    holds: Callable[[Condition], bool]
+    state: State
+
+
+# The first row that holds decides.
+_STATES: tuple[_Row, ...] = (
+    _Row(lambda condition: condition.deadline > 0, "draining"),
+    _Row(lambda condition: condition.paused, "failing"),
+    _Row(lambda condition: condition.unwell, "failing"),
+    _Row(lambda condition: not condition.opened, "starting"),
+    _Row(lambda _: True, "passing"),
+)
+
+
+def state(condition: Condition) -> State:
+    """What a condition is published as."""
+    return next(row.state for row in _STATES if row.holds(condition))
+
+
+def gate_of(facts: Facts, endpoint: Endpoint) -> Gate:
+    """What opens an endpoint: the HEALTHCHECK where the image has one, else a dial; UDP cannot be dialled."""
+    if facts.health != "none" and not ignores_health(endpoint):
+        return Gate.HEALTH
+    return Gate.DIAL if endpoint.protocol == "tcp" else Gate.NONE
+
+
+def ignores_health(endpoint: Endpoint) -> bool:
+    """True when the tag HEALTH=ignore says that the HEALTHCHECK means nothing for this port."""
+    return endpoint.attrs.get("health", "").strip().lower() == "ignore"
+
+
+_HEALTH: dict[str, Happening] = {
+    "starting": Happening.CHECKING,
+    "healthy": Happening.HEALTHY,
+    "unhealthy": Happening.UNHEALTHY,
+}
+
+
+def observe(condition: Condition, facts: Facts) -> Condition:
+    """The condition after an inspection said what `facts` says."""
+    seen = happen(condition, Happening.PAUSED if facts.paused else Happening.RESUMED)
+    return happen(seen, _HEALTH[facts.health]) if facts.health in _HEALTH else seen
+
+
+def resume(facts: Facts, endpoint: Endpoint, recorded: Endpoint | None) -> Condition:
+    """The condition of an endpoint that is seen for the first time by this process.
+
+    Args:
+        facts: of its container.
+        endpoint: as it is wanted now.
+        recorded: what the store holds of it from the same run of the container; None: nothing.
+    """
+    condition = begin(gate_of(facts, endpoint))
+    if recorded is not None and recorded.state in {"passing", "draining", "failing"}:
+        condition = happen(condition, Happening.ANSWERED)
+    if recorded is not None and recorded.state == "draining":
+        condition = happen(condition, Happening.STOPPING, recorded.deadline)
+    return observe(condition, facts)
+
+
+def recorded_endpoints(facts: Facts, record: Container | None) -> dict[tuple[int, str], Endpoint]:
+    """What the store holds of a container's endpoints, by port and protocol; empty when it has started anew since."""
+    if record is None or record.started != facts.started:
+        return {}
+    return {(endpoint.port, endpoint.protocol): endpoint for endpoint in record.endpoints}
+
+
+def stop_deadline(facts: Facts, signal: int, at: float) -> float:
+    """When the draining that a signal begins ends; 0 for a signal that stops nothing (SIGHUP of a reload).
+
+    Args:
+        facts: of the container: its stop signal and stop timeout.
+        signal: number of the signal that was sent.
+        at: UNIX time in seconds at which it was sent; before the container's start it belongs to an earlier run.
+    """
+    if signal not in {facts.stop_signal, SIGKILL} or at < facts.started:
+        return 0.0
+    return at + facts.stop_timeout_s + DRAIN_GRACE_S
+
+
+class Target(NamedTuple):
+    """Where an endpoint's port can be tried."""
+
+    ip: str
+    port: int
+
+
+def targets(facts: Facts, endpoint: Endpoint, host_addresses: Iterable[str]) -> tuple[Target, ...]:
+    """Where to dial, best first: the container's own address, else where its port is published on this host.
+
+    Nothing else is ever dialled, whatever address a tag names: a tag must not make us knock on other doors.
+    """
+    own = [Target(ip, endpoint.port) for network in facts.networks for ip in (network.ipv4, network.ipv6) if ip]
+    addresses = set(host_addresses)
+    bound = {(binding.ip, binding.port) for bindings in facts.bindings.values() for binding in bindings}
+    on_host = facts.network_mode == "host"
+    published = [
+        Target(address.ip, address.port)
+        for address in endpoint.addresses
+        if (address.ip, address.port) in bound
+        or (address.ip in addresses and (on_host or address.port in {port for _, port in bound}))
+    ]
+    return tuple(dict.fromkeys([*own, *published]))

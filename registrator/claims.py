@@ -1,0 +1,143 @@
+"""Who owns a route: plans the claims of a node's endpoints and looks after those that nobody uses any more.
+
+Pure. A place (host and path) belongs to the service that claimed it first, in the store's order: a claim is put only where
+none is. It stays when the containers go and is free again IDLE_S later, so that recreating them keeps it. Any node may
+notice that a claim is idle; conditions on its revision see to it that only one of them writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from pilotfish.catalog.keys import claim_key
+from pilotfish.catalog.record import Claim, Endpoint, encode
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, places_of
+from pilotfish.catalog.store import Absent, Condition, Delete, ModifiedAt, Operation, Put
+
+IDLE_S = 24 * 3600.0  # a claim without an endpoint is free after this time
+
+
+class Held(NamedTuple):
+    """A claim as it stands in the store, with the revision of its last change."""
+
+    claim: Claim
+    revision: int
+
+
+class Rules(NamedTuple):
+    """What decides about places besides the claims.
+
+    Attributes:
+        domains: that names live under.
+        proxy_name: stands for all proxies under every domain, and cannot be claimed.
+    """
+
+    domains: tuple[str, ...]
+    proxy_name: str = "proxy"
+
+    def reserved(self, place: Place) -> bool:
+        """True for a host that no application can have."""
+        if place.host == "localhost" or place.host.endswith(".localhost"):
+            return True
+        return any(
+            place.host == f"{self.proxy_name}.{domain}".lower() or place.host.endswith(f".node.{domain}")
+            for domain in self.domains
+        )
+
+
+class Step(NamedTuple):
+    """One write about one claim; `conditions` hold as long as nobody else was faster."""
+
+    place: Place
+    conditions: tuple[Condition, ...]
+    operation: Operation
+
+
+class Conflict(NamedTuple):
+    """A place that an endpoint asks for and does not get.
+
+    Attributes:
+        place: that it asks for.
+        service: that the endpoint belongs to.
+        owner: the service that has the place; empty: it is reserved.
+        endpoint: its id.
+    """
+
+    place: Place
+    service: str
+    owner: str
+    endpoint: str
+
+    def __str__(self) -> str:
+        """One sentence for people."""
+        where = f"{self.place.host}{self.place.path}"
+        why = f"belongs to {self.owner}, which asked first" if self.owner else "is reserved"
+        return f"{self.endpoint}: {where} {why}"
+
+
+def asked(endpoint: Endpoint, domains: tuple[str, ...]) -> tuple[Place, ...]:
+    """The places that an endpoint asks for; none without an HTTP route."""
+    if endpoint.route is None or endpoint.route.scheme not in HTTP_SCHEMES:
+        return ()
+    return places_of(endpoint.route, endpoint.service.lower(), endpoint.proxydns, domains)
+
+
+def plan_claims(
+    endpoints: Iterable[Endpoint], claims: Mapping[Place, Held], rules: Rules, now: float
+) -> tuple[tuple[Step, ...], tuple[Conflict, ...]]:
+    """Claim what endpoints ask for and nobody has.
+
+    Args:
+        endpoints: of this node; earlier ones win among themselves.
+        claims: all that there are.
+        rules: domains and reserved names.
+        now: UNIX time in seconds.
+    """
+    steps: dict[Place, Step] = {}
+    owners = {place: held.claim.service.lower() for place, held in claims.items()}
+    conflicts = []
+    for endpoint in endpoints:
+        service = endpoint.service.lower()
+        for place in asked(endpoint, rules.domains):
+            owner = "" if rules.reserved(place) else owners.setdefault(place, service)
+            if owner != service:
+                conflicts.append(Conflict(place, service, owner, endpoint.id))
+            elif place not in claims:
+                value = encode(Claim(service=service, since=now))
+                steps[place] = Step(place, (Absent(claim_key(place)),), Put(claim_key(place), value))
+            elif claims[place].claim.idle_since:
+                steps[place] = _rewrite(place, claims[place], idle_since=0.0)
+    return tuple(steps.values()), tuple(conflicts)
+
+
+def _rewrite(place: Place, held: Held, *, idle_since: float) -> Step:
+    value = encode(msgspec.structs.replace(held.claim, idle_since=idle_since))
+    key = claim_key(place)
+    return Step(place, (ModifiedAt(key, held.revision),), Put(key, value))
+
+
+def plan_idle(
+    endpoints: Iterable[Endpoint], claims: Mapping[Place, Held], domains: tuple[str, ...], now: float
+) -> tuple[Step, ...]:
+    """Mark claims that nobody uses, and remove those that nobody has used for IDLE_S.
+
+    Args:
+        endpoints: of all nodes, whatever their state.
+        claims: all that there are.
+        domains: that names live under.
+        now: UNIX time in seconds.
+    """
+    used = {(place, endpoint.service.lower()) for endpoint in endpoints for place in asked(endpoint, domains)}
+    steps = []
+    for place, held in claims.items():
+        if (place, held.claim.service.lower()) in used:
+            continue
+        if not held.claim.idle_since:
+            steps.append(_rewrite(place, held, idle_since=now))
+        elif now - held.claim.idle_since >= IDLE_S:
+            key = claim_key(place)
+            steps.append(Step(place, (ModifiedAt(key, held.revision),), Delete(key)))
+    return tuple(steps)

@@ -1,0 +1,124 @@
+"""Settings of the registrator; the shared ones are inherited."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pilotfish.catalog import values
+from pilotfish.catalog.settings import Shared, choice, option, whole
+
+
+def docker_url(text: str) -> str:
+    """Where an engine listens: `unix:///var/run/docker.sock`, `tcp://HOST:2376` or `npipe`-free absolute path."""
+    url = f"unix://{text}" if text.startswith("/") else text
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in {"unix", "tcp", "http", "https"} or not rest:
+        raise values.BadValue(f"{values.quoted(text)} is no engine: unix:///var/run/docker.sock or tcp://HOST:2376")
+    return url
+
+
+def word(text: str) -> str:
+    """One tag: printable, without a comma."""
+    if not text.isprintable():
+        raise values.BadValue(f"{values.quoted(text)} is no tag: it holds control characters")
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class RegistratorSettings(Shared):
+    """What the registrator can be told."""
+
+    status: tuple[str, int] = dataclasses.field(
+        default=("127.0.0.1", 9701), metadata=Shared.__dataclass_fields__["status"].metadata
+    )
+    docker: str = option(
+        "the engine to watch",
+        "unix:///var/run/docker.sock",
+        flag="--docker",
+        parse=docker_url,
+        metavar="URL",
+        env=("DOCKER_HOST",),
+    )
+    docker_tls_verify: bool = option(
+        "check the engine's certificate (tcp:// only)", False, flag="--docker-tls-verify", env=("DOCKER_TLS_VERIFY",)
+    )
+    docker_cert_path: str = option(
+        "folder with ca.pem, cert.pem and key.pem for the engine",
+        "",
+        flag="--docker-cert-path",
+        metavar="DIR",
+        env=("DOCKER_CERT_PATH",),
+    )
+    ip: tuple[str, ...] = option(
+        "address of this host for published ports, instead of the binding's or the default route's",
+        (),
+        flag="--ip",
+        parse=values.parse_ip,
+        metavar="ADDR",
+        repeat=True,
+    )
+    internal: bool = option("publish container addresses and ports instead of the host's", False, flag="--internal")
+    use_ip_from_label: str = option(
+        "take a container's address from this label (a mask behind '/' is dropped)",
+        "",
+        flag="--use-ip-from-label",
+        metavar="LABEL",
+    )
+    explicit: bool = option("publish only ports that a NAME tag names", False, flag="--explicit")
+    explicit_dns: bool = option("no automatic names: only DNS and PROXYDNS tags make any", False, flag="--explicit-dns")
+    publish_untagged: bool = option(
+        "publish containers that have no SERVICE_ tag too", False, flag="--publish-untagged"
+    )
+    name_suffix: str = option(
+        "when '-port' is put behind a name: seed (default names of several ports), auto (registrator 7), always, never",
+        "seed",
+        flag="--name-suffix",
+        parse=choice("seed", "auto", "always", "never"),
+        metavar="RULE",
+    )
+    tags: tuple[str, ...] = option(
+        "tag added to every endpoint; a comma list", (), flag="--tags", parse=word, metavar="TAG", repeat=True
+    )
+    lease_ttl_s: int = option(
+        "seconds after which the endpoints of a dead host go",
+        30,
+        flag="--lease-ttl",
+        parse=whole("number of seconds", 2, 3600),
+        metavar="SECONDS",
+    )
+    on_exit: str = option(
+        "what happens to this host's records when the registrator is stopped: keep (until the lease ends) or remove",
+        "keep",
+        flag="--on-exit",
+        parse=choice("keep", "remove"),
+        metavar="WHAT",
+    )
+    resync_s: float = option(
+        "how often all containers are listed and compared, besides events",
+        30.0,
+        flag="--resync",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )
+    ping_s: float = option(
+        "how often the engine is pinged while its events are silent",
+        5.0,
+        flag="--docker-ping",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )
+    docker_timeout_s: float = option(
+        "how long one call to the engine may take",
+        10.0,
+        flag="--docker-timeout",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )
+    once: bool = option("compare and write once, then end", False, flag="--once")
+    dry_run: bool = option("print what would be written and write nothing", False, flag="--dry-run")
+    etcd_tmpl: dict[str, str] = option(
+        "key templates ETCD_TMPL_*: they replace the built-in exports",
+        {},
+        flag="",
+        env_prefix="ETCD_TMPL",
+    )

@@ -1,0 +1,1 @@
+"""Contract tests that run against every implementation of a port."""

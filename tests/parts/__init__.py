@@ -1,0 +1,1 @@
+"""Parts that tests share: fake engines, fault proxies and load checkers."""
