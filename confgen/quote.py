@@ -41,7 +41,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "match": lambda text: _PATH(text.removeprefix("= ")),
     "prefix": _PATH,
     "number": _whole(r"0|[1-9][0-9]{0,9}"),
-    "duration": _whole(r"(0|[1-9][0-9]{0,17})ms"),
+    "duration": _whole(r"(0|[1-9][0-9]{0,17})(ms|s)"),
     "address": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}|\[[0-9a-f:.]{2,45}\]:[0-9]{1,5}"),
     "upstream": _whole(r"[a-z0-9][a-z0-9._-]{0,299}"),
     "label": _whole(r"@[a-z0-9][a-z0-9._-]{0,299}"),
@@ -113,14 +113,14 @@ def number(value: int) -> Token:
 
 
 def duration(seconds: float) -> Token:
-    """A time in nginx's milliseconds.
+    """A time: whole seconds as such, since not every directive knows parts of one, else milliseconds.
 
-    >>> duration(1.5).text
-    '1500ms'
+    >>> duration(1.5).text, duration(60).text
+    ('1500ms', '60s')
     """
     if not 0 <= seconds * 1000 <= MAX_MILLISECONDS:
         raise Unprintable(f"{seconds} s is no time that nginx may be told")
-    return Token("duration", f"{round(seconds * 1000)}ms")
+    return Token("duration", f"{seconds:.0f}s" if seconds == int(seconds) else f"{round(seconds * 1000)}ms")
 
 
 def address(ip: str, port: int) -> Token:

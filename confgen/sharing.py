@@ -49,7 +49,7 @@ class Hosts:
         changed = {place.host for place, _ in before.items() ^ after.items()}
         affected = {one.service for host in changed for one in self._held.get(host, {}).values()}
         for place in before.keys() - after.keys():
-            self._drop(place)
+            self._drop(place, service)
         for place in after:
             self._put(after[place])
         return affected | {one.service for host in changed for one in self._held.get(host, {}).values()}
@@ -61,10 +61,13 @@ class Hosts:
             self._lengths[len(host)] = self._lengths.get(len(host), 0) + 1
         self._held[host][holding.place] = holding
 
-    def _drop(self, place: Place) -> None:
+    def _drop(self, place: Place, service: str) -> None:
         held = self._held.get(place.host, {})
-        held.pop(place, None)
-        if not held and self._held.pop(place.host, None) is not None:
+        if place not in held or held[place].service != service:  # its new owner came first
+            return
+        del held[place]
+        if not held:
+            del self._held[place.host]
             self._lengths[len(place.host)] -= 1
             if not self._lengths[len(place.host)]:
                 del self._lengths[len(place.host)]
@@ -75,13 +78,9 @@ class Hosts:
             found.setdefault(_reach(one.place.path), one)
         return found
 
-    def winner(self, place: Place) -> str:
-        """The service that serves this place: the oldest claim among those that nginx cannot tell apart."""
-        return self._winners(place.host)[_reach(place.path)].service
-
-    def wins(self, place: Place) -> bool:
-        """True when this place, as written, is the one that is served."""
-        return self._winners(place.host)[_reach(place.path)].place == place
+    def winner(self, place: Place) -> Holding:
+        """Who is served here: the oldest claim among those that nginx cannot tell apart."""
+        return self._winners(place.host)[_reach(place.path)]
 
     def leader(self, host: str) -> str:
         """The service whose file holds the server block of a host."""

@@ -360,10 +360,11 @@ class _Builder:
         locations: dict[str, list[Location]] = {}
         for place, members in sorted(self._wanted.places.items()):
             winner = self._hosts.winner(place)
-            if winner == self._service:
+            if (winner.place, winner.service) == (place, self._service):
                 locations.setdefault(place.host, []).append(self._location(place, members))
             else:
-                notes.append(Note(self._service, _shown(place), f"{winner} has the same path at this host"))
+                reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
+                notes.append(Note(self._service, _shown(place), reason))
         leads = {host: found for host, found in locations.items() if self._hosts.leader(host) == self._service}
         return ServiceView(
             name=self._service,
@@ -389,7 +390,7 @@ class _Builder:
     def _location(self, place: Place, members: tuple[Placed, ...]) -> Location:
         served = [one for one in members if judge(one.endpoint).published]
         servers = dict.fromkeys(server for one in served if (server := _server(one, self._settings.node)))
-        strip = any(one.endpoint.route is not None and one.endpoint.route.strip for one in served)
+        strip = any(one.endpoint.route is not None and one.endpoint.route.strip for one in served) and place.path != "/"
         path = place.path
         matches = (quote.below(path),) if path.endswith("/") else (quote.exactly(path), quote.below(f"{path}/"))
         return Location(path, matches, self._upstream(tuple(sorted(servers))) if servers else None, strip)

@@ -1,7 +1,7 @@
 """Domain names in the form they have on the wire: length octet, label, ..., zero (RFC 1035 §3.1), as plain bytes.
 
-Pure. A wire name can be hashed, cut at its front and compared by suffix without being taken apart, and `bytes.lower` folds
-its case as RFC 4343 §3 asks: a length octet is at most 63 and so never a letter.
+Pure. A wire name can be hashed, cut at its front and compared by suffix without being taken apart, and `bytes.lower`
+folds its case as RFC 4343 §3 asks: a length octet is at most 63 and so never a letter.
 """
 
 from __future__ import annotations

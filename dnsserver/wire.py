@@ -1,12 +1,12 @@
 """DNS messages: octets to questions, answers to octets (RFC 1035 §4, RFC 6891). The only file that knows the format.
 
-Pure, strict, and bounded by the length of the message: the reader takes one question and at most two additional
-records, follows no compression pointer (a query has no place where one could point to anything but itself), and allocates
-nothing that is larger than the message. Nothing of a library parses what a client sent.
+Pure, strict, and bounded by the length of the message: the reader takes one question and the additional records that
+the header promises, follows no compression pointer (a query has no place where one could point to anything but itself),
+and allocates nothing that is larger than the message. Nothing of a library parses what a client sent.
 
 Invariants:
 - `read` returns a Query or raises Malformed, for any octets;
-- `Query.plain` is the message without its id and without its EDNS options: equal for all that ask the same in the same way;
+- `Query.plain` is the message without its id and its EDNS options: equal for all that ask the same in the same way;
 - what `write` returns is at most `limit` octets with the id, and has TC set if a record of the answer was left out.
 """
 

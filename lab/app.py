@@ -2,7 +2,7 @@
 
 It answers every request with one line of JSON (container, port, the request's number ``n`` from ``?n=`` or
 ``X-Request-Number``, method, path, headers, how many it served) and prints one line of JSON per request it received,
-so that a checker can join both ends: lost, doubled, sent to the wrong place. Standard library only; a thread a connection.
+so that a checker can join both ends: lost, doubled, sent to the wrong place. Standard library only, threads.
 
     /                    200                     /health       200, or 503 while /tmp/unhealthy exists
     /slow/MS             200 after MS ms         /status/CODE  that status

@@ -58,7 +58,7 @@ class Host:
     def open(self) -> None:
         """Make the namespaces and plug the host in; nothing runs yet."""
         self.place.open()
-        self._switch.plug(self.name, self.place.holder)
+        self._switch.plug(self.name, self.number, self.place.holder)
         settings = (
             f"link set {INTERFACE} up",
             f"address add {self.address}/{self._switch.PREFIX} dev {INTERFACE}",

@@ -21,6 +21,7 @@ from lab.waiting import LabError
 CLONE_NEWNET = 0x40000000  # sched.h
 
 # The machine's resolv.conf is often a link into /run, which is empty inside: so its target is made there.
+# /etc/docker holds the key from which an engine derives its id: each host's own, and the same after a crash.
 SETUP = """\
 set -e
 resolver=$(readlink -f /etc/resolv.conf || echo /etc/resolv.conf)
@@ -36,6 +37,8 @@ for folder in /etc /opt; do
     mount -t overlay -o "lowerdir=$folder,upperdir=$over/upper,workdir=$over/work" overlay "$folder"
 done
 if [ -e "$resolver" ]; then mount --bind "$1/resolv.conf" "$resolver"; fi
+mkdir -p "$1/etc-docker" /etc/docker
+mount --bind "$1/etc-docker" /etc/docker
 mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id
 hostname "$2"
 ip link set lo up

@@ -132,7 +132,7 @@ def state_of(pid: int) -> str:
 
 
 def started_at(pid: int) -> str:
-    """When the process began, in clock ticks since boot (proc(5), field 22): with the id, it names one process for good."""
+    """When the process began, in ticks since boot (proc(5), field 22): with the id it names one process for good."""
     return _stat(pid)[19]
 
 

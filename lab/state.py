@@ -1,7 +1,7 @@
 """What labs leave on the machine while they run, and how to find and remove what a killed one left.
 
 A lab has a folder, ``$PILOTFISH_LAB_DIR`` (default /var/tmp/pilotfish-lab) ``/<id>``, and a control group
-``pilotfish-<id>`` that holds every process it ever started. The folder's lock belongs to the lab's owner, and the kernel
+``pilotfish-<id>`` that holds every process it ever started. The folder's lock is the owner's, and the kernel
 lets go of it when the owner ends, however it ends: whoever gets the lock may clean. Namespaces and mounts vanish with
 the processes.
 """

@@ -44,9 +44,16 @@ class Switch(Namespace):
             f"link set {BRIDGE} up",
         )
 
-    def plug(self, port: str, holder: int) -> None:
-        """Connect the namespaces that process `holder` keeps open; inside, the interface is eth0."""
-        self._ip(f"link add {port} type veth peer name eth0 netns {holder}", f"link set {port} master {BRIDGE} up")
+    def plug(self, port: str, number: int, holder: int) -> None:
+        """Connect the namespaces that process `holder` keeps open; inside, the interface is eth0.
+
+        A host has the same hardware address after a crash, as in life: its neighbours remember it.
+        """
+        hardware = f"02:88:00:00:00:{number:02x}"
+        self._ip(
+            f"link add {port} type veth peer name eth0 address {hardware} netns {holder}",
+            f"link set {port} master {BRIDGE} up",
+        )
 
     def unplug(self, port: str) -> None:
         """Take the connection away for good."""

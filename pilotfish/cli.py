@@ -9,14 +9,14 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
 from confgen.service import ConfgenService
-from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
+from registrator.service import RegistratorService
+
+from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish import look, up
 from pilotfish.catalog.failure import CannotStart
@@ -30,7 +30,6 @@ from pilotfish.folders import data_folder, nginx_program
 from pilotfish.run import Service, host_name, run_until_signal, serve_part
 from pilotfish.settings import ConsoleSettings, UpSettings
 from pilotfish.welcome import welcome
-from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings
 
 S = TypeVar("S", bound=Shared)
@@ -70,7 +69,9 @@ def _settings(given: Given, name: str, kind: type[S], **defaults: object) -> S:
     return settings
 
 
-def _part(name: str, kind: type[S], make: Callable[[S, Store, Telemetry], Service], about: str, **defaults: str) -> click.Command:
+def _part(
+    name: str, kind: type[S], make: Callable[[S, Store, Telemetry], Service], about: str, **defaults: str
+) -> click.Command:
     def run(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
         given = Given(flags, environment(), flags.pop("config") or "")
         settings = _settings(given, name, kind, **defaults)
@@ -92,9 +93,7 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     settings = given.part("up", UpSettings, node)
     folder = data_folder(settings.data if settings else "")
     registrator = given.part("registrator", RegistratorSettings, node)
-    dns = given.part(
-        "dns", DnsSettings, {**node, "listen": "0.0.0.0:1053", "snapshot": str(folder / "zone.snapshot")}
-    )
+    dns = given.part("dns", DnsSettings, {**node, "listen": "0.0.0.0:1053", "snapshot": str(folder / "zone.snapshot")})
     confgen = given.part(
         "confgen",
         ConfgenSettings,
@@ -119,7 +118,7 @@ def _dns_child() -> None:
 @program.command("inspect", params=list(options(RegistratorSettings)))
 @click.argument("what", required=False, metavar="[FILE|-|CONTAINER]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")
-def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001  click hands over what it parsed
+def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     """Show what would be registered, with the reason for every port left out.
 
     WHAT is a file with saved `docker inspect` JSON, `-` for standard input, or a container of the local engine;
@@ -132,7 +131,7 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
 
 @program.command("health", params=list(options(UpSettings)))
 @click.option("--ready", is_flag=True, help="ask for readiness instead of being alive")
-def _health(ready: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001  click hands over what it parsed
+def _health(ready: bool, **flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     """Ask a part at --status whether it is alive; exit code 0 or 1."""
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "up", UpSettings)

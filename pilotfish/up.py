@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
-
 from confgen.service import ConfgenService
-from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
+from registrator.service import RegistratorService
+
+from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_status, keys
 from pilotfish.catalog.failure import CannotStart
@@ -26,12 +28,10 @@ from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_feed import FeedServer, FeedStore
 from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.io_stores import open_etcd
-from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.run import run_until_signal, status_server
 from pilotfish.settings import UpSettings
-from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings
 
 CHILD_STOP_S = 3.0  # a DNS server that was asked to end and still runs after this is ended
@@ -76,11 +76,11 @@ async def serve_everything(everything: Everything, announce: Callable[[Everythin
     async with _opened(everything) as store:
         registrator = RegistratorService(everything.registrator, store, registrator_telemetry)
         confgen = ConfgenService(everything.confgen, store, confgen_telemetry)
-        followers = [
-            Follower(store, prefix, _ignore, up, verify_s=everything.up.verify_s)
-            for prefix in (keys.ROOT, f"{everything.up.skydns_prefix}/")
-        ]
-        feed = FeedServer(store, run / "feed.sock", {follower.mirror.prefix: follower for follower in followers})
+        mirrors: dict[str, Follower] = {}
+        feed = FeedServer(store, run / "feed.sock", mirrors)
+        for prefix in (keys.ROOT, f"{everything.up.skydns_prefix}/"):
+            publish = functools.partial(feed.publish, prefix)
+            mirrors[prefix] = Follower(store, prefix, publish, up, verify_s=everything.up.verify_s)
         child = DnsChild(everything.dns, run, up)
         sources = [
             io_status.LocalSource(up, lambda: {"node": everything.up.node_name, "data": str(everything.data)}),
@@ -89,17 +89,13 @@ async def serve_everything(everything: Everything, announce: Callable[[Everythin
             io_status.ChildSource("dns", run / "dns.sock"),
         ]
         async with status_server(io_status.application(*sources), everything.up), asyncio.TaskGroup() as tasks:
-            for follower in followers:
+            for follower in mirrors.values():
                 tasks.create_task(follower.run())
             tasks.create_task(feed.run())
             tasks.create_task(child.run())
             tasks.create_task(registrator.run())
             tasks.create_task(confgen.run())
             tasks.create_task(_announce(sources, lambda ready: announce(everything, ready)))
-
-
-def _ignore(_: Difference) -> None:
-    """The feed reads the followers' mirrors; nothing else is done with a difference here."""
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,8 @@
 """Readiness, health and draining of an endpoint: a pure state machine.
 
-What is remembered is a `Condition`; events change it by one table, and the published state follows from it by another. So
-an endpoint that was draining or paused comes back as what it is by then, not as what it was. Knows no clock and no socket:
-deadlines are UNIX times that are handed in.
+What is remembered is a `Condition`; events change it by one table, and the published state follows from it by another.
+So an endpoint that was draining or paused comes back as what it is by then, not as what it was. Knows no clock and no
+socket: deadlines are UNIX times that are handed in.
 """
 
 from __future__ import annotations

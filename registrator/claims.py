@@ -1,8 +1,8 @@
 """Who owns a route: plans the claims of a node's endpoints and looks after those that nobody uses any more.
 
-Pure. A place (host and path) belongs to the service that claimed it first, in the store's order: a claim is put only where
-none is. It stays when the containers go and is free again IDLE_S later, so that recreating them keeps it. Any node may
-notice that a claim is idle; conditions on its revision see to it that only one of them writes.
+Pure. A place (host and path) belongs to the service that claimed it first, in the store's order: a claim is put only
+where none is. It stays when the containers go and is free again IDLE_S later, so that recreating them keeps it. Any
+node may notice that a claim is idle; conditions on its revision see to it that only one of them writes.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """What the registrator asks of a container engine, and how the engine's events read to us.
 
-Pure. `Engine` is implemented by `io_docker`; several engines, or one of another make, are several values of it. An event
-is a hint that a container is worth another look: what counts is what an inspection says afterwards. The one exception
-is the signal that begins a stop, which no inspection shows.
+Pure. `Engine` is implemented by `io_docker`; several engines, or one of another make, are several values of it. An
+event is a hint that a container is worth another look: what counts is what an inspection says afterwards. The one
+exception is the signal that begins a stop, which no inspection shows.
 Source: Docker Engine API, SystemEvents (Type, Action, Actor); podman's names for the same things are mapped.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -85,15 +85,18 @@ class EngineInfo(NamedTuple):
 class Engine(Protocol):
     """One container engine. Every method may raise EngineError and has a timeout of its own."""
 
-    def news(self) -> AsyncIterator[News]:
-        """What happens, for ever: reconnects by itself, says ListAgain after every connection and Away when it is lost."""
+    def news(self) -> AsyncGenerator[News]:
+        """What happens, for ever: reconnects by itself.
+
+        Says ListAgain after every connection, and Away when it is lost.
+        """
         ...
 
     async def info(self) -> EngineInfo:
         """Who the engine is."""
         ...
 
-    async def list(self) -> tuple[str, ...]:
+    async def running(self) -> tuple[str, ...]:
         """Ids of all containers whose process runs, paused ones too."""
         ...
 

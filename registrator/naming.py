@@ -93,8 +93,8 @@ def _udp(port: PortSpec) -> str:
 def label_of(endpoint_id: str) -> str:
     """The id as one DNS label (RFC 1035 §2.3.1): lower case, other characters to `-`.
 
-    If more than case and `:` had to change, or it is too long, it is cut and eight hexadecimal digits of the id's SHA-256
-    are put behind it, so that two ids do not become one label.
+    If more than case and `:` had to change, or it is too long, it is cut and eight hexadecimal digits of the id's
+    SHA-256 are put behind it, so that two ids do not become one label.
 
     >>> label_of("h1:web:80"), label_of("Docker01:estest_1:9200")
     ('h1-web-80', 'docker01-estest-1-9200-f50fa4a8')

@@ -1,7 +1,7 @@
 """Whose is a node's key: what a registrator does with what it finds under its own name.
 
-Pure. The key hangs on the node's lease, and every write of the node stands on the revision at which its registrator last
-put it: whoever puts it anew shuts all others out, in the same transaction.
+Pure. The key hangs on the node's lease, and every write of the node stands on the revision at which its registrator
+last put it: whoever puts it anew shuts all others out, in the same transaction.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def judge_node(entry: Entry | None, me: Node, fence: int) -> Judgement:
         return Refuse(_refusal(there))
     if fence and entry.mod_revision == fence:
         return Ours()
-    # A key that is newer than ours was put by a process that started later. One that is older comes from a restored store.
+    # A key newer than ours was put by a process that started later; an older one comes from a restored store.
     if fence and entry.mod_revision > fence and there.instance != me.instance:
         return StandBy(f"another registrator for the same engine has taken over {me.node}; end one of the two")
     return Adopt(entry)

@@ -1,9 +1,9 @@
 """What must be written so that the store says what is wanted: (wanted, recorded) -> the least commits.
 
-Pure. Invariants, held by property tests: performing the plan makes the store say what is wanted; planning again then plans
-nothing; nobody else's key is touched; every commit stands on the node's fence, so that a stale process changes nothing.
-A container's record stands first and lists the keys exported for it, so that they are found again after any crash; when
-it leaves, the exports go first. A container's operations share one commit wherever they fit.
+Pure. Invariants, held by property tests: performing the plan makes the store say what is wanted; planning again then
+plans nothing; nobody else's key is touched; every commit stands on the node's fence, so that a stale process changes
+nothing. A container's record stands first and lists the keys exported for it, so that they are found again after any
+crash; when it leaves, the exports go first. A container's operations share one commit wherever they fit.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ def plan(
     refused: dict[str, str] = {}
     wanted = {key for one in desired.values() if one for key in one.exports}
     units = []
-    for container, one in sorted(desired.items(), key=_first_who_leave):
+    for container, asked in sorted(desired.items(), key=_first_who_leave):
         entry = records.get(container)
-        one, why = _fitting(one, held, ground, blocked)
+        one, why = _fitting(asked, held, ground, blocked)
         if why:
             refused[container] = why
         steps = _leave(entry, held, ground, wanted) if one is None else _stay(one, entry, held, ground, wanted)
@@ -178,7 +178,9 @@ def _obstacle(key: str, value: bytes, entry: Entry | None, ground: Ground) -> st
     return ""
 
 
-def _stay(one: Desired, entry: Entry | None, held: Mapping[str, Entry], ground: Ground, wanted: set[str]) -> list[_Step]:
+def _stay(
+    one: Desired, entry: Entry | None, held: Mapping[str, Entry], ground: Ground, wanted: set[str]
+) -> list[_Step]:
     recorded = _recorded(entry)
     steps = _removals(recorded, held, ground, wanted | one.exports.keys())
     if entry is None or entry.lease != ground.lease or recorded is None or not same(recorded, one.record):

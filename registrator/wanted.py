@@ -1,23 +1,347 @@
 """What a container should publish: its record, and for every port left out the rule and the reason.
 
-Pure, and the one place where facts, tags, addresses and names come together. `wanted` never raises: bad tags are refused
-one by one, each at its own port. What the record says of an untagged port: it has no names and no route, and is listed
-under /reg/all only.
+Pure, and the one place where facts, tags, addresses and names come together. `wanted` never raises: what is bad is
+refused at its own port or tag, the others go on. An untagged port keeps its place in the record without names and
+without a route (`dns=()`), so that it is listed under /reg/all and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple, cast
 
-import msgspec
-
-from pilotfish.catalog.record import MAX_ENDPOINTS, MAX_TEXT, Address, Container, Endpoint
-from pilotfish.catalog.route import Backend, Route, Scheme
-from pilotfish.catalog.values import BadValue, parse_name, quoted
-from registrator import naming, tags
-from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, network_holder, reach, usable
+from pilotfish.catalog.record import (
+    DEFAULT_PRIORITY,
+    DEFAULT_WEIGHT,
+    MAX_ENDPOINTS,
+    MAX_TEXT,
+    Container,
+    Endpoint,
+    Protocol,
+)
+from pilotfish.catalog.values import BadValue, parse_ip, parse_name, quoted
+from registrator import naming, routes, tags
+from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
 from registrator.naming import Naming
+from registrator.routes import Proxied
 from registrator.settings import RegistratorSettings
 from registrator.tags import PortTags, Tags
+
+
+class LeftOut(NamedTuple):
+    """A port that is not published.
+
+    Attributes:
+        port: as Docker writes it: `443/tcp`.
+        rule: the one word for it: one of `RULES`.
+        reason: in words, with what to do about it.
+    """
+
+    port: str
+    rule: str
+    reason: str
+
+
+RULES = ("protocol", "ignored", "tag", "explicit", "unpublished", "address", "name", "id", "too-many")
+
+
+class Wanted(NamedTuple):
+    """What a container should publish.
+
+    Attributes:
+        container: its record; every endpoint `starting`, no exports yet, observed when it was started.
+        left_out: sorted by port.
+        notices: about tags and addresses, each once.
+    """
+
+    container: Container
+    left_out: tuple[LeftOut, ...]
+    notices: tuple[str, ...]
+
+
+class _Port(NamedTuple):
+    """A port on its way into the record."""
+
+    tags: PortTags
+    reach: Reach
+
+    @property
+    def spec(self) -> PortSpec:
+        return self.tags.port
+
+
+class _Named(NamedTuple):
+    """A port with everything but its id."""
+
+    port: _Port
+    service: str
+    proxied: Proxied
+
+
+def wanted(facts: Facts, host: Host, settings: RegistratorSettings, facts_of: FactsOf) -> Wanted:
+    """Decide what one container publishes.
+
+    Args:
+        facts: of the container; whether it runs is not asked.
+        host: that it runs on.
+        settings: flags that decide names and addresses.
+        facts_of: id or name -> facts of the others, for a container that shares the network of one.
+
+    Never raises.
+    """
+    work = _Work(facts, host, settings, facts_of)
+    ports = work.eligible()
+    endpoints = work.endpoints(work.named(ports))
+    record = Container(
+        node=host.node,
+        id=facts.id,
+        name=facts.name,
+        image=facts.image[:MAX_TEXT],
+        started=facts.started,
+        observed=facts.started,
+        endpoints=endpoints,
+        project=facts.project[:MAX_TEXT],
+        compose_service=facts.compose_service[:MAX_TEXT],
+    )
+    return Wanted(record, work.left_out(), tuple(dict.fromkeys(work.notices)))
+
+
+class _Work:
+    """One decision: the steps from ports to endpoints, each leaving some out with its reason."""
+
+    def __init__(self, facts: Facts, host: Host, settings: RegistratorSettings, facts_of: FactsOf) -> None:
+        self.facts = facts
+        self.host = host
+        self.settings = settings
+        self.facts_of = facts_of
+        self.tags: Tags = tags.read(facts)
+        self.notices: list[str] = []
+        self.several = False
+        self._left: dict[PortSpec, LeftOut] = {}
+
+    def leave(self, port: PortSpec, rule: str, reason: str) -> None:
+        self._left[port] = LeftOut(str(port), rule, reason)
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return tuple(left for _, left in sorted(self._left.items()))
+
+    def eligible(self) -> list[_Port]:
+        """Ports that no tag or rule of addresses leaves out, but for those that only a route would bring in."""
+        specs = _ports(self.facts, self.tags)
+        if not specs:
+            self.notices.append("no port is exposed, published or named by a tag")
+        self.notices += tags.strays(self.tags, frozenset(spec.port for spec in specs))
+        fixed = self._fixed()
+        seen = [port for spec in specs if (port := self._look(spec, fixed))]
+        # Ports that IGNORE drops count too: leaving one out does not rename the others.
+        self.several = sum(port.reach.published for port in seen) > 1
+        return [port for port in seen if self._stays(port)]
+
+    def _look(self, spec: PortSpec, fixed: tuple[str, ...]) -> _Port | None:
+        if spec.protocol not in {"tcp", "udp"}:
+            self.leave(spec, "protocol", f"{spec.protocol} is not supported: tcp and udp are")
+            return None
+        read = tags.of_port(self.tags, spec, keep_all=bool(self.settings.etcd_tmpl))
+        ask = Ask(
+            internal=bool(read.values.get("internal", self.settings.internal)),
+            routable=bool(read.values.get("routable", False)),
+            network=cast("str", read.values.get("network", "")),
+            fixed=cast("tuple[str, ...]", read.values.get("ip", fixed)),
+            host_ip=self.settings.ip,
+        )
+        try:
+            return _Port(read, reach(spec, self.facts, self.host, ask, self.facts_of))
+        except BadNetwork as error:
+            self.leave(spec, "tag", f"{read.raw['network'].name}: {error}; the port is left out")
+            return None
+
+    def _fixed(self) -> tuple[str, ...]:
+        """The address that --use-ip-from-label finds, if any."""
+        label = self.settings.use_ip_from_label
+        if not label:
+            return ()
+        text = self.facts.labels.get(label, "")
+        if not text:
+            self.notices.append(f"label {quoted(label)} is missing: --use-ip-from-label has no effect")
+            return ()
+        try:
+            return (parse_ip(text.rpartition("/")[0] or text),)
+        except BadValue as error:
+            self.notices.append(f"label {quoted(label)}: {error}; --use-ip-from-label has no effect")
+            return ()
+
+    def _stays(self, port: _Port) -> bool:
+        read = port.tags
+        if read.values.get("ignore"):
+            tag = read.raw["ignore"]
+            self.leave(port.spec, "ignored", f"{tag.name}={quoted(tag.value)} ({tag.source}) says so")
+        elif refused := read.costs("port"):
+            self.leave(port.spec, "tag", refused)
+        elif self.settings.explicit and "name" not in read.values:
+            self.leave(port.spec, "explicit", "no NAME tag names it, and --explicit asks for one")
+        elif not port.reach.published and "proxy" not in read.values:
+            self.leave(port.spec, "unpublished", _unpublished(self.facts, port.spec))
+        elif not port.reach.addresses:
+            self.leave(port.spec, "address", port.reach.problem or "it has no address: the container is on no network")
+        else:
+            return True
+        return False
+
+    def named(self, ports: list[_Port]) -> list[_Named]:
+        """Give names and routes; what is neither published nor proxied after all is left out."""
+        meant = [port.tags for port in ports if port.reach.published] or [port.tags for port in ports]
+        unproxied, notices = routes.unproxied([port.tags for port in ports], meant)
+        self.notices += notices
+        found = []
+        for port in ports:
+            self.notices += port.tags.notices
+            service = self._service(port)
+            if not service:
+                continue
+            proxied = self._proxied(port, service, meant=port.spec not in unproxied)
+            if self._reachable(port, proxied):
+                found.append(_Named(port, service, proxied))
+        return self._not_too_many(found)
+
+    def _service(self, port: _Port) -> str:
+        """The name of the endpoint; empty after it was left out."""
+        read = port.tags
+        explicit = "name" in read.values
+        how = Naming(explicit, explicit and read.own("name"), self.several)
+        name = cast("str", read.values.get("name", "")) or naming.default_name(self.facts)
+        if name and naming.SUFFIX[self.settings.name_suffix](how):
+            name = naming.with_suffix(name, port.spec)
+        try:
+            return parse_name(name)
+        except BadValue as error:
+            self.leave(port.spec, "name", f"{error}; name it with SERVICE_NAME or SERVICE_{port.spec.port}_NAME")
+            return ""
+
+    def _proxied(self, port: _Port, service: str, *, meant: bool) -> Proxied:
+        if not meant:
+            return Proxied(None, cast("tuple[str, ...]", port.tags.values.get("proxydns", ())))
+        settings = self.settings
+        found = routes.proxied(port.tags, service, domains=settings.domain, proxy_name=settings.proxy_name)
+        self.notices += found.notices
+        return found
+
+    def _reachable(self, port: _Port, proxied: Proxied) -> bool:
+        """False after it was left out: nobody could reach it."""
+        if any(address.scope == "lan" for address in port.reach.addresses):
+            return True
+        if proxied.route:
+            why = port.reach.problem or "not published"
+            self.notices.append(f"{port.spec}: only the proxy on this host reaches it: {why}")
+        elif not port.reach.published:
+            self.leave(port.spec, "unpublished", _unpublished(self.facts, port.spec))
+        elif port.reach.problem:
+            self.leave(port.spec, "address", port.reach.problem)
+        else:
+            self.notices.append(f"{port.spec}: bound to an address of this host only: no other host is told of it")
+        return port.spec not in self._left
+
+    def _not_too_many(self, ports: list[_Named]) -> list[_Named]:
+        """At most 64 ports; if there are more, those that tags name."""
+        if len(ports) <= MAX_ENDPOINTS:
+            return ports
+        chosen = [one for one in ports if any(tag.own for tag in one.port.tags.raw.values())]
+        kept = chosen if len(chosen) <= MAX_ENDPOINTS else []
+        reason = f"{len(ports)} ports are eligible, {MAX_ENDPOINTS} are the most: choose some by SERVICE_<port>_ tags"
+        for one in ports:
+            if one not in kept:
+                self.leave(one.port.spec, "too-many", reason)
+        return kept
+
+    def endpoints(self, ports: list[_Named]) -> tuple[Endpoint, ...]:
+        """The endpoints, sorted by port and protocol, each with an id and a label of its own."""
+        ids = self._ids([one.port for one in ports])
+        return tuple(self._endpoint(one, ids[one.port.spec]) for one in ports if one.port.spec in ids)
+
+    def _ids(self, ports: list[_Port]) -> dict[PortSpec, str]:
+        given: dict[str, list[PortSpec]] = {}
+        for port in ports:
+            if "id" in port.tags.values:
+                given.setdefault(cast("str", port.tags.values["id"]), []).append(port.spec)
+        tagged = {spec: _told_apart(text, spec, sharing) for text, sharing in given.items() for spec in sharing}
+        default = {port.spec: naming.default_id(self.host.node, self.facts, port.spec) for port in ports}
+        return self._unique({spec: text for spec, text in default.items() if spec not in tagged}, tagged, default)
+
+    def _unique(
+        self, first: dict[PortSpec, str], tagged: dict[PortSpec, str], default: dict[PortSpec, str]
+    ) -> dict[PortSpec, str]:
+        """Ids whose labels differ: a tag that would take another port's label is refused."""
+        ids, labels = dict(first), {naming.label_of(text) for text in first.values()}
+        for spec, text in sorted(tagged.items()):
+            for candidate in (text, default[spec]):
+                if naming.label_of(candidate) not in labels:
+                    ids[spec] = candidate
+                    labels.add(naming.label_of(candidate))
+                    break
+            if ids.get(spec) != text:
+                self.notices.append(f"{spec}: another port has the id {quoted(text)} already; the default is used")
+            if spec not in ids:
+                self.leave(spec, "id", f"its ids {quoted(text)} and {quoted(default[spec])} are other ports' already")
+        return ids
+
+    def _endpoint(self, one: _Named, endpoint_id: str) -> Endpoint:
+        read, given = one.port.tags, one.port.tags.values
+        dns = self._dns(read)
+        both = sorted({name.lower() for name in dns or ()} & {name.lower() for name in one.proxied.names})
+        if both:
+            self.notices.append(f"{one.port.spec}: both DNS and PROXYDNS name {', '.join(both)}: the proxies win")
+        return Endpoint(
+            service=one.service,
+            id=endpoint_id,
+            label=naming.label_of(endpoint_id),
+            port=one.port.spec.port,
+            protocol=cast("Protocol", one.port.spec.protocol),
+            addresses=one.port.reach.addresses,
+            dns=dns,
+            proxydns=one.proxied.names,
+            route=one.proxied.route,
+            version=cast("str", given.get("version", "")),
+            tags=_all_tags(read, self.settings.tags),
+            attrs=read.attrs,
+            weight=cast("int", given.get("weight", DEFAULT_WEIGHT)),
+            priority=cast("int", given.get("priority", DEFAULT_PRIORITY)),
+            ttl=cast("int", given.get("ttl", 0)),
+        )
+
+    def _dns(self, read: PortTags) -> tuple[str, ...] | None:
+        if "dns" in read.values:
+            return cast("tuple[str, ...]", read.values["dns"])
+        if read.costs("names") or self.settings.explicit_dns or self.settings.etcd_tmpl:
+            return ()
+        if not read.raw and not self.settings.publish_untagged:
+            self.notices.append(f"{read.port}: no SERVICE_ tag applies to it: listed under /reg/all only")
+            return ()
+        return None
+
+
+def _ports(facts: Facts, found: Tags) -> list[PortSpec]:
+    """Every port that is exposed, published or named by a tag, sorted; a tag's port is TCP unless known otherwise."""
+    known = {*facts.exposed, *facts.bindings}
+    numbers = {str(spec.port) for spec in known}
+    named = (
+        text for text in found.ports if text not in numbers and text.isdigit() and text[0] != "0" and len(text) < 6
+    )
+    return sorted(known | {PortSpec(int(text), "tcp") for text in named if int(text) < 65536})
+
+
+def _unpublished(facts: Facts, spec: PortSpec) -> str:
+    if facts.network_mode.startswith("container:"):
+        return "the container whose network it shares does not publish it"
+    seen = "exposed, but not published on the host" if spec in facts.exposed else "neither exposed nor published"
+    return f"{seen}: publish it, or tag it with PROXY or INTERNAL"
+
+
+def _told_apart(text: str, spec: PortSpec, sharing: list[PortSpec]) -> str:
+    if len(sharing) == 1:
+        return text
+    return naming.shared_id(text, spec, number=len({one.port for one in sharing}) > 1)
+
+
+def _all_tags(read: PortTags, everywhere: tuple[str, ...]) -> tuple[str, ...]:
+    """TAGS in the order given, then those of --tags, then `udp`; each once."""
+    own = cast("tuple[str, ...]", read.values.get("tags", ()))
+    return tuple(dict.fromkeys([*own, *everywhere, *(["udp"] if read.port.protocol == "udp" else [])]))

@@ -35,8 +35,7 @@ VERSION = 1
 MAX_REQUEST_BYTES = 4 * 1024 * 1024  # a commit of 1.4 MB, with the values that its conditions compare
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # a part, and the one entry that made it full
 PART_BYTES = 256 * 1024  # octets of keys and values after which a part is sent: about a millisecond of decoding
-HISTORY_CHANGES = 10_000  # how far a watch may be behind before it has to start over
-HISTORY_BYTES = 64 * 1024 * 1024
+HISTORY_BYTES = 64 * 1024 * 1024  # of values, kept for watches that are behind
 HEAD_SIZE = 4
 
 T = TypeVar("T")
@@ -197,8 +196,10 @@ def request_frame(request: Request) -> bytes:
     """
     try:
         body = _ENCODER.encode(Ask(VERSION, msgspec.Raw(_ENCODER.encode(request))))
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise BadRequest(f"cannot be sent: {error}") from None
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{error.object!a} cannot be written in UTF-8") from None
+    except OverflowError as error:
+        raise BadRequest(f"a number is out of bounds: {error}") from None
     if len(body) > MAX_REQUEST_BYTES:
         raise BadRequest(f"a request of {len(body)} octets is over the limit of {MAX_REQUEST_BYTES}: make it several")
     return _HEAD.pack(len(body)) + body
@@ -310,24 +311,25 @@ class Relay:
 
     Args:
         revision: of the mirror now.
+        max_changes: how far a watch may be behind before it has to start over.
     """
 
-    def __init__(self, revision: int) -> None:
+    def __init__(self, revision: int, *, max_changes: int) -> None:
         self.revision = revision
-        self.history = _history(revision)
+        self._max_changes = max_changes
+        self.history = self._begun(revision)
 
     def take(self, difference: Difference) -> None:
         """Take in a difference of the mirror; each one, also those that changed nothing."""
         changed = bool(difference.puts or difference.deletes)
         if difference.started_over or (changed and difference.revision <= self.revision):
-            self.history = _history(difference.revision)
+            self.history = self._begun(difference.revision)
         elif changed:
             self.history.append(Change(difference.revision, difference.puts, difference.deletes))
         self.revision = difference.revision
 
-
-def _history(revision: int) -> History:
-    return History(revision, max_changes=HISTORY_CHANGES, max_bytes=HISTORY_BYTES)
+    def _begun(self, revision: int) -> History:
+        return History(revision, max_changes=self._max_changes, max_bytes=HISTORY_BYTES)
 
 
 def _entry_size(entry: Entry) -> int:

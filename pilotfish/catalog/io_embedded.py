@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from pilotfish.catalog.store import (
     Reading,
     StoreError,
     StoreUnavailable,
+    Survey,
 )
 
 CALL_TIMEOUT_S = 5.0  # a disk that needs longer is as good as gone
@@ -81,6 +83,10 @@ class EmbeddedStore:
     async def read(self, *prefixes: str) -> Reading:
         """Everything under the prefixes at one revision; see `Store.read`."""
         return await self._call(self._file.read, prefixes)
+
+    async def survey(self, prefix: str, *, keys: bool) -> Survey:
+        """How many keys there are, or which, with their revisions; see `Store.survey`."""
+        return await self._call(functools.partial(self._file.survey, keys=keys), prefix)
 
     async def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet, None]:
         """Follow a prefix from just after `revision`; see `Store.watch`. Begins with a Quiet."""

@@ -40,6 +40,7 @@ from pilotfish.catalog.store import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    Survey,
     ValueIs,
 )
 
@@ -120,6 +121,17 @@ class EtcdStore:
             except StartOver as error:
                 why = str(error)
         raise StoreUnavailable(f"none of {READ_ATTEMPTS} reads in a row came to its end: {why}")
+
+    async def survey(self, prefix: str, *, keys: bool) -> Survey:
+        """How many keys there are, or which, with their revisions; see `Store.survey`."""
+        start, end = prefix_range(prefix)
+        with self._errors(f"counting {prefix!a}"):
+            if not keys:
+                counted = await self._client.count_prefix(start, end)
+                return Survey(f"{counted.cluster:016x}", counted.revision, counted.count)
+            part = await self._client.get_prefix(start, end, keys_only=True)
+        found = {key_text(kv.key): kv.mod_revision for kv in part.kvs}
+        return Survey(f"{part.cluster:016x}", part.revision, len(found), found)
 
     async def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet, None]:
         """Follow a prefix from just after `revision`; see `Store.watch`. Begins with a Quiet."""

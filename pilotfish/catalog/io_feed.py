@@ -1,13 +1,13 @@
 """The feed: the store of one process, served to others of the same user over a unix socket.
 
-`FeedServer` stands beside the store and its mirrors; `FeedStore` (`io_feed_store`) is the `Store` of the others. What is
-mirrored is served from the mirror (`io_mirrored`), the rest is passed through.
+`FeedServer` stands beside the store and its mirrors; `FeedStore` (`io_feed_store`) is the `Store` of the others. What
+is mirrored is served from the mirror (`io_mirrored`), the rest is passed through.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -32,15 +32,24 @@ class FeedServer:
         store: what is served; not closed by this.
         path: the socket; made 0600, in a folder that is made 0700 if absent.
         mirrors: by prefix, who keeps that prefix mirrored. It is looked up at each request, so it may be filled later;
-            whoever fills it calls `publish` with every difference of that mirror.
+            whoever fills it calls `publish` with every difference of that mirror, from the first one on. Without that
+            its watches are passed through.
         beat_s: how often a watch looks whether the store was heard.
+        max_changes: how far a watch may be behind before it has to start over.
     """
 
     def __init__(
-        self, store: Store, path: Path | str, mirrors: Mapping[str, Source] | None = None, *, beat_s: float = 0.5
+        self,
+        store: Store,
+        path: Path | str,
+        mirrors: Mapping[str, Source] | None = None,
+        *,
+        beat_s: float = 0.5,
+        max_changes: int = 10_000,
     ) -> None:
         self.path = Path(path)
-        self._store = MirroredStore(store, {} if mirrors is None else mirrors, beat_s=beat_s)
+        sources = {} if mirrors is None else mirrors
+        self._store = MirroredStore(store, sources, beat_s=beat_s, max_changes=max_changes)
         self._place = Place(self.path)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -119,8 +128,9 @@ class FeedServer:
     async def _answers(self, request: feed.Request) -> AsyncGenerator[feed.Answer, None]:
         match request:
             case feed.Watch():
-                async for answer in self._watched(request):
-                    yield answer
+                async with aclosing(self._watched(request)) as answers:
+                    async for answer in answers:
+                        yield answer
             case feed.Read(prefixes):
                 reading = await self._store.read(*prefixes)
                 for part in feed.entry_parts(reading.entries):
@@ -146,16 +156,15 @@ class FeedServer:
                 await self._store.revoke(lease)
                 return feed.Revoked()
 
-    async def _watched(self, request: feed.Watch) -> AsyncIterator[feed.Answer]:
+    async def _watched(self, request: feed.Watch) -> AsyncGenerator[feed.Answer, None]:
         if request.cluster:
             now = await self._store.survey(request.prefix, keys=False)
             if now.cluster != request.cluster:
                 raise StartOver("another store is served than the one that this revision is of")
-        async for one in self._store.watch(request.prefix, request.revision):
-            if isinstance(one, Quiet):
-                yield feed.Still(one.revision)
-            else:
-                for part in feed.change_parts(one):
+        async with aclosing(self._store.watch(request.prefix, request.revision)) as news:
+            async for one in news:
+                parts = [feed.Still(one.revision)] if isinstance(one, Quiet) else feed.change_parts(one)
+                for part in parts:
                     yield part
 
 

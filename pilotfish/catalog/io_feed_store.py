@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pilotfish.catalog import feed
-from pilotfish.catalog.io_line import BUFFER, Line
+from pilotfish.catalog.io_line import Line, connect
 from pilotfish.catalog.store import (
     AccessRefused,
     Change,
@@ -25,6 +25,7 @@ from pilotfish.catalog.store import (
 )
 
 CONNECT_TIMEOUT_S = 2.0
+MAX_CALLS = 32  # in flight at once; more wait here, so that one process does not take all of the server's connections
 ANSWER_TIMEOUT_S = 20.0  # between two frames: more than the store's own timeouts together, and than its silence
 
 T = TypeVar("T")
@@ -45,11 +46,12 @@ class FeedStore:
         self._cluster = ""
         self._lines: set[Line] = set()
         self._closed = False
+        self._calls = asyncio.Semaphore(MAX_CALLS)
 
     async def read(self, *prefixes: str) -> Reading:
         """Everything under the prefixes at one revision; see `Store.read`."""
         entries: list[Entry] = []
-        async with self._asked(feed.Read(prefixes)) as line:
+        async with self._calls, self._asked(feed.Read(prefixes)) as line:
             while isinstance(answer := await self._next(line), feed.Entries):
                 entries += answer.entries
         done = _expected(feed.ReadDone, answer)
@@ -59,7 +61,7 @@ class FeedStore:
     async def survey(self, prefix: str, *, keys: bool) -> Survey:
         """How many keys there are, or their revisions; see `Store.survey`."""
         found: dict[str, int] = {}
-        async with self._asked(feed.Count(prefix, keys)) as line:
+        async with self._calls, self._asked(feed.Count(prefix, keys)) as line:
             while isinstance(answer := await self._next(line), feed.Keys):
                 found |= answer.keys
         done = _expected(feed.CountDone, answer)
@@ -103,13 +105,15 @@ class FeedStore:
             line.drop()
 
     async def _call(self, request: feed.Request) -> feed.Answer:
-        async with self._asked(request) as line:
+        async with self._calls, self._asked(request) as line:
             return await self._next(line)
 
     @contextlib.asynccontextmanager
     async def _asked(self, request: feed.Request) -> AsyncIterator[Line]:
         frame = feed.request_frame(request)
         line = await self._connect()
+        if self._closed:  # meanwhile
+            line.drop()
         self._lines.add(line)
         try:
             with self._explained():
@@ -124,7 +128,7 @@ class FeedStore:
             raise StoreUnavailable(f"feed {self.path} is closed")
         with self._explained():
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                return Line(*await asyncio.open_unix_connection(self.path, limit=BUFFER))
+                return await connect(self.path)
 
     async def _next(self, line: Line) -> feed.Answer:
         with self._explained():

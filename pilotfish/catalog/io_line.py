@@ -16,6 +16,7 @@ from pathlib import Path
 from pilotfish.catalog import feed
 
 BUFFER = 256 * 1024  # octets read ahead on one connection
+FULL_S = 0.01  # between attempts to connect while the other side takes no more
 _LONGEST_PATH = 107  # octets; sun_path of unix(7) without its final zero
 
 
@@ -31,17 +32,59 @@ class Line:
         self.writer = writer
 
     async def send(self, data: bytes, within_s: float) -> None:
+        """Send whole frames, and wait until the other side has taken most of them.
+
+        Raises:
+            TimeoutError: it did not.
+            OSError: it is gone.
+        """
         async with asyncio.timeout(within_s):
             self.writer.write(data)
             await self.writer.drain()
 
     async def receive(self, limit: int, within_s: float) -> bytes:
+        """The message of the next frame.
+
+        Raises:
+            TimeoutError: it did not come whole.
+            BadFrame: it is over `limit` octets, or empty.
+            EOFError: the connection ended before or within it.
+            OSError: the other side is gone.
+        """
         async with asyncio.timeout(within_s):
             size = feed.body_size(await self.reader.readexactly(feed.HEAD_SIZE), limit)
             return await self.reader.readexactly(size)
 
     def drop(self) -> None:
+        """Let go of the connection at once; whoever waits for it sees its end."""
         self.writer.transport.abort()
+
+
+async def connect(path: Path) -> Line:
+    """Connect to whoever listens at `path`; waits while more connections are pending there than it holds.
+
+    Raises:
+        OSError: nobody listens, or not for us.
+    """
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        end.setblocking(False)
+        await _connected(end, bytes(path))
+        return Line(*await asyncio.open_unix_connection(sock=end, limit=BUFFER))
+    except BaseException:
+        end.close()
+        raise
+
+
+# Not left to asyncio: it takes EAGAIN, a full backlog here, for a connection under way.
+async def _connected(end: socket.socket, path: bytes) -> None:
+    while True:
+        try:
+            end.connect(path)
+        except BlockingIOError:
+            await asyncio.sleep(FULL_S)
+        else:
+            return
 
 
 class Place:

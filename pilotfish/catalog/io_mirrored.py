@@ -2,8 +2,8 @@
 
 Invariants:
 
-- a read is as linearizable as the store's own: the mirror answers only when it is seen to have come as far as the store;
-  otherwise the store itself is asked;
+- a read is as linearizable as the store's own: the mirror answers only when it is seen to have come as far as the
+  store, otherwise the store itself is asked;
 - a watch gives a sign of life only when the store itself was heard again, so that the age a reader shows is true;
 - a reader that falls behind starts over; it holds up nobody, and no queue grows for it.
 """
@@ -55,12 +55,14 @@ class MirroredStore:
         mirrors: by prefix, who keeps that prefix mirrored. It is looked up at each request, so it may be filled later;
             whoever fills it calls `publish` with every difference of that mirror.
         beat_s: how often a watch looks whether the store was heard.
+        max_changes: how far a watch may be behind before it has to start over.
     """
 
-    def __init__(self, store: Store, mirrors: Mapping[str, Source], *, beat_s: float) -> None:
+    def __init__(self, store: Store, mirrors: Mapping[str, Source], *, beat_s: float, max_changes: int) -> None:
         self._store = store
         self._mirrors = mirrors
         self._beat_s = beat_s
+        self._max_changes = max_changes
         self._relays: dict[str, Relay] = {}
         self._wakes: set[asyncio.Event] = set()
 
@@ -68,7 +70,7 @@ class MirroredStore:
         """Tell the watchers what changed in the mirror of `prefix`. Call it right after the mirror took it in."""
         relay = self._relays.get(prefix)
         if relay is None:
-            self._relays[prefix] = Relay(difference.revision)
+            self._relays[prefix] = Relay(difference.revision, max_changes=self._max_changes)
         else:
             relay.take(difference)
         for wake in self._wakes:
@@ -93,9 +95,18 @@ class MirroredStore:
     async def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet, None]:
         """Follow a prefix from just after `revision`. See `Store.watch`."""
         source = self._source((prefix,))
-        news = self._store.watch(prefix, revision) if source is None else self._relayed(prefix, revision, source)
-        async for one in news:
-            yield one
+        relay = self._relays.get(source.mirror.prefix) if source else None
+        if source is None or relay is None:
+            news = self._store.watch(prefix, revision)
+        else:
+            await self._check(prefix, revision, source)
+            news = self._relayed(prefix, revision, source, relay)
+        try:
+            async for one in news:
+                yield one
+        finally:
+            if isinstance(news, AsyncGenerator):
+                await news.aclose()
 
     async def commit(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Committed:
         """Passed through. See `Store.commit`."""
@@ -135,8 +146,9 @@ class MirroredStore:
                     await wake.wait()
         return mirror.revision >= now.revision and mirror.cluster == now.cluster
 
-    async def _relayed(self, prefix: str, revision: int, source: Source) -> AsyncGenerator[Change | Quiet, None]:
-        relay = await self._relay_for(prefix, revision, source)
+    async def _relayed(
+        self, prefix: str, revision: int, source: Source, relay: Relay
+    ) -> AsyncGenerator[Change | Quiet, None]:
         history = relay.history
         position, heard = min(revision, history.head), float("-inf")
         with self._waking() as wake:
@@ -159,14 +171,13 @@ class MirroredStore:
                 else:
                     await _woken(wake, self._beat_s)
 
-    async def _relay_for(self, prefix: str, revision: int, source: Source) -> Relay:
-        mirror = source.mirror
-        if not (mirror.complete and source.connected):
-            raise StoreUnavailable("the process that serves the feed has not read the store, or lost it")
+    # The first sign of life of a watch must come from the store itself, as all later ones do.
+    async def _check(self, prefix: str, revision: int, source: Source) -> None:
+        if not source.connected:
+            raise StoreUnavailable("the process that serves the feed has lost the store")
         now = await self._store.survey(prefix, keys=False)
         if now.revision < revision:
             raise StartOver(f"revision {revision} is ahead of the store, which is at {now.revision}")
-        return self._relays.setdefault(mirror.prefix, Relay(mirror.revision))
 
     @contextlib.contextmanager
     def _waking(self) -> Iterator[asyncio.Event]:

@@ -35,6 +35,7 @@ from pilotfish.catalog.store import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    Survey,
     ValueIs,
 )
 
@@ -113,6 +114,17 @@ class Database:
             found = {entry.key: entry for prefix in prefixes for entry in self._under(prefix)}
             return Reading(self.cluster, self._revision(), tuple(found[key] for key in sorted(found)))
 
+    def survey(self, prefix: str, *, keys: bool) -> Survey:
+        """How many keys there are under the prefix, or which, with their revisions."""
+        bounds, values = _bounds(prefix)
+        with self._faults():
+            if not keys:
+                count = self._sql.execute(f"SELECT count(*) FROM entries WHERE {bounds}", values).fetchone()[0]  # noqa: S608 - two constants
+                return Survey(self.cluster, self._revision(), count)
+            rows = self._sql.execute(f"SELECT key, modified FROM entries WHERE {bounds}", values)  # noqa: S608 - two constants
+            found = {key_text(key): modified for key, modified in rows}
+            return Survey(self.cluster, self._revision(), len(found), found)
+
     def commit(
         self, conditions: Sequence[Condition], operations: Sequence[Operation]
     ) -> tuple[Committed, Change | None]:
@@ -177,8 +189,7 @@ class Database:
         return int(self._meta("revision"))
 
     def _under(self, prefix: str) -> Iterator[Entry]:
-        start, end = prefix_range(prefix)
-        bounds, values = ("key >= ? AND key < ?", (start, end)) if end != b"\0" else ("TRUE", ())
+        bounds, values = _bounds(prefix)
         query = f"SELECT key, value, created, modified, lease FROM entries WHERE {bounds}"  # noqa: S608 - two constants
         for key, value, created, modified, lease in self._sql.execute(query, values):
             yield Entry(key_text(key), value, created, modified, lease)
@@ -254,6 +265,12 @@ class Database:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _bounds(prefix: str) -> tuple[str, tuple[bytes, ...]]:
+    """The keys under a prefix as a condition and its values."""
+    start, end = prefix_range(prefix)
+    return ("key >= ? AND key < ?", (start, end)) if end != b"\0" else ("TRUE", ())
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:

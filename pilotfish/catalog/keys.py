@@ -154,6 +154,19 @@ def registry_proxy_key(scheme: str, name: str, endpoint_id: str) -> str:
     return _join("/reg/proxy/", scheme, name, endpoint_id)
 
 
+def template_key(text: str) -> str:
+    """A key that an admin's key template made: absolute, of whole parts, and nothing of ours.
+
+    Raises:
+        BadKey: not so; the message quotes it.
+    """
+    if not text.startswith("/"):
+        raise BadKey(f"{quoted(text)} is no key: it must begin with '/'")
+    if (text + "/").startswith("/pilotfish/"):
+        raise BadKey(f"{quoted(text)} is no key for a template: /pilotfish/ holds the records themselves")
+    return _join("/", *text[1:].split("/"))
+
+
 def registry_all_key(name: str, endpoint_id: str) -> str:
     """Key under which every published port is listed."""
     return _join("/reg/all/", name, endpoint_id)

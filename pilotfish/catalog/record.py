@@ -102,6 +102,7 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="form
         exports: keys written for others' eyes, sorted; removed with the record if their values are still ours.
         project: compose project, if any.
         compose_service: compose service, if any.
+        hostname: as it sees itself, where that is not the beginning of its id; for key templates.
     """
 
     node: NodeName
@@ -114,6 +115,7 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="form
     exports: tuple[str, ...] = ()
     project: Text = ""
     compose_service: Text = ""
+    hostname: Text = ""
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):

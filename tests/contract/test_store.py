@@ -6,8 +6,10 @@ To add an implementation, write an async context manager that yields a `Place` a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +18,8 @@ import pytest
 from pilotfish.catalog.commit import MAX_COMMIT_BYTES
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_etcd import EtcdSettings, EtcdStore
+from pilotfish.catalog.io_feed import FeedServer, FeedStore
+from pilotfish.catalog.io_follow import Follower
 from pilotfish.catalog.store import (
     MAX_OPERATIONS,
     MAX_VALUE_BYTES,
@@ -34,6 +38,7 @@ from pilotfish.catalog.store import (
     StoreUnavailable,
     ValueIs,
 )
+from pilotfish.catalog.telemetry import Telemetry
 from tests.parts.etcd_server import EtcdCluster
 
 QUIET_S = 1.0  # asked of every implementation, so that a sign of life is awaited for seconds, not for ten
@@ -93,8 +98,49 @@ async def on_etcd(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     await store.close()
 
 
+@asynccontextmanager
+async def behind_a_feed(request: pytest.FixtureRequest, *, mirrored: bool) -> AsyncIterator[Place]:
+    """An embedded store in one process, as another process sees it: passed through, or out of a mirror."""
+    async with embedded(None) as behind:
+        path = request.getfixturevalue("tmp_path") / "run" / "feed.sock"
+        mirrors: dict[str, Follower] = {}
+        server = FeedServer(behind.store, path, mirrors, beat_s=0.1, max_changes=512)
+        follower = Follower(behind.store, "/", partial(server.publish, "/"), Telemetry("up", time.time))
+        following = asyncio.create_task(follower.run())
+        if mirrored:
+            mirrors["/"] = follower
+            await until(lambda: asyncio.sleep(0, follower.connected))
+        await server.start()
+        store = FeedStore(path)
+        try:
+            yield Place(store, behind.forget)
+        finally:
+            await store.close()
+            await server.close()
+            following.cancel()
+            await asyncio.wait({following})
+
+
+@asynccontextmanager
+async def fed(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    async with behind_a_feed(request, mirrored=False) as place:
+        yield place
+
+
+@asynccontextmanager
+async def fed_from_a_mirror(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    async with behind_a_feed(request, mirrored=True) as place:
+        yield place
+
+
 Factory = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Place]]
-FACTORIES: dict[str, Factory] = {"embedded-memory": in_memory, "embedded-file": in_a_file, "etcd": on_etcd}
+FACTORIES: dict[str, Factory] = {
+    "embedded-memory": in_memory,
+    "embedded-file": in_a_file,
+    "etcd": on_etcd,
+    "feed": fed,
+    "feed-mirrored": fed_from_a_mirror,
+}
 
 
 @pytest.fixture(params=FACTORIES.values(), ids=FACTORIES.keys())
@@ -195,6 +241,20 @@ async def test_a_reading_is_of_one_revision(store):
     assert [len(reading.entries) for reading in readings] == [len(names)] * 30
     assert [len({e.value for e in reading.entries}) for reading in readings] == [1] * 30
     assert len({reading.revision for reading in readings}) > 1
+
+
+async def test_a_survey_counts_and_lists_without_values(store):
+    """The count alone, or every key under the prefix with the revision of its last put."""
+    await store.commit([], [Put("/p/a", b"1"), Put("/p/b", b"2"), Put("/q", b"3")])
+    later = await store.commit([], [Put("/p/b", b"4")])
+    read = await store.read("/p/")
+    counted = await store.survey("/p/", keys=False)
+    listed = await store.survey("/p/", keys=True)
+
+    assert (counted.count, counted.keys, counted.cluster) == (2, {}, read.cluster)
+    assert (listed.count, listed.revision) == (2, later.revision)
+    assert listed.keys == {entry.key: entry.mod_revision for entry in read.entries}
+    assert (await store.survey("/nothing/", keys=True)).keys == {}
 
 
 async def test_a_value_may_be_any_octets(store):

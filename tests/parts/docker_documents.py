@@ -1,7 +1,7 @@
 """What a Docker engine says of a container: `GET /containers/{id}/json` and the lists and events made from it.
 
-`container` builds the document of a running container; `shown` derives what is said of it in another state; `summary` its
-row in `GET /containers/json`. Pure. Shapes were taken from an engine 20.10.24 (API 1.41); `captures/` has its documents.
+`container` builds the document of a running container; `shown` derives what is said of it in another state; `summary`
+its row in `GET /containers/json`. Pure. Shapes were taken from an engine 20.10.24 (API 1.41): see `captures/`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def container(
         "HostConfig": _host_config(network_mode, published),
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "Mounts": [],
-        "Config": _config(own_id, image, env, labels, published, health, stop_signal, stop_timeout),
+        "Config": _config(own_id, image, env, labels, published) | _how_it_stops(health, stop_signal, stop_timeout),
         "NetworkSettings": _network_settings(own_id, network_mode, published, networks),
     }
     return document | dict(more or {})
@@ -182,9 +182,6 @@ def _config(
     env: Mapping[str, str] | Sequence[str],
     labels: Mapping[str, str] | None,
     published: Mapping[str, object],
-    health: str | None,
-    stop_signal: str | None,
-    stop_timeout: int | None,
 ) -> Document:
     entries = [f"{key}={value}" for key, value in env.items()] if isinstance(env, Mapping) else list(env)
     config: Document = {
@@ -209,13 +206,14 @@ def _config(
     }
     if not published:
         del config["ExposedPorts"]
-    if health is not None:
-        config["Healthcheck"] = {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 1}
-    if stop_signal is not None:
-        config["StopSignal"] = stop_signal
-    if stop_timeout is not None:
-        config["StopTimeout"] = stop_timeout
     return config
+
+
+def _how_it_stops(health: str | None, stop_signal: str | None, stop_timeout: int | None) -> Document:
+    """What Config has only when the image or `docker run` said so."""
+    check = None if health is None else {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 1}
+    asked = {"Healthcheck": check, "StopSignal": stop_signal, "StopTimeout": stop_timeout}
+    return {key: value for key, value in asked.items() if value is not None}
 
 
 def _network_settings(

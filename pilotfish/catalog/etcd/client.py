@@ -29,6 +29,14 @@ class Range(msgspec.Struct, frozen=True):
     kvs: tuple[KeyValue, ...]
 
 
+class Count(msgspec.Struct, frozen=True):
+    """How many keys a range held at one revision of one cluster."""
+
+    cluster: int
+    revision: int
+    count: int
+
+
 class Transacted(msgspec.Struct, frozen=True):
     """Outcome of a transaction: which branch was taken, and the revision after it."""
 
@@ -75,20 +83,28 @@ class EtcdClient:
         """One key, or none, with the store's revision. Linearizable."""
         return _range(await self._read(METHODS["range"].request(key=key)))
 
-    async def get_prefix(self, key: bytes, range_end: bytes, *, revision: int = 0) -> Range:
+    async def count_prefix(self, key: bytes, range_end: bytes) -> Count:
+        """How many keys a range holds now. Linearizable."""
+        reply = await self._read(METHODS["range"].request(key=key, range_end=range_end, count_only=True))
+        return Count(reply.header.cluster_id, reply.header.revision, reply.count)
+
+    async def get_prefix(self, key: bytes, range_end: bytes, *, revision: int = 0, keys_only: bool = False) -> Range:
         """All keys of a range, at one revision, read page by page.
 
         Args:
             key: the first key.
             range_end: the first key after the range.
             revision: read as of then; 0 for now (linearizable).
+            keys_only: leave the values out.
 
         Raises:
             EtcdError: OUT_OF_RANGE when the revision was compacted, also between two pages.
         """
         kvs: list[KeyValue] = []
         while True:
-            asked = METHODS["range"].request(key=key, range_end=range_end, limit=PAGE, revision=revision)
+            asked = METHODS["range"].request(
+                key=key, range_end=range_end, limit=PAGE, revision=revision, keys_only=keys_only
+            )
             page = await self._read(asked)
             revision = revision or page.header.revision
             kvs += map(key_value, page.kvs)

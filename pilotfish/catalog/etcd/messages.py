@@ -38,8 +38,7 @@ TABLE: Mapping[str, str] = {
     "TxnResponse": f"{HEADER} succeeded:2:bool responses:3:ResponseOp*",
     "CompactionRequest": "revision:1:int64 physical:2:bool",
     "CompactionResponse": HEADER,
-    "WatchCreateRequest": "key:1:bytes range_end:2:bytes start_revision:3:int64 progress_notify:4:bool prev_kv:6:bool"
-    " watch_id:7:int64 fragment:8:bool",
+    "WatchCreateRequest": "key:1:bytes range_end:2:bytes start_revision:3:int64 progress_notify:4:bool fragment:8:bool",
     "WatchProgressRequest": "",
     "WatchRequest": "[ create_request:1:WatchCreateRequest progress_request:3:WatchProgressRequest ]",
     "WatchResponse": f"{HEADER} watch_id:2:int64 created:3:bool canceled:4:bool compact_revision:5:int64"
@@ -53,7 +52,7 @@ TABLE: Mapping[str, str] = {
     "AuthenticateRequest": "name:1:string password:2:string",
     "AuthenticateResponse": f"{HEADER} token:2:string",
     "StatusRequest": "",
-    "StatusResponse": f"{HEADER} version:2:string leader:4:uint64 errors:8:string* isLearner:10:bool",
+    "StatusResponse": f"{HEADER} version:2:string leader:4:uint64 isLearner:10:bool",
 }
 
 EVENT_DELETE = 1  # Event.type; 0 is a put

@@ -1,0 +1,71 @@
+"""What nginx said, and whose fault it is: its error lines name a file, and every service has files of its own. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+MAX_LINE = 500  # characters of one line of nginx that we pass on
+_GRAVE = re.compile(r"\[(?:emerg|alert|crit)\] (?:\d+#\d+: )?(.*)")
+_WHERE = re.compile(r" in (\S+?):(\d+)$")
+_GENERATION = re.compile(r"/generations/[^/]+/(.+)$")
+
+
+class Blame(NamedTuple):
+    """Why a configuration was refused.
+
+    Attributes:
+        service: whose file nginx named; empty when it named none of a service.
+        file: relative to the configuration; empty when nginx named none.
+        line: in that file; 0 when unknown.
+        message: nginx's own line, shortened, without time and process.
+    """
+
+    service: str
+    file: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.service}: {self.message}" if self.service else self.message
+
+
+def blame(output: str, services: Mapping[str, str]) -> Blame:
+    """Find the culprit in what nginx printed.
+
+    Args:
+        output: its error output, or the new part of its error log.
+        services: file, relative to the configuration -> service.
+
+    >>> blame("nginx: [emerg] no port in upstream in /n/generations/0a/services/web.conf:2", {"services/web.conf": "web"})
+    Blame(service='web', file='services/web.conf', line=2, message='no port in upstream in services/web.conf:2')
+    """
+    messages = [found.group(1) for line in output.splitlines() if (found := _GRAVE.search(line))]
+    message = next((one for one in messages if _WHERE.search(one)), messages[-1] if messages else _first(output))
+    where = _WHERE.search(message)
+    if where is None:
+        return Blame("", "", 0, _shortened(message))
+    inside = _GENERATION.search(where.group(1))
+    file = inside.group(1) if inside else where.group(1)
+    shown = f"{message[: where.start()]} in {file}:{where.group(2)}"
+    return Blame(services.get(file, ""), file, int(where.group(2)), _shortened(shown))
+
+
+def graves(log: str) -> list[str]:
+    """The messages of a piece of error log that say a start or a reload failed.
+
+    nginx tries five times to listen before it gives up; until then `bind() to` lines decide nothing.
+    """
+    found = [match.group(1) for line in log.splitlines() if "[emerg]" in line and (match := _GRAVE.search(line))]
+    return [message for message in found if not message.startswith(("bind() to", "listen() to"))]
+
+
+def _first(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[0] if lines else "nginx said nothing"
+
+
+def _shortened(text: str) -> str:
+    printable = "".join(char if char.isprintable() else "?" for char in text)
+    return printable if len(printable) <= MAX_LINE else f"{printable[: MAX_LINE - 3]}..."

@@ -1,0 +1,75 @@
+"""Runs a program: without a shell, for a bounded time, with bounded output, and with all its children ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+MAX_OUTPUT = 64 * 1024  # octets kept of what a program prints; the rest is read and dropped
+END_S = 2.0  # a killed program is gone within this time, unless the kernel holds it
+
+
+class Outcome(NamedTuple):
+    """How a program ended.
+
+    Attributes:
+        code: exit code; negative for a signal; None when it had to be killed because its time was over.
+        output: standard output and error together, as text.
+    """
+
+    code: int | None
+    output: str
+
+
+class CannotRun(Exception):
+    """A program cannot be started; the message names it and why."""
+
+
+async def run(argv: Sequence[str], *, timeout_s: float) -> Outcome:
+    """Run a program to its end.
+
+    It gets a session and process group of its own, which is killed as a whole when the time is over or we are
+    cancelled. A daemon that it leaves behind, in a session of its own, is not touched.
+
+    Raises:
+        CannotRun: it does not exist, or may not be run.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"{argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            output = await _read(process)
+            return Outcome(await process.wait(), output)
+    except TimeoutError:
+        return Outcome(None, f"{argv[0]} did not end within {timeout_s:g} s and was killed")
+    finally:
+        await _end(process)
+
+
+async def _read(process: asyncio.subprocess.Process) -> str:
+    kept = bytearray()
+    while process.stdout is not None and (piece := await process.stdout.read(16384)):
+        kept += piece[: MAX_OUTPUT - len(kept)]
+    return kept.decode(errors="replace")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_S):
+            await process.wait()

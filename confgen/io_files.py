@@ -1,0 +1,233 @@
+"""The folder of nginx's files: generations beside each other, and two links that say which is which.
+
+    FOLDER/generations/<hash>/...   whole configurations, never changed once they stand there
+    FOLDER/current -> generations/<hash>   what nginx reads; swapped by rename, so never absent and never half
+    FOLDER/good    -> generations/<hash>   the last one that was proved
+    FOLDER/run (pid, socket)   FOLDER/logs   FOLDER/temp   FOLDER/lock
+
+A generation is written aside, synced to disk and renamed into place; files that did not change are hard links to the
+generation before. Whatever a killed process left aside is removed at the next start. Blocking; call it in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from pathlib import Path
+
+from confgen.render import Tree
+
+_NAME = re.compile(r"[0-9a-f]{32}\Z")
+_PART = re.compile(r"[A-Za-z0-9._@+~-]+\Z")
+_ASIDE = re.compile(r"\.(?:staging|old|link)-")
+SYNC_ALL_FROM = 64  # this many new files are synced with their whole file system: cheaper than one by one
+
+
+class FolderTaken(Exception):
+    """Another config generator works in this folder."""
+
+
+class UnsafePath(Exception):
+    """A path that leaves its folder, or goes through a link."""
+
+
+class Folder:
+    """nginx's folder.
+
+    Args:
+        path: absolute; made if absent.
+        keep: how many former generations stay.
+    """
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path = path
+        self._generations = path / "generations"
+        self._keep = keep
+        self._lock = -1
+        self._last: Tree | None = None
+
+    def open(self) -> None:
+        """Make the folder, take it for ourselves, and remove what a killed process left.
+
+        Raises:
+            FolderTaken: another process has it.
+            UnsafePath: a part of it is a link.
+            OSError: it cannot be made.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name, mode in (("generations", 0o755), ("run", 0o700), ("logs", 0o755), ("temp", 0o755)):
+            folder = self.path / name
+            if folder.is_symlink():
+                raise UnsafePath(f"{folder} is a link; it must be a folder of its own")
+            folder.mkdir(exist_ok=True)
+            folder.chmod(mode)
+        self._take()
+        for folder in (self.path, self._generations):
+            for left in folder.iterdir():
+                if _ASIDE.match(left.name):
+                    _remove(left)
+
+    def _take(self) -> None:
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise FolderTaken(f"another config generator uses {self.path}; give this one its own --nginx-dir") from error
+        self._lock = lock
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def current(self) -> str:
+        """The generation that nginx reads; empty for none."""
+        return self._points_at("current")
+
+    @property
+    def good(self) -> str:
+        """The last generation that was proved; empty for none."""
+        return self._points_at("good")
+
+    def config(self, generation: str) -> Path:
+        """The main file of a generation."""
+        return self._generations / generation / "nginx.conf"
+
+    def holds(self, tree: Tree) -> bool:
+        """True when the tree stands on disk, byte for byte: nobody edited it, no crash cut it."""
+        folder = self._generations / tree.generation
+        try:
+            return all((folder / name).read_bytes() == text for name, text in tree.files.items())
+        except OSError:
+            return False
+
+    def stage(self, tree: Tree) -> None:
+        """Write a whole generation; it stands under its name when this returns, and nowhere when it raises.
+
+        Raises:
+            UnsafePath: a file's path leaves the generation.
+            OSError: disk full, no rights.
+        """
+        aside = self._generations / f".staging-{tree.generation}"
+        _remove(aside)
+        try:
+            aside.mkdir()
+            self._write(aside, tree)
+            self._place(aside, tree.generation)
+        finally:
+            _remove(aside)
+        self._last = tree
+
+    def _write(self, aside: Path, tree: Tree) -> None:
+        written = []
+        for folder in sorted({Path(name).parent for name in tree.files} - {Path()}):
+            (aside / _inside(str(folder))).mkdir(parents=True, exist_ok=True)
+        for name, text in tree.files.items():
+            if not self._link(aside, name, text):
+                _write_new(aside / _inside(name), text)
+                written.append(aside / name)
+        if len(written) >= SYNC_ALL_FROM:
+            os.sync()
+            return
+        for file in written:
+            _sync(file)
+        for folder in sorted({file.parent for file in aside.rglob("*")}):
+            _sync(folder)
+
+    def _link(self, aside: Path, name: str, text: bytes) -> bool:
+        last = self._last
+        if last is None or last.files.get(name) is not text:
+            return False
+        try:
+            os.link(self._generations / last.generation / _inside(name), aside / name, follow_symlinks=False)
+        except OSError:  # pruned, or the file system has no such links
+            return False
+        return True
+
+    def _place(self, aside: Path, generation: str) -> None:
+        place = self._generations / generation
+        if place.exists():
+            old = self._generations / f".old-{generation}"
+            _remove(old)
+            place.rename(old)
+            aside.rename(place)
+            _remove(old)
+        else:
+            aside.rename(place)
+        _sync(self._generations)
+
+    def swap(self, generation: str) -> None:
+        """Point `current` at a generation."""
+        self._point("current", generation)
+
+    def accept(self, generation: str) -> None:
+        """Point `good` at a generation, and remove those that are too old."""
+        self._point("good", generation)
+        self.prune()
+
+    def _point(self, link: str, generation: str) -> None:
+        if not _NAME.match(generation) or not (self._generations / generation).is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such generation", generation)
+        if (self.path / link).is_dir() and not (self.path / link).is_symlink():
+            raise UnsafePath(f"{self.path / link} is a folder; it must be our link")
+        aside = self.path / f".link-{link}"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(f"generations/{generation}")
+        os.utime(self._generations / generation)  # when it was last used
+        aside.replace(self.path / link)
+        _sync(self.path)
+
+    def _points_at(self, link: str) -> str:
+        try:
+            name = (self.path / link).readlink().name
+        except OSError:
+            return ""
+        return name if _NAME.match(name) and (self._generations / name).is_dir() else ""
+
+    def discard(self, generation: str) -> None:
+        """Remove a generation, unless a link points at it."""
+        if generation not in {self.current, self.good}:
+            _remove(self._generations / generation)
+
+    def prune(self) -> None:
+        """Remove generations beyond those that are kept, oldest use first; what a link points at stays."""
+        found = [one for one in self._generations.iterdir() if _NAME.match(one.name)]
+        found.sort(key=lambda one: one.stat().st_mtime_ns, reverse=True)
+        pointed = {self.current, self.good}
+        for old in [one for one in found if one.name not in pointed][self._keep :]:
+            _remove(old)
+
+
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if not all(_PART.match(part) and part not in {".", ".."} for part in parts):
+        raise UnsafePath(f"{name!r} is no path inside a configuration")
+    return name
+
+
+def _write_new(path: Path, text: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+

@@ -1,0 +1,86 @@
+"""Which messages are answered, refused or dropped: two tables, walked from the top; the first rule that fits decides.
+
+Pure. docs/dns.md shows the same rows. What passes both tables is one question of class IN for an ordinary type; whether
+its name is ours is for the zone to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dnsserver import wire
+from dnsserver.rr import Type
+from dnsserver.wire import Head, Malformed, Query, Rcode
+
+META_TYPES = range(128, 255)  # RFC 6895 §3.1; 255 is ANY
+OPCODE_QUERY = 0
+MAX_ADDITIONALS = 2  # OPT and TSIG
+
+
+class HeadRule(NamedTuple):
+    """A rule that needs the header only; `rcode` None: the message is dropped without a reply."""
+
+    title: str
+    applies: Callable[[Head, int], bool]
+    rcode: Rcode | None
+
+
+class QueryRule(NamedTuple):
+    """A rule on a message that could be read."""
+
+    title: str
+    applies: Callable[[Query], bool]
+    rcode: Rcode
+
+
+HEAD_RULES: tuple[HeadRule, ...] = (
+    # Answering answers would let two servers talk to each other for ever (RFC 5358 §3 in spirit).
+    HeadRule("QR is set", lambda head, _: bool(head.flags & wire.QR), None),
+    HeadRule("opcode other than QUERY (RFC 8906 §3.1.4)", lambda head, _: head.opcode != OPCODE_QUERY, Rcode.NOTIMP),
+    HeadRule("more than 4096 octets", lambda _, length: length > wire.MAX_QUERY, Rcode.FORMERR),
+    HeadRule("not exactly one question (RFC 9619 §4)", lambda head, _: head.questions != 1, Rcode.FORMERR),
+    HeadRule("answer or authority records", lambda head, _: bool(head.answers or head.authorities), Rcode.FORMERR),
+    HeadRule("more than two additional records", lambda head, _: head.additionals > MAX_ADDITIONALS, Rcode.FORMERR),
+)
+
+QUERY_RULES: tuple[QueryRule, ...] = (
+    QueryRule(
+        "EDNS version other than 0 (RFC 6891 §6.1.3)",
+        lambda query: bool(query.edns and query.edns.version),
+        Rcode.BADVERS,
+    ),
+    QueryRule("class other than IN", lambda query: query.klass != wire.CLASS_IN, Rcode.REFUSED),
+    QueryRule("type OPT", lambda query: query.type == Type.OPT, Rcode.FORMERR),
+    QueryRule(
+        "meta type 128 to 254: AXFR, IXFR, TSIG, TKEY, MAILA, MAILB and unassigned ones",
+        lambda query: query.type in META_TYPES,
+        Rcode.REFUSED,
+    ),
+)
+
+
+def screen(message: bytes) -> Query | bytes | None:
+    """Decide the fate of one message.
+
+    Returns:
+        The query when it is to be answered from the zone; the finished refusal, id included; or None when there must be
+        no reply (shorter than a header, or itself a reply).
+
+    Never raises.
+    """
+    if len(message) < wire.HEADER:
+        return None
+    head = wire.head(message)
+    for rule in HEAD_RULES:
+        if rule.applies(head, len(message)):
+            return None if rule.rcode is None else wire.error(message, rule.rcode)
+    try:
+        query = wire.read(message)
+    except Malformed:
+        return wire.error(message, Rcode.FORMERR)
+    for check in QUERY_RULES:
+        if check.applies(query):
+            written = wire.write(query, wire.Reply(check.rcode), wire.udp_limit(query.edns))
+            return message[:2] + written.body
+    return query

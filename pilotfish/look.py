@@ -1,0 +1,90 @@
+"""One-shot looks from the command line: what a container would publish, and whether a part is alive."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from pilotfish.catalog.failure import CannotReach, CannotStart
+from pilotfish.catalog.io_host import default_addresses
+from pilotfish.catalog.telemetry import Telemetry
+from pilotfish.catalog.values import join_host_port, quoted
+from registrator.address import Host
+from registrator.engine import EngineError
+from registrator.inspect import inspect as inspected
+from registrator.inspect import report
+from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.settings import RegistratorSettings
+
+LARGEST = 256 * 1024 * 1024  # octets of saved JSON
+HEALTH_TIMEOUT_S = 3.0
+
+
+def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -> str:
+    """What would be registered, as text or JSON.
+
+    Args:
+        settings: the registrator's own, which decide names and addresses.
+        what: a file, `-`, a container's name or id, or None for all that run.
+        as_json: JSON instead of text.
+
+    Raises:
+        CannotStart: the input is no inspect document.
+        CannotReach: the engine does not answer, or has no such container.
+    """
+    documents = _documents(settings, what)
+    result = inspected(documents, Host(settings.node_name, settings.ip or default_addresses()), settings)
+    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode() if as_json else report(result)
+
+
+def _documents(settings: RegistratorSettings, what: str | None) -> list[object]:
+    if what == "-":
+        return _parsed("standard input", sys.stdin.buffer.read(LARGEST))
+    if what is not None and Path(what).is_file():
+        return _parsed(what, Path(what).read_bytes())
+    return asyncio.run(_asked(settings, what))
+
+
+def _parsed(where: str, data: bytes) -> list[object]:
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CannotStart(f"{where}: no JSON as `docker inspect` prints it: {error}") from error
+    return found if isinstance(found, list) else [found]
+
+
+async def _asked(settings: RegistratorSettings, what: str | None) -> list[object]:
+    engine = DockerEngine(
+        DockerSettings(
+            settings.docker, settings.docker_tls_verify, settings.docker_cert_path, settings.docker_timeout_s
+        ),
+        Telemetry("inspect", time.time),
+    )
+    try:
+        wanted = [what] if what is not None else list(await engine.list())
+        found = [await engine.inspect(container) for container in wanted]
+    except EngineError as error:
+        raise CannotReach(f"{error}; is the engine running? --docker URL names another") from error
+    finally:
+        await engine.close()
+    if what is not None and found == [None]:
+        raise CannotReach(f"{quoted(what)} is neither a file nor a container of {settings.docker}")
+    return [document for document in found if document is not None]
+
+
+def health(address: tuple[str, int], path: str) -> tuple[bool, str]:
+    """Ask a status server; returns whether it said yes, and what it said."""
+    connection = http.client.HTTPConnection(address[0], address[1], timeout=HEALTH_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status == http.HTTPStatus.OK, response.read(65536).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return False, f"nothing answers at {join_host_port(*address)}: {error}"
+    finally:
+        connection.close()

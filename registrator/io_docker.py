@@ -1,0 +1,358 @@
+"""A Docker engine (or podman's service) through the Docker SDK: who it is, which containers run, and what happens.
+
+Blocking calls run in a few threads with timeouts; the event stream has a thread of its own, which feeds a bounded queue
+in the event loop. Nothing is ever lost silently: when the queue is full, a line cannot be read or the stream ends, the
+listener is told to list again. The stream has no heartbeat, so the engine is pinged on another connection.
+Only these are ever sent, all GET: /_ping, /version, /info, /containers/json, /containers/ID/json, /events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import stat
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.tls import TLSConfig
+
+from pilotfish.catalog.io_follow import Backoff
+from pilotfish.catalog.telemetry import Telemetry
+from registrator.engine import (
+    MIN_API,
+    Away,
+    BrokenStream,
+    EngineError,
+    EngineInfo,
+    EngineRefused,
+    EngineUnavailable,
+    Event,
+    Lines,
+    ListAgain,
+    News,
+    api_version,
+    container_id,
+    read_event,
+)
+from registrator.io_threads import Busy, Workers
+
+THREADS = 4  # one hung inspection must not hold up the others
+MAX_QUEUE = 4096  # events; more at once than this is answered by listing again
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 1.5  # an engine that is back is found again within two seconds
+CALL_GRACE_S = 1.0  # over the socket's own timeout
+
+T = TypeVar("T")
+
+
+class DockerSettings(NamedTuple):
+    """How an engine is reached.
+
+    Attributes:
+        url: unix:///var/run/docker.sock, tcp://HOST:2376, http:// or https://.
+        tls_verify: check the engine's certificate, and show ours.
+        cert_path: folder with ca.pem, cert.pem and key.pem.
+        timeout_s: of one call.
+        ping_s: how often it is pinged while its events are silent.
+    """
+
+    url: str = "unix:///var/run/docker.sock"
+    tls_verify: bool = False
+    cert_path: str = ""
+    timeout_s: float = 10.0
+    ping_s: float = 5.0
+
+
+class DockerEngine:
+    """One engine; implements `engine.Engine`. Made inside a running event loop.
+
+    Args:
+        settings: how it is reached.
+        telemetry: for what goes wrong.
+    """
+
+    def __init__(self, settings: DockerSettings, telemetry: Telemetry) -> None:
+        self._settings, self._telemetry = settings, telemetry
+        self._workers = Workers(THREADS, "docker")
+        self._client: docker.APIClient | None = None
+        self._connecting = asyncio.Lock()
+        self._inbox: _Inbox | None = None
+        self._doubted = ""
+        self._last: Event | None = None
+        self._closed = False
+
+    async def info(self) -> EngineInfo:
+        """Who the engine is; see `Engine.info`."""
+        client = await self._connected()
+        found = await self._call(client.info)
+        version = str(found.get("ServerVersion", ""))
+        name = str(found.get("Name", ""))
+        return EngineInfo(str(found.get("ID") or name), name, version, client.api_version)
+
+    async def running(self) -> tuple[str, ...]:
+        """Ids of all containers that run; see `Engine.running`."""
+        client = await self._connected()
+        found = await self._call(lambda: client.containers(all=False))
+        ids = [one.get("Id") for one in found if isinstance(one, dict)]
+        return tuple(sorted(one for one in ids if isinstance(one, str) and container_id(one)))
+
+    async def inspect(self, container: str) -> Mapping[str, object] | None:
+        """The engine's document of a container; see `Engine.inspect`."""
+        client = await self._connected()
+        try:
+            found: Mapping[str, object] = await self._call(lambda: client.inspect_container(container))
+        except _Gone:
+            return None
+        return found
+
+    def doubt(self, why: str) -> None:
+        """Listen on a fresh connection; see `Engine.doubt`."""
+        if self._inbox is not None:
+            self._doubted = why
+            self._inbox.wake()
+
+    async def close(self) -> None:
+        """Let go of connections and threads; see `Engine.close`."""
+        self._closed = True
+        self._workers.close()
+        if self._client is not None:
+            self._client.close()
+
+    async def news(self) -> AsyncGenerator[News]:
+        """What happens, for ever; see `Engine.news`."""
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        while not self._closed:
+            try:
+                async with contextlib.aclosing(self._listen()) as heard:
+                    async for one in heard:
+                        backoff.reset()
+                        yield one
+            except EngineError as error:
+                self._forget()
+                yield Away(str(error))
+                await backoff.wait()
+
+    async def _listen(self) -> AsyncGenerator[News]:
+        """One connection: begins with ListAgain, ends when doubted, raises EngineError when it breaks."""
+        client = await self._connected()
+        await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
+        since = await self._since()
+        stream = await self._call(lambda: client.events(since=since, filters={"type": ["container", "network"]}))
+        inbox = self._inbox = _Inbox(asyncio.get_running_loop())
+        threading.Thread(target=_pump, args=(stream, inbox), name="docker-events", daemon=True).start()
+        why, self._doubted = self._doubted or "listening", ""
+        try:
+            yield ListAgain(why)
+            while not self._doubted:
+                for one in await self._heard(inbox):
+                    yield one
+        finally:
+            self._inbox = None
+            with contextlib.suppress(Exception):  # whatever the SDK finds wrong with a socket that we give up anyway
+                stream.close()
+
+    async def _heard(self, inbox: _Inbox) -> list[News]:
+        """What came since; an empty list after a ping that went well."""
+        if not await inbox.wait(self._settings.ping_s):
+            await self.ping()
+        found: list[News] = []
+        for raw in inbox.take():
+            event = read_event(raw)
+            if event is not None:
+                self._last = event
+                found.append(event)
+        if inbox.overflowed():
+            found.append(ListAgain("more events than could be taken in"))
+        if not found:
+            inbox.check()
+        return found
+
+    async def ping(self) -> None:
+        """Ask for a sign of life on another connection.
+
+        Raises:
+            EngineUnavailable: there was none in time.
+        """
+        client = await self._connected()
+        await self._call(client.ping, min(self._settings.timeout_s, self._settings.ping_s))
+
+    async def _since(self) -> int | None:
+        """Where the stream is to begin: at the last event, else now by the engine's clock; what comes twice does no harm."""
+        if self._last is not None:
+            return int(self._last.at)
+        client = await self._connected()
+        found = await self._call(client.info)
+        try:
+            return int(datetime.fromisoformat(str(found.get("SystemTime"))).timestamp())
+        except ValueError:  # an engine that does not say: the list that follows has to do
+            return None
+
+    async def _connected(self) -> docker.APIClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._call(lambda: _connect(self._settings))
+            return self._client
+
+    def _forget(self) -> None:
+        """Connect anew next time: another version may answer then."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def _call(self, work: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Run a blocking call; every way to fail comes out as an EngineError that names the engine."""
+        limit_s = self._settings.timeout_s + CALL_GRACE_S if timeout_s is None else timeout_s
+        try:
+            return await self._workers.call(lambda: _translated(work, self._settings.url), limit_s)
+        except TimeoutError:
+            raise EngineUnavailable(f"{self._settings.url} did not answer within {limit_s:g} s") from None
+        except Busy as error:
+            raise EngineUnavailable(f"{self._settings.url} does not keep up: {error}") from error
+
+
+class _Gone(EngineError):
+    """There is no such container."""
+
+
+def _translated(work: Callable[[], T], url: str) -> T:
+    try:
+        return work()
+    except NotFound as error:
+        raise _Gone(f"{url}: {error.explanation}") from error
+    except APIError as error:
+        raise EngineUnavailable(f"{url}: {error.explanation or error}") from error
+    except (DockerException, requests.RequestException, OSError, ValueError) as error:
+        raise EngineUnavailable(f"cannot reach the Docker engine at {url}: {_why(error, url)}") from error
+
+
+def _why(error: Exception, url: str) -> str:
+    """The first cause in few words, with what to do where that is known."""
+    path = Path(url.removeprefix("unix://"))
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    if url.startswith("unix://"):
+        if isinstance(cause, PermissionError):
+            return "permission denied: run as root or as a member of the socket's group"
+        if isinstance(cause, FileNotFoundError) or not path.exists():
+            return "there is no such socket: is Docker running, or is it elsewhere (--docker, DOCKER_HOST)?"
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return "that is no socket"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nobody listens there: is Docker running?"
+    return str(cause)[:300]
+
+
+def _connect(settings: DockerSettings) -> docker.APIClient:
+    """Connect, negotiate the API version and refuse what is too old.
+
+    Raises:
+        EngineRefused: the engine speaks no API that we know.
+    """
+    probe = _client(settings, "1.41")  # the engine's own version is asked without any
+    try:
+        spoken = str(probe.version(api_version=False).get("ApiVersion", ""))
+    finally:
+        probe.close()
+    if api_version(spoken) < MIN_API:
+        raise EngineRefused(
+            f"{settings.url}: the engine speaks API {spoken or '?'}, "
+            f"{MIN_API[0]}.{MIN_API[1]} is needed: Docker 20.10 or podman 4 or later"
+        )
+    return _client(settings, spoken)
+
+
+def _client(settings: DockerSettings, version: str) -> docker.APIClient:
+    timeout_s = cast("int", settings.timeout_s)  # the SDK hands it on to requests, which takes fractions
+    client = docker.APIClient(base_url=settings.url, version=version, timeout=timeout_s, tls=_tls(settings))
+    client.trust_env = False  # or REQUESTS_CA_BUNDLE would stand in for the CA that was given, and a proxy in between
+    return client
+
+
+def _tls(settings: DockerSettings) -> TLSConfig | bool:
+    if settings.url.startswith("unix://") or not (settings.tls_verify or settings.cert_path):
+        return False
+    folder = Path(settings.cert_path or "~/.docker").expanduser()
+    return TLSConfig(
+        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+        ca_cert=str(folder / "ca.pem") if settings.tls_verify else None,
+        verify=settings.tls_verify,
+    )
+
+
+class _Inbox:
+    """What the event thread has read and the loop has not taken yet; bounded.
+
+    The thread only appends; the deque and the flags are safe to share so.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._raw: deque[dict[str, object]] = deque()
+        self._arrived = asyncio.Event()
+        self._called = False
+        self._overflowed = False
+        self._end: EngineError | None = None
+
+    def put(self, found: list[dict[str, object]], end: EngineError | None = None) -> None:
+        """In the thread: hand over events, or why there will be no more."""
+        room = MAX_QUEUE - len(self._raw)
+        self._raw.extend(found[:room])
+        self._overflowed = self._overflowed or len(found) > room
+        self._end = self._end or end
+        if not self._called:
+            self._called = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody listens any more
+                self._loop.call_soon_threadsafe(self.wake)
+
+    def wake(self) -> None:
+        """In the loop: let `wait` return."""
+        self._called = False
+        self._arrived.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until something arrived; False when nothing did in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
+        except TimeoutError:
+            return False
+        self._arrived.clear()
+        return True
+
+    def take(self) -> list[dict[str, object]]:
+        """What arrived, oldest first."""
+        return [self._raw.popleft() for _ in range(len(self._raw))]
+
+    def overflowed(self) -> bool:
+        """True when events were dropped since the last time."""
+        was, self._overflowed = self._overflowed, False
+        return was
+
+    def check(self) -> None:
+        """Raise what ended the stream, once all that came before it is taken."""
+        if self._end is not None and not self._raw:
+            raise self._end
+
+
+def _pump(stream: Iterator[bytes], inbox: _Inbox) -> None:
+    """The event thread: reads until the stream ends or is closed."""
+    lines = Lines()
+    try:
+        for chunk in stream:
+            found = lines.feed(chunk)
+            if found:
+                inbox.put(found)
+    except BrokenStream as error:
+        inbox.put([], EngineUnavailable(f"the event stream broke: {error}"))
+    except Exception as error:  # noqa: BLE001  the SDK's socket reading raises what it likes; the stream is over
+        inbox.put([], EngineUnavailable(f"the event stream broke: {error}"))
+    else:
+        inbox.put([], EngineUnavailable("the event stream ended"))

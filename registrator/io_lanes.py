@@ -1,0 +1,86 @@
+"""One ordered queue per container: what concerns one is done one after another, and never waits for another one.
+
+What piled up for a container is handed over together, so that a storm of events costs one look. A failed look is tried
+again, alone. Bounded: a container's pile keeps the newest events, and only so many containers are looked at at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from pilotfish.catalog.io_follow import Backoff
+from pilotfish.catalog.telemetry import Telemetry
+from registrator.engine import EngineError, Event
+
+AT_ONCE = 8  # looks in flight; the engine answers one in about a millisecond
+MAX_PILE = 64  # events of one container that wait; all but the signals say the same: look
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 2.0
+
+Handle = Callable[[str, Sequence[Event]], Awaitable[None]]
+
+
+class Lanes:
+    """Ordered work by container id.
+
+    Args:
+        handle: looks at one container; gets the events that have come since the last look, oldest first.
+        telemetry: for what went wrong.
+    """
+
+    def __init__(self, handle: Handle, telemetry: Telemetry) -> None:
+        self._handle, self._telemetry = handle, telemetry
+        self._piles: dict[str, list[Event]] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def put(self, container: str, event: Event | None = None) -> None:
+        """Have a container looked at, because of an event or just so."""
+        pile = self._piles.setdefault(container, [])
+        if event is not None:
+            pile.append(event)
+            del pile[:-MAX_PILE]
+        self._idle.clear()
+        if container not in self._busy:
+            task = asyncio.get_running_loop().create_task(self._work(container))
+            self._busy[container] = task
+            task.add_done_callback(lambda _: self._done(container))
+
+    async def idle(self) -> None:
+        """Wait until nothing is to be done."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Drop everything."""
+        self._piles.clear()
+        tasks = list(self._busy.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, container: str) -> None:
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        while container in self._piles:
+            events = self._piles.pop(container)
+            try:
+                async with self._slots:
+                    await self._handle(container, events)
+                backoff.reset()
+            except EngineError as error:
+                self._piles[container] = [*events, *self._piles.get(container, [])][-MAX_PILE:]
+                self._telemetry.log.warning(
+                    "container %s: %s", container[:12], error, extra={"cause": f"look {type(error).__name__}"}
+                )
+                await backoff.wait()
+
+    def _done(self, container: str) -> None:
+        task = self._busy.pop(container)
+        if not task.cancelled() and (error := task.exception()):
+            self._telemetry.log.error("container %s: %r", container[:12], error, exc_info=error)
+        if container in self._piles:
+            self.put(container)
+        elif not self._busy:
+            self._idle.set()

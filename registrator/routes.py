@@ -1,0 +1,149 @@
+"""PROXY tags of a port -> its route, or the reason why it has none.
+
+Pure. One bad PROXY tag leaves the route out: half a route could stand where it was not wanted, or be open to everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, cast
+
+from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Route, Scheme
+from pilotfish.catalog.values import RESERVED_NAMES, quoted
+from registrator.container import PortSpec
+from registrator.tags import GUARDS, PortTags
+
+# What a scheme runs over, what its application speaks unless told otherwise, and what it may be told to speak.
+TRANSPORT: Mapping[str, str] = MappingProxyType(
+    {"http": "tcp", "https": "tcp", "grpc": "tcp", "tcp": "tcp", "udp": "udp"}
+)
+BACKENDS: Mapping[str, tuple[Backend, ...]] = MappingProxyType(
+    {
+        "http": ("http", "https", "grpc", "grpcs"),
+        "https": ("http", "https", "grpc", "grpcs"),
+        "grpc": ("grpc", "grpcs"),
+        "tcp": ("http",),
+        "udp": ("http",),
+    }
+)
+HTTP_ONLY = ("proxy_host", "proxy_path", "proxy_strip", "proxy_backend")
+
+
+class Proxied(NamedTuple):
+    """How a port is proxied.
+
+    Attributes:
+        route: how the proxies serve it; None: they do not.
+        names: that point at the proxies (PROXYDNS).
+        notices: what the admin should know.
+    """
+
+    route: Route | None
+    names: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+
+
+def unproxied(ports: Sequence[PortTags], candidates: Sequence[PortTags]) -> tuple[frozenset[PortSpec], tuple[str, ...]]:
+    """Ports to which a container-wide PROXY tag does not apply: all but one, and that one too unless it is the only one.
+
+    Args:
+        ports: all that are not left out.
+        candidates: those among them that the tag may mean.
+
+    Returns:
+        Those ports, and the notice that asks to name one.
+    """
+    under = [one for one in ports if "proxy" in one.values and not one.own("proxy")]
+    meant = [one for one in candidates if one in under and _fits(one)]
+    if len(meant) == 1:
+        return frozenset(one.port for one in under) - {meant[0].port}, ()
+    if not meant:
+        return frozenset(), ()  # each says itself why it does not fit
+    tag = meant[0].raw["proxy"]
+    listed = ", ".join(str(one.port) for one in meant)
+    example = quoted(f"SERVICE_{meant[0].port.port}_PROXY={tag.value}")[1:-1]
+    notice = f"{tag.name}={quoted(tag.value)}: applies to none of {listed}: name the port, as in {example}"
+    return frozenset(one.port for one in under), (notice,)
+
+
+def _fits(one: PortTags) -> bool:
+    return TRANSPORT[cast("str", one.values["proxy"])] == one.port.protocol
+
+
+def proxied(one: PortTags, service: str, *, domains: Collection[str], proxy_name: str) -> Proxied:
+    """Read the PROXY tags of one port.
+
+    Args:
+        one: its tags; what was refused there leaves the route out.
+        service: the name of the endpoint.
+        domains: that we serve.
+        proxy_name: the name of all proxies, which nobody may take.
+    """
+    names = cast("tuple[str, ...]", one.values.get("proxydns", ()))
+    if one.costs("route"):
+        return Proxied(None, ())
+    if "proxy" not in one.values:
+        return Proxied(None, names, _without_proxy(one))
+    problem = _problem(one, service, names, domains, proxy_name)
+    if problem:
+        return Proxied(None, (), (f"{one.raw['proxy'].name}={quoted(one.raw['proxy'].value)}: not proxied: {problem}",))
+    scheme = cast("Scheme", one.values["proxy"])
+    route = _http(one, scheme) if scheme in HTTP_SCHEMES else _stream(one, scheme)
+    return Proxied(route, names, _no_effect(one, scheme))
+
+
+def _problem(one: PortTags, service: str, names: tuple[str, ...], domains: Collection[str], proxy_name: str) -> str:
+    scheme = cast("str", one.values["proxy"])
+    hosts = cast("tuple[str, ...]", one.values.get("proxy_host", ()))
+    if TRANSPORT[scheme] != one.port.protocol:
+        return f"{one.port} is no {TRANSPORT[scheme]} port"
+    backend = one.values.get("proxy_backend")
+    if backend and backend not in BACKENDS[scheme]:
+        return f"PROXY_BACKEND={backend} does not go with it: {', '.join(BACKENDS[scheme])}"
+    if guards := sorted(key for key in GUARDS if key in one.raw and one.raw[key].value):
+        return f"{one.raw[guards[0]].name} asks for protection that this version does not give"
+    for name in (*names, *hosts, *(() if hosts or names else (service,))):
+        if reserved(name, domains, proxy_name):
+            return f"{quoted(name)} is a reserved name, or that of the proxies themselves"
+    return ""
+
+
+def reserved(name: str, domains: Collection[str], proxy_name: str) -> bool:
+    """True for a name or host that is not for anybody to take.
+
+    >>> reserved("x.dns.a.test", ["a.test"], "proxy"), reserved("www.example.com", ["a.test"], "proxy")
+    (True, False)
+    """
+    relative = name.lower()
+    for domain in domains:
+        relative = relative.removesuffix(f".{domain}") if relative.endswith(f".{domain}") else relative
+    absolute = "." in name and relative == name.lower()
+    if absolute and relative not in domains:
+        return False
+    return relative == proxy_name.lower() or relative.rpartition(".")[2] in RESERVED_NAMES
+
+
+def _http(one: PortTags, scheme: Scheme) -> Route:
+    default: Backend = "grpc" if scheme == "grpc" else "http"
+    return Route(
+        scheme=scheme,
+        hosts=cast("tuple[str, ...]", one.values.get("proxy_host", ())),
+        path=cast("str", one.values.get("proxy_path", "/")),
+        strip=bool(one.values.get("proxy_strip", False)),
+        backend=cast("Backend", one.values.get("proxy_backend", default)),
+    )
+
+
+def _stream(one: PortTags, scheme: Scheme) -> Route:
+    return Route(scheme=scheme, port=cast("int", one.values.get("proxy_port", one.port.port)))
+
+
+def _no_effect(one: PortTags, scheme: Scheme) -> tuple[str, ...]:
+    idle = ("proxy_port",) if scheme in HTTP_SCHEMES else HTTP_ONLY
+    return tuple(f"{one.raw[key].name}: has no effect with PROXY={scheme}" for key in idle if key in one.values)
+
+
+def _without_proxy(one: PortTags) -> tuple[str, ...]:
+    idle = (key for key in (*HTTP_ONLY, "proxy_port") if key in one.values and one.own(key))
+    return tuple(f"{one.raw[key].name}: has no effect without PROXY" for key in idle)

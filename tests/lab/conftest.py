@@ -1,0 +1,68 @@
+"""Labs that tests share, and what happens where there can be none: said aloud, and an error in CI."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lab.lab import Lab, require_root
+from lab.tools import Tools
+from lab.waiting import LabError
+
+DESELECTED = pytest.StashKey[str]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the lab's tests out where no lab can be made; never silently, and never in CI."""
+    theirs = [item for item in items if item.get_closest_marker("lab")]
+    if not theirs or config.option.collectonly:
+        return
+    try:
+        require_root()
+    except LabError as error:
+        if os.environ.get("CI"):
+            raise pytest.UsageError(f"{len(theirs)} lab tests cannot run: {error}") from error
+        items[:] = [item for item in items if item not in theirs]
+        config.hook.pytest_deselected(items=theirs)
+        config.stash[DESELECTED] = f"{len(theirs)} lab tests did NOT run: {error}"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch programs now: a slow mirror must not eat the first test's time limit."""
+    if any(item.get_closest_marker("lab") for item in session.items) and not session.config.option.collectonly:
+        Tools(["lab"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The last thing one reads."""
+    said = config.stash.get(DESELECTED, None)
+    if said:
+        terminalreporter.write_sep("!", said, red=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def lab1() -> Iterator[Lab]:
+    """One host with an engine, and a single etcd member; shared, see `fresh1`."""
+    with Lab(hosts=1, etcd=1) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def lab3() -> Iterator[Lab]:
+    """Three hosts with engines and a three-member etcd; shared, see `fresh3`."""
+    with Lab(hosts=3, etcd=3) as lab:
+        yield lab
+
+
+@pytest.fixture
+def fresh1(lab1: Lab) -> Iterator[Lab]:
+    """`lab1`, put back afterwards to how it started."""
+    yield lab1
+    lab1.reset()
+
+
+@pytest.fixture
+def fresh3(lab3: Lab) -> Iterator[Lab]:
+    """`lab3`, put back afterwards to how it started."""
+    yield lab3
+    lab3.reset()
