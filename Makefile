@@ -21,7 +21,7 @@ bench: $(VENV)/dev.stamp  ## measure the budgets beside a peer, in one run; figu
 	$(BIN)/python -m bench
 
 soak: $(VENV)/dev.stamp tools  ## the fault rows with their real timers (about 30 minutes)
-	PILOTFISH_SOAK=1 $(BIN)/python -m pytest -m "lab or soak" --timeout 1800 $(ARGS)
+	SOAK=1 $(BIN)/python -m pytest -m "lab or soak" --timeout 1800 $(ARGS)
 
 image:  ## build the container image pilotfish:local with the local Docker engine
 	docker build -t pilotfish:local .

@@ -38,8 +38,8 @@ def blame(output: str, services: Mapping[str, str]) -> Blame:
         output: its error output, or the new part of its error log.
         services: file, relative to the configuration -> service.
 
-    >>> blame("nginx: [emerg] no port in upstream in /n/generations/0a/services/web.conf:2", {"services/web.conf": "web"})
-    Blame(service='web', file='services/web.conf', line=2, message='no port in upstream in services/web.conf:2')
+    >>> blame("nginx: [emerg] no port in /n/generations/0a/services/web.conf:2", {"services/web.conf": "web"})
+    Blame(service='web', file='services/web.conf', line=2, message='no port in services/web.conf:2')
     """
     messages = [found.group(1) for line in output.splitlines() if (found := _GRAVE.search(line))]
     message = next((one for one in messages if _WHERE.search(one)), messages[-1] if messages else _first(output))

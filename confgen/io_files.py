@@ -76,7 +76,9 @@ class Folder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            raise FolderTaken(f"another config generator uses {self.path}; give this one its own --nginx-dir") from error
+            raise FolderTaken(
+                f"another config generator uses {self.path}; give this one its own --nginx-dir"
+            ) from error
         self._lock = lock
 
     def close(self) -> None:
@@ -114,6 +116,9 @@ class Folder:
             UnsafePath: a file's path leaves the generation.
             OSError: disk full, no rights.
         """
+        if self.holds(tree):
+            self._last = tree
+            return
         aside = self._generations / f".staging-{tree.generation}"
         _remove(aside)
         try:
@@ -142,7 +147,7 @@ class Folder:
 
     def _link(self, aside: Path, name: str, text: bytes) -> bool:
         last = self._last
-        if last is None or last.files.get(name) is not text:
+        if last is None or last.files.get(name) != text:
             return False
         try:
             os.link(self._generations / last.generation / _inside(name), aside / name, follow_symlinks=False)
@@ -230,4 +235,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-

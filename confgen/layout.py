@@ -1,7 +1,7 @@
 """What the main file and every server block need besides the services: ports, files, limits, timeouts.
 
-Pure. Facts of this machine come in as values; hash sizes and connection limits are computed here, because nginx refuses a
-configuration whose names do not fit its hash, and drops connections beyond its limit.
+Pure. Facts of this machine come in as values; hash sizes and connection limits are computed here, because nginx
+refuses a configuration whose names do not fit its hash, and drops connections beyond its limit.
 """
 
 from __future__ import annotations

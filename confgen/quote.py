@@ -1,9 +1,9 @@
 r"""How each typed value prints itself into nginx syntax: the only way from a value into a configuration.
 
 A template can print tokens and nothing else: `finalize` refuses a bare string, whatever it holds. A token is checked
-against the pattern of its kind whenever one is made, also by its own constructor, and no kind lets a blank, a quote, `;`,
-`{`, `}`, `$`, `#`, a backslash or a control character through, except as the fixed text that this file puts around it.
-`nginx -t` takes much of that without complaint, and acts on it, so nothing may be left for it to find.
+against the pattern of its kind whenever one is made, also by its own constructor, and no kind lets a blank, a quote,
+`;`, `{`, `}`, `$`, `#`, a backslash or a control character through, except as the fixed text that this file puts
+around it. `nginx -t` takes much of that without complaint, and acts on it, so nothing may be left for it to find.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 
 from pilotfish.catalog import values
 
+MAX_TEXT = 1100  # octets of one token; nginx reads a configuration through a buffer of 4096
 MAX_MILLISECONDS = 10 * 365 * 86400 * 1000  # ten years; nginx counts milliseconds in 64 bits, people do not
 
 
@@ -39,7 +40,6 @@ _PATH = _of(values.PATH)
 KINDS: dict[str, Callable[[str], bool]] = {
     "host": _of(values.HOST),
     "match": lambda text: _PATH(text.removeprefix("= ")),
-    "prefix": _PATH,
     "number": _whole(r"0|[1-9][0-9]{0,9}"),
     "duration": _whole(r"(0|[1-9][0-9]{0,17})(ms|s)"),
     "address": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}|\[[0-9a-f:.]{2,45}\]:[0-9]{1,5}"),
@@ -49,7 +49,6 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "digest": _whole(r"[0-9a-f]{8,64}"),
     "file": _whole(rf"/?{_SEGMENT}(?:/{_SEGMENT})*"),
     "account": _whole(r"[a-z_][a-z0-9_-]{0,31}"),
-    "words": _whole(r'"[A-Za-z0-9 .,:/()_-]{1,400}"'),
 }
 
 
@@ -68,7 +67,7 @@ class Token(msgspec.Struct, frozen=True, order=True):
     text: str
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or not KINDS[self.kind](self.text):
+        if len(self.text) > MAX_TEXT or self.kind not in KINDS or not KINDS[self.kind](self.text):
             raise Unprintable(f"{values.quoted(self.text)} is no {self.kind} that nginx may read")
 
 
@@ -96,11 +95,6 @@ def exactly(path: str) -> Token:
 def below(path: str) -> Token:
     """Matches every path that begins so: `/api/`."""
     return Token("match", path)
-
-
-def prefix(path: str) -> Token:
-    """A path prefix on its own."""
-    return Token("prefix", path)
 
 
 def number(value: int) -> Token:
@@ -172,8 +166,3 @@ def file(text: str) -> Token:
 def account(text: str) -> Token:
     """A user or group of this machine."""
     return Token("account", text)
-
-
-def words(text: str) -> Token:
-    """A short plain sentence, printed in quotes."""
-    return Token("words", f'"{text}"')

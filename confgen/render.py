@@ -1,8 +1,8 @@
 """Views -> the files of one configuration, as bytes.
 
 Jinja2 in a sandbox, strict about undefined names; a template prints tokens and nothing else (`quote.finalize`). A
-service's files are rendered again only when its view changed. The configuration's name is the hash of its files, which
-stands in a file of its own that the hash leaves out.
+service's files are rendered again only when its view changed. The configuration's name is the hash of its files,
+which stands in a file of its own that the hash leaves out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from confgen import layout, quote
 from confgen.layout import Machine
-from confgen.view import ServiceView
+from confgen.shapes import ServiceView
 
 GENERATION_FILE = "generation.conf"
 DIGITS = 32  # of the hash: 128 bits
@@ -64,7 +64,7 @@ class Renderer:
             loader=DictLoader(templates),
             undefined=StrictUndefined,
             finalize=quote.finalize,
-            autoescape=False,  # noqa: S701
+            autoescape=False,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,

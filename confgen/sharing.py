@@ -1,8 +1,8 @@
 """Who stands at which host: one service leads it, others may have paths of their own there.
 
-Pure. A claim is for a host and a path as written; `/api` and `/api/` are two claims but one location, so one of them wins
-here: the older claim, then the lesser path. The service with the shortest path leads a host: its file holds the server block,
-which includes the others' files.
+Pure. A claim is for a host and a path as written; `/api` and `/api/` are two claims but one location, so one of them
+wins here: the older claim, then the lesser path. The service with the shortest path leads a host: its file holds the
+server block, which includes the others' files.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Hosts:
         affected = {one.service for host in changed for one in self._held.get(host, {}).values()}
         for place in before.keys() - after.keys():
             self._drop(place, service)
-        for place in after:
-            self._put(after[place])
+        for holding in after.values():
+            self._put(holding)
         return affected | {one.service for host in changed for one in self._held.get(host, {}).values()}
 
     def _put(self, holding: Holding) -> None:

@@ -1,32 +1,28 @@
 """The catalog as an nginx template needs it: every decision is taken here, the template only lays it out.
 
 Pure. What one service is served as depends on its endpoints, on the claims, and on who else stands at its hosts; each
-service's result is a frozen value, made anew only when one of these changed. Invariants: equal catalogs give equal views
-(everything is sorted); one host is led by one service, so no server name comes twice; nothing printable is a bare string.
+service's result is a frozen value, made anew only when one of these changed. Invariants: equal catalogs give equal
+views (everything is sorted); one host is led by one service, so no server name comes twice; nothing printable is a
+bare string.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
 
 from confgen import quote
 from confgen.quote import Token
+from confgen.shapes import Location, Note, Server, ServiceView, Site, Upstream, part_file, service_file, upstream
 from confgen.sharing import Holding, Hosts
 from pilotfish.catalog import values
-from pilotfish.catalog.record import Address, Claim, Endpoint
+from pilotfish.catalog.record import Address, Claim
 from pilotfish.catalog.registry import Registry, Touched
-from pilotfish.catalog.route import Place, Route, places_of
-from pilotfish.catalog.verdict import Placed, judge, judge_route
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, Route, places_of
+from pilotfish.catalog.verdict import Placed, Routed, judge, judge_route
 
-KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
-MAX_KEEPALIVE = 64
-ZONE_BYTES = 65536  # nginx needs 8 pages; the rest holds about 60 servers
-ZONE_BYTES_PER_SERVER = 1024
-MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
 SERVED_SCHEMES = frozenset({"http"})
 SERVED_BACKENDS = frozenset({"http"})
 
@@ -45,138 +41,12 @@ class ViewSettings(msgspec.Struct, frozen=True):
     reserved: frozenset[str] = frozenset()
 
 
-class Note(msgspec.Struct, frozen=True, order=True):
-    """Something that is not served as it was asked for, and why.
-
-    Attributes:
-        service: in lower case.
-        subject: the host and path, or the id of the endpoint.
-        reason: a sentence.
-    """
-
-    service: str
-    subject: str
-    reason: str
-
-
-class Server(msgspec.Struct, frozen=True, order=True):
-    """One endpoint as nginx reaches it from this host."""
-
-    address: Token
-    weight: Token
-
-
-class Upstream(msgspec.Struct, frozen=True):
-    """A group of servers, twice: with connections kept open, and with a fresh one for every request.
-
-    Attributes:
-        name: of the group that keeps connections.
-        once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
-        upgrade: the named location for upgraded connections.
-        servers: sorted, at least one.
-        zone: shared memory in which workers tell each other who failed; None for a single server, which never counts
-            as failed anyway.
-        zone_once: the same for the second group.
-        zone_bytes: its size.
-        keepalive: idle connections kept by each worker.
-    """
-
-    name: Token
-    once: Token
-    upgrade: Token
-    servers: tuple[Server, ...]
-    zone: Token | None
-    zone_once: Token | None
-    zone_bytes: Token
-    keepalive: Token
-
-
-class Location(msgspec.Struct, frozen=True):
-    """What one path of one host is answered with.
-
-    Attributes:
-        path: as claimed.
-        matches: nginx's own way to say "this path and everything below it".
-        upstream: who serves it; None: nobody at the moment, 503.
-        strip: the prefix is taken off.
-    """
-
-    path: str
-    matches: tuple[Token, ...]
-    upstream: Upstream | None
-    strip: bool
-
-
-class Site(msgspec.Struct, frozen=True):
-    """Locations of one service at hosts where they are the same.
-
-    Attributes:
-        hosts: sorted. For a part: one host, led by another service.
-        locations: sorted by path.
-        parts: files with the locations of other services at this host.
-        rest: True when no location covers the whole host, so that the rest has to be answered 404.
-    """
-
-    hosts: tuple[Token, ...]
-    locations: tuple[Location, ...]
-    parts: tuple[Token, ...]
-    rest: bool
-
-    @property
-    def upstreams(self) -> tuple[Upstream, ...]:
-        """Those whose upgrades are served at these hosts, each once."""
-        found = [one.upstream for one in self.locations if one.upstream is not None and not one.strip]
-        return tuple(dict.fromkeys(found))
-
-
-class ServiceView(msgspec.Struct, frozen=True):
-    """All that one service gets in the configuration.
-
-    Attributes:
-        name: in lower case.
-        file: its own file; nginx's error line names it.
-        upstreams: its groups, sorted by name.
-        sites: hosts that it leads.
-        parts: its locations at hosts that others lead, by file.
-        notes: what it asked for and does not get.
-    """
-
-    name: str
-    file: Token
-    upstreams: tuple[Upstream, ...] = ()
-    sites: tuple[Site, ...] = ()
-    parts: tuple[tuple[Token, Site], ...] = ()
-    notes: tuple[Note, ...] = ()
-
-
 class _Wanted(NamedTuple):
     """What a service has a right to, before it is known who else stands at its hosts."""
 
     places: Mapping[Place, tuple[Placed, ...]]  # published or not; empty: claimed, and nobody is there
     asked: frozenset[Place]
     notes: tuple[Note, ...]
-
-
-def stem(*names: str) -> str:
-    """A file name's first part for these names: readable, unique, short enough for every file system.
-
-    >>> stem("web", "a.example")
-    'web@a.example'
-    """
-    plain = "@".join(name.replace("*", "+") for name in names)
-    if len(plain) <= MAX_FILE_STEM:
-        return plain
-    return f"{plain[: MAX_FILE_STEM - 18]}~{sha256(plain.encode()).hexdigest()[:16]}"
-
-
-def service_file(service: str) -> Token:
-    """The file of a service."""
-    return quote.file(f"services/{stem(service)}.conf")
-
-
-def part_file(service: str, host: str) -> Token:
-    """The file of a service's locations at a host that another one leads."""
-    return quote.file(f"parts/{stem(service, host)}.conf")
 
 
 def choose_address(placed: Placed, node: str) -> Address | None:
@@ -241,6 +111,8 @@ class Views:
         before = self._owners.pop(place, None)
         if before is not None:
             self._owned[before].discard(place)
+            if not self._owned[before]:
+                del self._owned[before]
             affected.add(before)
         if claim is not None:
             owner = claim.service.lower()
@@ -308,12 +180,12 @@ def wanted(
         route = placed.endpoint.route
         if route is None:
             continue
-        routed = judge_route(placed.endpoint, claims, settings.domains)
-        asked.update(_asked(placed.endpoint, route, settings.domains))
         notes += _route_notes(placed, route, settings)
-        for refusal in routed.refused:
-            reason = f"it belongs to {refusal.owner}" if refusal.owner else "not claimed yet"
-            notes.append(Note(placed.endpoint.service.lower(), _shown(refusal.place), reason))
+        if route.scheme not in HTTP_SCHEMES:
+            continue
+        asked.update(places_of(route, placed.endpoint.service, placed.endpoint.proxydns, settings.domains))
+        routed = judge_route(placed.endpoint, claims, settings.domains)
+        notes += _refusals(placed, routed)
         if unserved(route):
             continue
         for place in routed.granted:
@@ -322,8 +194,15 @@ def wanted(
     return _Wanted(places, frozenset(asked), tuple(sorted(set(notes))))
 
 
-def _asked(endpoint: Endpoint, route: Route, domains: tuple[str, ...]) -> tuple[Place, ...]:
-    return places_of(route, endpoint.service, endpoint.proxydns, domains)
+def _refusals(placed: Placed, routed: Routed) -> list[Note]:
+    return [
+        Note(
+            placed.endpoint.service.lower(),
+            _shown(refusal.place),
+            f"it belongs to {refusal.owner}, which asked first" if refusal.owner else "nobody has claimed it yet",
+        )
+        for refusal in routed.refused
+    ]
 
 
 def _route_notes(placed: Placed, route: Route, settings: ViewSettings) -> list[Note]:
@@ -400,21 +279,3 @@ class _Builder:
         if servers not in self._upstreams:
             self._upstreams[servers] = upstream(self._service, len(self._upstreams) + 1, servers)
         return self._upstreams[servers]
-
-
-def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
-    """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
-    name = f"{service}--{turn}"
-    size = ZONE_BYTES + ZONE_BYTES_PER_SERVER * (len(servers) // 16) * 16
-    key = sha256(f"round robin {size}".encode()).hexdigest()[:8]
-    shared = len(servers) > 1
-    return Upstream(
-        name=quote.upstream(name),
-        once=quote.upstream(f"{name}--once"),
-        upgrade=quote.label(name),
-        servers=servers,
-        zone=quote.zone(f"{name}.{key}") if shared else None,
-        zone_once=quote.zone(f"{name}--once.{key}") if shared else None,
-        zone_bytes=quote.number(size),
-        keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))),
-    )

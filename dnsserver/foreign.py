@@ -87,6 +87,23 @@ class Found(NamedTuple):
         return dname.without(self.target or self.name, self.said.targetstrip)
 
 
+class Hits(NamedTuple):
+    """What a question finds, sorted by key, each content once, without records of other groups.
+
+    Attributes:
+        hosts: records with a host: what is answered for every type but TXT. The others are as if they were not there.
+        all: records with or without one.
+    """
+
+    hosts: tuple[Found, ...]
+    all: tuple[Found, ...]
+
+    @property
+    def mixed(self) -> bool:
+        """True when there are records without a host among them."""
+        return any(not one.said.host for one in self.all)
+
+
 class BadForeign(ValueError):
     """A value under the SkyDNS prefix that is no record; the message says why."""
 
@@ -160,8 +177,8 @@ class Foreign:
         """True when there is a record at or below a name in lower case."""
         return name in self._at or name in self._children
 
-    def find(self, name: bytes) -> list[Found] | None:
-        """The records that a question for a name in lower case finds, sorted by key, each content once, grouped.
+    def find(self, name: bytes) -> Hits | None:
+        """The records that a question for a name in lower case finds.
 
         Returns:
             None when there is nothing at or below the name (for a wildcard: at or below what stands right of it).
@@ -174,11 +191,8 @@ class Foreign:
         top = dname.from_labels(labels[fixed:]) if fixed else name
         if not self.exists(top):
             return None
-        found = sorted(self._below(top, labels[:fixed][::-1]), key=lambda one: one.key)
-        first: dict[tuple[object, ...], Found] = {}
-        for one in found:
-            first.setdefault(one.same, one)
-        return grouped(list(first.values()))
+        found = sorted(self._below(top, labels[:fixed][::-1]), key=_by_key)
+        return Hits(tuple(_served([one for one in found if one.said.host])), tuple(_served(found)))
 
     def at(self, name: bytes) -> list[Found]:
         """The records at exactly this name, in lower case, sorted by key."""
@@ -245,6 +259,17 @@ class Foreign:
             siblings.discard(gone)
             if not siblings:
                 del self._children[dname.parent(gone)]
+
+
+def _by_key(found: Found) -> str:
+    return found.key
+
+
+def _served(found: list[Found]) -> list[Found]:
+    first: dict[tuple[object, ...], Found] = {}
+    for one in found:
+        first.setdefault(one.same, one)
+    return grouped(list(first.values()))
 
 
 # How many labels from the left are not certain: up to and including the rightmost wildcard.

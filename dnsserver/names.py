@@ -8,12 +8,13 @@ Pure. A registrator cannot know what another host tagged, so the reader judges o
 | none proxied, tagged DNS                  | the endpoints tagged for it      | those, each with its port        |
 | none proxied, no DNS tag                  | all its endpoints                | all, each with its port          |
 
-`<label>.<name>` is an instance, `_<port>._<proto>.<name>` the ports themselves. Only addresses of scope `lan` are given:
-a DNS server does not know on which host the one who asks lives.
+`<label>.<name>` is an instance, `_<port>._<proto>.<name>` the ports themselves. Only addresses of scope `lan` are
+given: a DNS server does not know on which host the one who asks lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -50,11 +51,13 @@ class Own(NamedTuple):
         addresses: each once, in a stable order.
         services: SRV records.
         depends: names (or marks) whose change changes this; the name itself is not among them.
+        yields: foreign records at or below the name go first.
     """
 
     addresses: tuple[Addressed, ...] = ()
     services: tuple[Offered, ...] = ()
     depends: frozenset[bytes] = frozenset()
+    yields: bool = False
 
     @property
     def empty(self) -> bool:
@@ -74,20 +77,19 @@ class View(NamedTuple):
 
     how: How
     members: tuple[Placed, ...]
-    labels: dict[str, tuple[Placed, ...]]
-    ports: dict[tuple[int, str], tuple[Placed, ...]]
+    labels: dict[str, list[Placed]]
+    ports: dict[tuple[int, str], list[Placed]]
 
 
 def view_of(standing: Sequence[tuple[How, Placed]]) -> View:
     """Arrange what stands behind a name; `standing` is not empty."""
     how = max(its for its, _ in standing)
-    labels: dict[str, tuple[Placed, ...]] = {}
-    ports: dict[tuple[int, str], tuple[Placed, ...]] = {}
+    labels: dict[str, list[Placed]] = {}
+    ports: dict[tuple[int, str], list[Placed]] = {}
     for _, placed in standing:
         endpoint = placed.endpoint
-        labels[endpoint.label] = (*labels.get(endpoint.label, ()), placed)
-        port = (endpoint.port, endpoint.protocol)
-        ports[port] = (*ports.get(port, ()), placed)
+        labels.setdefault(endpoint.label, []).append(placed)
+        ports.setdefault((endpoint.port, endpoint.protocol), []).append(placed)
     return View(how, tuple(placed for its, placed in standing if its is how), labels, ports)
 
 
@@ -113,8 +115,13 @@ def proxy_host(proxy: Proxy) -> ProxyHost:
 
 
 def addressed(ips: Iterable[str], ttl: int) -> tuple[Addressed, ...]:
-    """Addresses as records, each once."""
-    return tuple(dict.fromkeys(Addressed(kind, ttl, data) for kind, data in map(rr.address, ips)))
+    """Addresses as records, each once. What is no address, though it has the letters of one, is left out."""
+    found: dict[Addressed, None] = {}
+    for ip in ips:
+        with contextlib.suppress(ValueError):
+            kind, data = rr.address(ip)
+            found[Addressed(kind, ttl, data)] = None
+    return tuple(found)
 
 
 def lan(endpoint: Endpoint) -> list[tuple[str, int]]:

@@ -7,16 +7,16 @@ arranged when it is first asked for, and kept until it changes.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dnsserver import dname, names
 from dnsserver.dname import BadName
-from dnsserver.names import Own, Proxies, ProxyHost, View, Wanted
+from dnsserver.names import Own, Proxies, View, Wanted
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.registry import MAX_REMEMBERED, Registry, Touched
-from pilotfish.catalog.verdict import How, judge_route, published
+from pilotfish.catalog.route import Place
+from pilotfish.catalog.verdict import How, Placed, judge_route, published
 
 PROXIES = b"\x00proxies"  # stands for "who the proxies are"; no wire name goes on after a zero
 NODE_LABEL, DNS_LABEL, NS_LABEL = "node", "dns", "ns"
@@ -84,7 +84,8 @@ class OwnNames:
         self._served: dict[str, bool] = {}  # claimed host -> does its service ask for it
         self._nodes: dict[str, tuple[str, ...]] = {}  # node in lower case -> addresses
         self._pointers: dict[bytes, tuple[bytes, ...]] = {}  # reverse name -> hosts
-        self._existing = Existing()
+        self._existing = Existing()  # names and nodes
+        self._claimed = Existing()
         self._gone: dict[str, None] = {}
 
     # --- changes
@@ -95,7 +96,7 @@ class OwnNames:
         changed: set[bytes] = set()
         self._touch_names(touched, changed)
         for place in touched.places:
-            self._claim(place.host, place.path, changed)
+            self._claim(place, changed)
         for service in touched.services:
             for host in self._hosts_of.get(service, ()):
                 self._served.pop(host, None)
@@ -129,8 +130,9 @@ class OwnNames:
                 for full in _wire(f"{oldest}.{domain.text}"):
                     self._existing.drop(full)
 
-    def _claim(self, host: str, path: str, changed: set[bytes]) -> None:
-        claim = self.registry.claims.get((host, path))  # type: ignore[call-overload]  # a Place is such a pair
+    def _claim(self, place: Place, changed: set[bytes]) -> None:
+        host, path = place
+        claim = self.registry.claims.get(place)
         paths = self._hosts.setdefault(host, {})
         former = paths.pop(path, None)
         if claim is not None:
@@ -141,7 +143,9 @@ class OwnNames:
         if not paths:
             del self._hosts[host]
         self._served.pop(host, None)
-        changed.update(_wire(host))
+        for full in _wire(host):
+            changed.add(full)
+            (self._claimed.put if paths else self._claimed.drop)(full)
 
     def _touch_node(self, node: str, changed: set[bytes]) -> None:
         here, there = self.registry.nodes.get(node), self.registry.proxies.get(node)
@@ -174,12 +178,12 @@ class OwnNames:
 
     def _touch_proxies(self, changed: set[bytes]) -> None:
         hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in sorted(self.registry.proxies))
-        found = Proxies(_reachable(hosts), self._tagged_proxies())
+        found = Proxies(hosts, self._tagged_proxies())
         if found != self._proxies:
             self._proxies = found
             changed.add(PROXIES)
 
-    def _tagged_proxies(self) -> tuple[names.Placed, ...]:
+    def _tagged_proxies(self) -> tuple[Placed, ...]:
         standing = self.registry.standing(self._proxy_name)
         return published(placed for how, placed in standing if how is How.TAGGED)
 
@@ -187,7 +191,7 @@ class OwnNames:
 
     def exists(self, name: bytes) -> bool:
         """True when a name (wire, lower case) or something below it is ours; instances and ports are not looked at."""
-        return name in self._existing
+        return name in self._existing or name in self._claimed
 
     def pointers(self, reverse: bytes) -> tuple[bytes, ...]:
         """The hosts whose address a reverse name stands for."""
@@ -209,7 +213,7 @@ class OwnNames:
             found = self._special(labels)
         else:
             found = self._named(labels, domain, name) or self._below_named(labels, domain)
-        if found is None and name in self._existing:
+        if found is None and self.exists(name):
             return Own()
         return found
 
@@ -240,10 +244,10 @@ class OwnNames:
         match labels:
             case (node, "node") if node in self._nodes:
                 return Own(names.addressed(self._nodes[node], names.ENDPOINT_TTL))
-            case ("dns",):
+            case ("dns",) if self.servers():
                 return Own()
-            case ("ns", "dns"):
-                return Own(names.addressed(self.servers(), names.PROXY_TTL))
+            case ("ns", "dns") if self.servers():
+                return Own(names.addressed(self.servers(), names.PROXY_TTL), yields=True)
         return None
 
     def _named(self, labels: tuple[str, ...], domain: Domain, name: bytes) -> Own | None:
@@ -331,16 +335,3 @@ def _reverse(ip: str) -> bytes | None:
         return dname.reverse(ip)
     except ValueError:
         return None
-
-
-def _reachable(hosts: Iterable[ProxyHost]) -> tuple[ProxyHost, ...]:
-    """Proxies with addresses that are some; a record of another writer may hold anything of the right form."""
-    return tuple(host._replace(addresses=tuple(ip for ip in host.addresses if _is_ip(ip))) for host in hosts)
-
-
-def _is_ip(ip: str) -> bool:
-    try:
-        ipaddress.ip_address(ip)
-    except ValueError:
-        return False
-    return True

@@ -56,6 +56,7 @@ class Ede(IntEnum):
 
     STALE = 3
     NOT_READY = 14
+    STALE_NXDOMAIN = 19
     NOT_AUTHORITATIVE = 20
 
 
@@ -350,6 +351,11 @@ def _opt(edns: Edns, reply: Reply) -> bytes:
     options = b"" if reply.ede is None else _OPTION.pack(_EDE_OPTION, 2) + struct.pack("!H", reply.ede)
     flags = _DO if edns.do else 0
     return _OPT.pack(0, Type.OPT, MAX_UDP, reply.rcode >> 4, 0, flags, len(options)) + options
+
+
+def opt_size(edns: Edns | None, reply: Reply) -> int:
+    """Octets of the OPT record at the end of a reply."""
+    return 0 if edns is None else len(_opt(edns, reply))
 
 
 def turned(written: Written, by: int) -> bytes:

@@ -22,7 +22,7 @@ from lab.tools import ToolMissing
 from lab.waiting import LabError, wait_until
 
 ENGINE_TIMEOUT_S = 2.0
-READY_WITHIN_S = 60
+READY_WITHIN_S = 15
 NAME = "hello.svc.internal"
 IMAGE = "pilotfish-lab/app:1"
 
@@ -96,8 +96,10 @@ def in_lab(lab: Lab, *, once: bool) -> int:
         tags = ["-e", "SERVICE_NAME=hello", "-e", "SERVICE_9200_PROXY=http"]
         show(f"docker run -d -P --name hello-{number} {' '.join(tags)} {IMAGE}")
         host.docker(["run", "-d", "-P", "--name", f"hello-{number}", *tags, IMAGE])
-    wait_until(lambda: up.alive and "Try:" in up.text() and page(host) != "", within_s=READY_WITHIN_S, what=f"{NAME}")
-    print(up.text(), end="")
+    try:
+        wait_until(lambda: "Try:" in up.text() and page(host) != "", within_s=READY_WITHIN_S, what=f"http://{NAME}/")
+    finally:
+        print(up.text(), end="", flush=True)
     show(f"getent hosts {NAME}")
     print(host.run(["getent", "hosts", NAME]).stdout, end="")
     for _ in range(2):

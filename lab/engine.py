@@ -98,6 +98,9 @@ class Engine:
         networks = self.docker(["network", "ls", "-q", "--filter", "type=custom"]).stdout.split()
         if networks:
             self.docker(["network", "rm", *networks])
+        volumes = self.docker(["volume", "ls", "-q"]).stdout.split()
+        if volumes:
+            self.docker(["volume", "rm", *volumes])
 
     def docker(
         self,

@@ -174,7 +174,7 @@ class Lab:
     def _environment(self, folder: Path) -> dict[str, str]:
         kept = {name: value for name, value in self.tools.env().items() if not name.startswith(NOT_PASSED_ON)}
         env = {**kept, "DOCKER_CONFIG": str(folder / "docker-config"), "PYTHONUNBUFFERED": "1", **self._more_env}
-        return {**env, "PILOTFISH_IPTABLES": working_iptables(env)}
+        return {**env, "LAB_IPTABLES": working_iptables(env)}
 
     def _make_etcd(self, folder: Path) -> Etcd:
         servers = self.hosts[: self._members]
@@ -208,7 +208,7 @@ class Lab:
                             host.place.holder_started)
             for host in self.hosts
         )  # fmt: skip
-        env = {name: self._env[name] for name in ("PATH", "DOCKER_CONFIG", "PILOTFISH_IPTABLES")}
+        env = {name: self._env[name] for name in ("PATH", "DOCKER_CONFIG", "LAB_IPTABLES")}
         owner = os.getpid()
         return state.LabFacts(claim.id, str(claim.folder), owner, started_at(owner), self.etcd.urls, env, hosts)
 
@@ -241,7 +241,7 @@ def working_iptables(env: Mapping[str, str]) -> str:
         command = ["unshare", "--net", "--", "iptables", "-t", "nat", "-A", "OUTPUT", "-m", "addrtype",
                    "--dst-type", "LOCAL", "-j", "ACCEPT"]  # fmt: skip
         answer = subprocess.run(
-            command, env={**env, "PILOTFISH_IPTABLES": kind, "XTABLES_LOCKFILE": "/dev/null"}, capture_output=True,
+            command, env={**env, "LAB_IPTABLES": kind, "XTABLES_LOCKFILE": "/dev/null"}, capture_output=True,
             text=True, check=False, timeout=30,
         )  # fmt: skip
         if answer.returncode == 0:

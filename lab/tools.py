@@ -1,7 +1,7 @@
 """The programs that the lab, the tests and the benches drive: where they are, fetched first if need be.
 
 Contract: nothing is installed and no daemon starts. Each group of packages is unpacked once into a folder of its own
-under ``$PILOTFISH_TOOLS`` (default ``~/.cache/pilotfish/tools``); a program is a launcher in that folder's ``bin/``,
+under ``$LAB_TOOLS`` (default ``~/.cache/pilotfish/tools``); a program is a launcher in that folder's ``bin/``,
 which gives the program, and only that program, its unpacked libraries. A launcher is an absolute path that works
 from anywhere without any environment. Standard library only.
 
@@ -60,7 +60,7 @@ PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
 
 # Debian's own choice between two programs (update-alternatives) is made by installing, which we do not do.
 # The lab says which one the kernel can do; nft is what Debian chooses.
-ALTERNATIVES = {"iptables": "iptables-${PILOTFISH_IPTABLES:-nft}", "ip6tables": "ip6tables-${PILOTFISH_IPTABLES:-nft}"}
+ALTERNATIVES = {"iptables": "iptables-${LAB_IPTABLES:-nft}", "ip6tables": "ip6tables-${LAB_IPTABLES:-nft}"}
 
 # Programs that must be told where their own files are, since they were not installed under /usr.
 SETTINGS = {
@@ -87,7 +87,7 @@ class Tools:
 
     Args:
         groups: names from `GROUPS`.
-        base: where the unpacked folders are kept; default ``$PILOTFISH_TOOLS`` or ``~/.cache/pilotfish/tools``.
+        base: where the unpacked folders are kept; default ``$LAB_TOOLS`` or ``~/.cache/pilotfish/tools``.
         say: receives one line for every step that takes time.
     """
 
@@ -154,7 +154,7 @@ class Tools:
 
 def default_base() -> Path:
     """Where unpacked folders are kept unless told otherwise."""
-    return Path(os.environ.get("PILOTFISH_TOOLS") or Path.home() / ".cache/pilotfish/tools").absolute()
+    return Path(os.environ.get("LAB_TOOLS") or Path.home() / ".cache/pilotfish/tools").absolute()
 
 
 def _folder_name(name: str) -> str:

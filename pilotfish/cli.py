@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
-from confgen.service import ConfgenService
 from dnsserver.service import DnsService
 from registrator.service import RegistratorService
 
+from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish import look, up
@@ -27,6 +27,7 @@ from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.console.service import ConsoleService
 from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, nginx_program
+from pilotfish.reference import settings_page
 from pilotfish.run import Service, host_name, run_until_signal, serve_part
 from pilotfish.settings import ConsoleSettings, UpSettings
 from pilotfish.welcome import welcome
@@ -138,6 +139,12 @@ def _health(ready: bool, **flags: Any) -> None:  # noqa: ANN401  click hands ove
     alive, text = look.health(settings.status, "/ready" if ready else "/health")
     click.echo(text)
     sys.exit(0 if alive else FAILED)
+
+
+@program.command("reference", hidden=True)
+def _reference() -> None:
+    """Print docs/settings.md."""
+    click.echo(settings_page(), nl=False)
 
 
 PART_COMMANDS = (

@@ -66,7 +66,7 @@ async def _asked(settings: RegistratorSettings, what: str | None) -> list[object
         Telemetry("inspect", time.time),
     )
     try:
-        wanted = [what] if what is not None else list(await engine.list())
+        wanted = [what] if what is not None else list(await engine.running())
         found = [await engine.inspect(container) for container in wanted]
     except EngineError as error:
         raise CannotReach(f"{error}; is the engine running? --docker URL names another") from error

@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
-from confgen.service import ConfgenService
 from dnsserver.service import DnsService
 from registrator.service import RegistratorService
 
+from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_status, keys
@@ -82,7 +82,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Everythin
             publish = functools.partial(feed.publish, prefix)
             mirrors[prefix] = Follower(store, prefix, publish, up, verify_s=everything.up.verify_s)
         child = DnsChild(everything.dns, run, up)
-        sources = [
+        sources: list[io_status.Source] = [
             io_status.LocalSource(up, lambda: {"node": everything.up.node_name, "data": str(everything.data)}),
             io_status.LocalSource(registrator_telemetry, registrator.state),
             io_status.LocalSource(confgen_telemetry, confgen.state),

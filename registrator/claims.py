@@ -97,19 +97,20 @@ def plan_claims(
         now: UNIX time in seconds.
     """
     steps: dict[Place, Step] = {}
-    owners = {place: held.claim.service.lower() for place, held in claims.items()}
+    taken: dict[Place, str] = {}
     conflicts = []
     for endpoint in endpoints:
         service = endpoint.service.lower()
         for place in asked(endpoint, rules.domains):
-            owner = "" if rules.reserved(place) else owners.setdefault(place, service)
-            if owner != service:
-                conflicts.append(Conflict(place, service, owner, endpoint.id))
-            elif place not in claims:
+            held = claims.get(place)
+            owner = held.claim.service.lower() if held else taken.setdefault(place, service)
+            if rules.reserved(place) or owner != service:
+                conflicts.append(Conflict(place, service, "" if rules.reserved(place) else owner, endpoint.id))
+            elif held is None:
                 value = encode(Claim(service=service, since=now))
                 steps[place] = Step(place, (Absent(claim_key(place)),), Put(claim_key(place), value))
-            elif claims[place].claim.idle_since:
-                steps[place] = _rewrite(place, claims[place], idle_since=0.0)
+            elif held.claim.idle_since:
+                steps[place] = _rewrite(place, held, idle_since=0.0)
     return tuple(steps.values()), tuple(conflicts)
 
 

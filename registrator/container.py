@@ -31,6 +31,15 @@ _HEALTH: dict[str, Health] = {"starting": "starting", "healthy": "healthy", "unh
 # RFC 3339 with up to nine decimals, as Go prints it; Python reads six.
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 
+_JSON: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
+
 T = TypeVar("T")
 
 
@@ -214,7 +223,7 @@ def _typed(path: str, value: object, kind: type[T], empty: T) -> T:
     if value is None:
         return empty
     if not isinstance(value, kind):
-        raise BadDocument(f"{path} is {type(value).__name__}, not {kind.__name__.lower()}")
+        raise BadDocument(f"{path} is {_JSON.get(type(value), 'nothing of JSON')}, not {_JSON[kind]}")
     return value
 
 

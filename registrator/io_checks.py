@@ -86,6 +86,12 @@ class Dials:
                 async with asyncio.timeout(within_s):
                     await asyncio.gather(*waits)
 
+    async def quiet(self, within_s: float) -> None:
+        """Wait until every port has answered, or for `within_s`."""
+        tasks = [task for _, task in self._tasks.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=within_s)
+
     @property
     def waiting(self) -> tuple[Port, ...]:
         """Ports that have not answered yet."""

@@ -24,7 +24,6 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.tls import TLSConfig
 
 from pilotfish.catalog.io_follow import Backoff
-from pilotfish.catalog.telemetry import Telemetry
 from registrator.engine import (
     MIN_API,
     Away,
@@ -75,11 +74,10 @@ class DockerEngine:
 
     Args:
         settings: how it is reached.
-        telemetry: for what goes wrong.
     """
 
-    def __init__(self, settings: DockerSettings, telemetry: Telemetry) -> None:
-        self._settings, self._telemetry = settings, telemetry
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
         self._workers = Workers(THREADS, "docker")
         self._client: docker.APIClient | None = None
         self._connecting = asyncio.Lock()
@@ -184,7 +182,7 @@ class DockerEngine:
         await self._call(client.ping, min(self._settings.timeout_s, self._settings.ping_s))
 
     async def _since(self) -> int | None:
-        """Where the stream is to begin: at the last event, else now by the engine's clock; what comes twice does no harm."""
+        """Where the stream is to begin: at the last event, else now by the engine's clock."""
         if self._last is not None:
             return int(self._last.at)
         client = await self._connected()

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import random
 
+import msgspec
+
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.keys import containers_of, node_key
 from pilotfish.catalog.record import Node, encode
@@ -48,6 +50,7 @@ class Tenure:
 
     def __init__(self, store: Store, telemetry: Telemetry, me: Node, ttl_s: int) -> None:
         self.ground: Ground | None = None
+        self.node = me.node
         self.epoch = 0  # grows whenever `ground` is a new one
         self._store, self._telemetry, self._me, self._ttl_s = store, telemetry, me, ttl_s
         self._key = node_key(me.node)
@@ -71,6 +74,14 @@ class Tenure:
                 continue
             backoff.reset()
             await self._sleep(pause_s)
+
+    def serves(self, engine: str) -> None:
+        """The engine has become another one (its data was replaced): say so on the key."""
+        if engine != self._me.engine:
+            self._telemetry.log.warning("the engine is another one than before", extra={"engine": engine})
+            self._me = msgspec.structs.replace(self._me, engine=engine)
+            self._fence = min(self._fence, 1)  # the key as it stands is no longer as we want it
+            self.doubt()
 
     def doubt(self) -> None:
         """Something says that the key may be lost: look at once."""

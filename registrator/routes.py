@@ -45,7 +45,7 @@ class Proxied(NamedTuple):
 
 
 def unproxied(ports: Sequence[PortTags], candidates: Sequence[PortTags]) -> tuple[frozenset[PortSpec], tuple[str, ...]]:
-    """Ports to which a container-wide PROXY tag does not apply: all but one, and that one too unless it is the only one.
+    """Ports to which a container-wide PROXY tag does not apply: it is for one port, and for none when several could be.
 
     Args:
         ports: all that are not left out.
@@ -103,7 +103,7 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], domains: Colle
         return f"PROXY_BACKEND={backend} does not go with it: {', '.join(BACKENDS[scheme])}"
     if guards := sorted(key for key in GUARDS if key in one.raw and one.raw[key].value):
         return f"{one.raw[guards[0]].name} asks for protection that this version does not give"
-    for name in (*names, *hosts, *(() if hosts or names else (service,))):
+    for name in (service, *names, *hosts):
         if reserved(name, domains, proxy_name):
             return f"{quoted(name)} is a reserved name, or that of the proxies themselves"
     return ""

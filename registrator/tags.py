@@ -89,6 +89,13 @@ def split_escaped(text: str) -> tuple[str, ...]:
     return tuple(item for item in items if item)
 
 
+def _service(text: str) -> str:
+    """A service may have a reserved name, such as `dns`: it is not answered for, and that is said where it matters."""
+    if not values.NAME.pattern.match(text) or len(text) > values.NAME.longest:
+        values.parse_name(text)
+    return text
+
+
 def _tags(text: str) -> tuple[str, ...]:
     if len(text) > MAX_TEXT or not text.isprintable():
         raise BadValue(f"{quoted(text)} is no list of tags: printable, at most {MAX_TEXT} characters")
@@ -133,7 +140,7 @@ class Rule(NamedTuple):
 
 KNOWN: Mapping[str, Rule] = MappingProxyType(
     {
-        "name": Rule(values.parse_name, "port"),  # under a default name it would be found where nobody looks
+        "name": Rule(_service, "port"),  # under a default name it would be found where nobody looks
         "id": Rule(values.parse_id, "default"),
         "tags": Rule(_tags, "default"),
         "ignore": Rule(values.parse_boolean, "port"),  # who writes IGNORE wants it hidden

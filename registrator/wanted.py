@@ -18,7 +18,7 @@ from pilotfish.catalog.record import (
     Endpoint,
     Protocol,
 )
-from pilotfish.catalog.values import BadValue, parse_ip, parse_name, quoted
+from pilotfish.catalog.values import NAME, RESERVED_NAMES, BadValue, parse_ip, quoted
 from registrator import naming, routes, tags
 from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
@@ -102,6 +102,7 @@ def wanted(facts: Facts, host: Host, settings: RegistratorSettings, facts_of: Fa
         endpoints=endpoints,
         project=facts.project[:MAX_TEXT],
         compose_service=facts.compose_service[:MAX_TEXT],
+        hostname="" if facts.id.startswith(facts.hostname) else facts.hostname[:MAX_TEXT],
     )
     return Wanted(record, work.left_out(), tuple(dict.fromkeys(work.notices)))
 
@@ -211,11 +212,13 @@ class _Work:
         name = cast("str", read.values.get("name", "")) or naming.default_name(self.facts)
         if name and naming.SUFFIX[self.settings.name_suffix](how):
             name = naming.with_suffix(name, port.spec)
-        try:
-            return parse_name(name)
-        except BadValue as error:
-            self.leave(port.spec, "name", f"{error}; name it with SERVICE_NAME or SERVICE_{port.spec.port}_NAME")
-            return ""
+        if NAME.pattern.match(name) and len(name) <= NAME.longest:
+            return name
+        reason = (
+            f"{quoted(name)} is no name: {NAME.allowed}; name it with SERVICE_NAME or SERVICE_{port.spec.port}_NAME"
+        )
+        self.leave(port.spec, "name", reason)
+        return ""
 
     def _proxied(self, port: _Port, service: str, *, meant: bool) -> Proxied:
         if not meant:
@@ -285,7 +288,7 @@ class _Work:
 
     def _endpoint(self, one: _Named, endpoint_id: str) -> Endpoint:
         read, given = one.port.tags, one.port.tags.values
-        dns = self._dns(read)
+        dns = self._dns(one.service, read)
         both = sorted({name.lower() for name in dns or ()} & {name.lower() for name in one.proxied.names})
         if both:
             self.notices.append(f"{one.port.spec}: both DNS and PROXYDNS name {', '.join(both)}: the proxies win")
@@ -307,13 +310,18 @@ class _Work:
             ttl=cast("int", given.get("ttl", 0)),
         )
 
-    def _dns(self, read: PortTags) -> tuple[str, ...] | None:
+    def _dns(self, service: str, read: PortTags) -> tuple[str, ...] | None:
         if "dns" in read.values:
             return cast("tuple[str, ...]", read.values["dns"])
         if read.costs("names") or self.settings.explicit_dns or self.settings.etcd_tmpl:
             return ()
         if not read.raw and not self.settings.publish_untagged:
             self.notices.append(f"{read.port}: no SERVICE_ tag applies to it: listed under /reg/all only")
+            return ()
+        if service.lower().rpartition(".")[2] in RESERVED_NAMES:
+            self.notices.append(
+                f"{quoted(service)} is a reserved name, which is not answered for: name it by a DNS tag"
+            )
             return ()
         return None
 

@@ -6,9 +6,10 @@ transactions, and the signs that the cluster is no longer the one we knew (anoth
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 
@@ -64,12 +65,15 @@ MEANINGS: Sequence[tuple[str, str, type[StoreError]]] = (
 )
 
 
+T = TypeVar("T")
+
+
 class EtcdSettings(msgspec.Struct, frozen=True):
     """How to reach etcd.
 
     Attributes:
         endpoints: "http://etcd1:2379", "https://10.0.0.1", "etcd1:2379"; the first is preferred.
-        ca: path of the PEM file of CAs to believe; empty: the system's.
+        ca: path of the PEM file of CAs to believe; empty for the system's.
         cert: path of our certificate, for servers that ask for one.
         key: path of its key.
         user: for etcd's authentication; empty for none.
@@ -114,24 +118,11 @@ class EtcdStore:
 
     async def read(self, *prefixes: str) -> Reading:
         """Everything under the prefixes at one revision; see `Store.read`."""
-        why = ""
-        for _ in range(READ_ATTEMPTS):
-            try:
-                return await self._read(prefixes)
-            except StartOver as error:
-                why = str(error)
-        raise StoreUnavailable(f"none of {READ_ATTEMPTS} reads in a row came to its end: {why}")
+        return await self._again(lambda: self._read(prefixes))
 
     async def survey(self, prefix: str, *, keys: bool) -> Survey:
         """How many keys there are, or which, with their revisions; see `Store.survey`."""
-        start, end = prefix_range(prefix)
-        with self._errors(f"counting {prefix!a}"):
-            if not keys:
-                counted = await self._client.count_prefix(start, end)
-                return Survey(f"{counted.cluster:016x}", counted.revision, counted.count)
-            part = await self._client.get_prefix(start, end, keys_only=True)
-        found = {key_text(kv.key): kv.mod_revision for kv in part.kvs}
-        return Survey(f"{part.cluster:016x}", part.revision, len(found), found)
+        return await self._again(lambda: self._list(prefix) if keys else self._count(prefix))
 
     async def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet, None]:
         """Follow a prefix from just after `revision`; see `Store.watch`. Begins with a Quiet."""
@@ -186,18 +177,42 @@ class EtcdStore:
         """End all calls and connections; watches end with StoreUnavailable."""
         await self._client.close()
 
+    # A compaction between two pages spoils a reading; the next attempt is of a newer revision.
+    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
+        why = ""
+        for _ in range(READ_ATTEMPTS):
+            try:
+                return await work()
+            except StartOver as error:
+                why = str(error)
+        raise StoreUnavailable(f"none of {READ_ATTEMPTS} reads in a row came to its end: {why}")
+
     async def _read(self, prefixes: Sequence[str]) -> Reading:
-        found: dict[bytes, KeyValue] = {}
+        found: dict[str, Entry] = {}
         revision, cluster = 0, 0
         for prefix in prefixes:
             with self._errors(f"reading {prefix!a}"):
-                part = await self._client.get_prefix(*prefix_range(prefix), revision=revision)
-            if cluster and part.cluster != cluster:
-                raise StartOver(f"cluster {part.cluster:x} answered after {cluster:x}")
-            revision, cluster = part.revision, part.cluster
-            found |= {kv.key: kv for kv in part.kvs}
+                async for page in self._client.get_prefix(*prefix_range(prefix), revision=revision):
+                    if page.cluster != (cluster or page.cluster):
+                        raise StartOver(f"cluster {page.cluster:x} answered after {cluster:x}")
+                    revision, cluster = page.revision, page.cluster
+                    found.update((read.key, read) for read in map(entry, page.kvs))
         self._cluster = cluster
-        return Reading(f"{cluster:016x}", revision, tuple(entry(found[key]) for key in sorted(found)))
+        return Reading(_name(cluster), revision, tuple(found[key] for key in sorted(found)))
+
+    async def _count(self, prefix: str) -> Survey:
+        with self._errors(f"counting {prefix!a}"):
+            counted = await self._client.count_prefix(*prefix_range(prefix))
+        return Survey(_name(counted.cluster), counted.revision, counted.count)
+
+    async def _list(self, prefix: str) -> Survey:
+        found: dict[str, int] = {}
+        revision, cluster = 0, 0
+        with self._errors(f"listing {prefix!a}"):
+            async for page in self._client.get_prefix(*prefix_range(prefix), keys_only=True):
+                revision, cluster = page.revision, page.cluster
+                found.update((key_text(kv.key), kv.mod_revision) for kv in page.kvs)
+        return Survey(_name(cluster), revision, len(found), found)
 
     # A response from another cluster, or from before what we have seen: nothing known before is true any more.
     async def _check_time(self, response: WatchResponse, cluster: int, last: int) -> None:
@@ -205,8 +220,8 @@ class EtcdStore:
             raise StartOver(f"etcd cluster {response.cluster:x} is not the one read before, {cluster:x}")
         if response.revision >= last:
             return
-        # A member that lags behind its cluster shows an older revision too, when it begins a watch; it will catch up.
-        newest = (await self._client.get(b"\0")).revision if response.created else response.revision
+        # A member that lags behind its cluster shows an older revision too; it will catch up, and a read tells.
+        newest = (await self._client.get(b"\0")).revision
         if newest < last:
             raise StartOver(f"etcd is at revision {newest}, before {last}, which was seen: restored or wiped")
 
@@ -231,6 +246,10 @@ def changes(events: Sequence[Event]) -> Iterator[Change]:
 def entry(kv: KeyValue) -> Entry:
     """A key of etcd as an entry of the store."""
     return Entry(key_text(kv.key), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+
+
+def _name(cluster: int) -> str:
+    return f"{cluster:016x}"
 
 
 def _meaning(error: EtcdError) -> type[StoreError]:

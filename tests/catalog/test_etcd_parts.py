@@ -74,7 +74,7 @@ def test_an_endpoint_without_scheme_is_secure_when_certificates_are_given():
     assert not parse_endpoint("http://etcd1:2379", secure=True).secure
 
 
-BAD_ENDPOINTS = ["", "http://", "ftp://etcd1", "http://etcd1:port", "http://etcd1:99999", "etcd1/v2", "http://u:p@etcd1",
+BAD_ENDPOINTS = ["", "http://", "ftp://etcd1", "http://etcd1:port", "http://etcd1:99999", "etcd1/v2",
                  "http://[::1", "http://etcd1?x=1", "fd00::1"]  # fmt: skip
 
 
@@ -85,6 +85,15 @@ def test_what_is_no_endpoint_is_named_with_a_right_one(text):
         parse_endpoint(text)
 
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["http://pilot:s3cr3t@etcd1:2379", "pilot:s3cr3t@etcd1", "http://pilot:s3cr3t@[::1"])
+def test_a_password_in_an_endpoint_is_refused_and_not_repeated(text):
+    """Users write it there by habit; the message says where it belongs, without it."""
+    with pytest.raises(ValueError, match="HOST:2379") as caught:
+        parse_endpoint(text)
+
+    assert "s3cr3t" not in str(caught.value)
 
 
 @given(st.text())

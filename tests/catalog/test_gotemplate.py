@@ -411,6 +411,17 @@ def test_rendered(template, expected):
     assert parse("T", template).render(DATA, missing="go") == expected
 
 
+SEED = {"PROXY": SEED_PROXY, "SKYDNS": SEED_SKYDNS, "PROXYDNS": SEED_PROXYDNS, "ALL": SEED_ALL}
+
+
+@pytest.mark.parametrize("line", SEED.values(), ids=SEED.keys())
+def test_seed_lines_are_strict(line):
+    """The seed's own lines use nothing that is not there: strict or not, they print the same."""
+    template = parse("T", line)
+
+    assert template.render(DATA) == template.render(DATA, missing="empty") == template.render(DATA, missing="go")
+
+
 @pytest.mark.parametrize(
     ("template", "line", "column", "says"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )

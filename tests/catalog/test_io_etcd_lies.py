@@ -171,6 +171,23 @@ async def test_a_revision_that_goes_back_during_a_watch_starts_over(server, stor
     assert server.told["behind"]
 
 
+async def test_a_member_that_lags_is_waited_for(server, store):
+    """A member behind its cluster shows an old revision too; a read tells that nothing was lost."""
+    for number in range(3):
+        await store.commit([], [Put(f"/w/{number}", b"")])
+    start = await store.read("/")
+    server.lies.lagging = 2
+    async with asyncio.timeout(WAIT_S), aclosing(store.watch("/w/", start.revision)) as watch:
+        quiet = [await anext(watch) for _ in range(3)]
+        server.lies.lagging = 0
+        done = await store.commit([], [Put("/w/9", b"")])
+        change = await not_quiet(watch)
+
+    assert server.told["lagging"] >= 3
+    assert quiet == [Quiet(start.revision), Quiet(0), Quiet(0)]
+    assert change.revision == done.revision
+
+
 async def test_a_revision_that_went_back_while_away_starts_over(server, store):
     """An etcd that was wiped has the same cluster id: the revision tells, when the watch is created."""
     for number in range(5):

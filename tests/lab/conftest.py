@@ -12,6 +12,7 @@ from lab.waiting import LabError
 DESELECTED = pytest.StashKey[str]()
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k had their say
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the lab's tests out where no lab can be made; never silently, and never in CI."""
     theirs = [item for item in items if item.get_closest_marker("lab")]
@@ -25,12 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in theirs]
         config.hook.pytest_deselected(items=theirs)
         config.stash[DESELECTED] = f"{len(theirs)} lab tests did NOT run: {error}"
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch programs now: a slow mirror must not eat the first test's time limit."""
-    if any(item.get_closest_marker("lab") for item in session.items) and not session.config.option.collectonly:
-        Tools(["lab"])
+    else:
+        Tools(["lab"])  # fetched now: a slow mirror must not eat the first test's time limit
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

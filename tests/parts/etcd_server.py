@@ -3,6 +3,7 @@
     with EtcdCluster(tmp_path, members=3) as cluster:
         cluster.members[0].pause()
 
+PILOTFISH_TEST_ETCD names another etcd than the lab's, to run the same tests on another release.
 Every process dies with the test process, however that ends (PR_SET_PDEATHSIG); each fault waits until it has bitten.
 """
 
@@ -43,6 +44,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def etcd_program() -> str:
+    """Path of the server that is tested."""
+    return os.environ.get("PILOTFISH_TEST_ETCD") or str(Tools(["lab"]).find("etcd"))
+
+
 class EtcdMember:
     """One etcd process.
 
@@ -80,7 +86,7 @@ class EtcdMember:
         """Start the process; `wait_ready` says when it serves."""
         assert not self._process
         command = [
-            "setpriv", "--pdeathsig", "KILL", str(Tools(["lab"]).find("etcd")), "--name", self.name,
+            "setpriv", "--pdeathsig", "KILL", etcd_program(), "--name", self.name,
             "--data-dir", str(self.data), "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
             "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
             "--initial-cluster", self.initial_cluster, "--heartbeat-interval", str(HEARTBEAT_MS),

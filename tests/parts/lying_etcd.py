@@ -56,6 +56,7 @@ class Lies(msgspec.Struct):
         repeat_events: so many changes are sent twice.
         silent_watches: watches are created and then say nothing, nor do they answer.
         behind: headers show a revision that is lower by this.
+        lagging: the same in watches only, as of a member that is behind its cluster.
         compacted: so many watches are canceled with this compact_revision instead of being served.
         refuse_watches: so many watches are answered created and canceled in one message.
         fragment_events: events per fragment of a watch response; 0 for whole responses.
@@ -69,6 +70,7 @@ class Lies(msgspec.Struct):
     repeat_events: int = 0
     silent_watches: bool = False
     behind: int = 0
+    lagging: int = 0
     compacted: int = 0
     refuse_watches: int = 0
     fragment_events: int = 0
@@ -148,9 +150,9 @@ class LyingEtcd:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")
         first, end = request.key, request.range_end or request.key + b"\0"
         found = [e for e in reading.entries if first <= e.key.encode() and (end == b"\0" or e.key.encode() < end)]
-        page = found[: request.limit or None]
+        page = [] if request.count_only else found[: request.limit or None]
         return METHODS["range"].response(
-            header=await self._header(), kvs=map(_kv, page), more=len(page) < len(found), count=len(found)
+            header=await self._header(), kvs=map(_kv, page), more=0 < len(page) < len(found), count=len(found)
         )
 
     async def _txn(self, request: Message, context: Context) -> Message:
@@ -237,7 +239,10 @@ class LyingEtcd:
             await self._send(context, events=events[start : start + size], fragment=more)
 
     async def _send(self, context: Context, **fields: object) -> None:
-        await context.write(METHODS["watch"].response(header=await self._header(), **fields))
+        header = await self._header()
+        header.revision -= self.lies.lagging
+        self.told["lagging"] += bool(self.lies.lagging)
+        await context.write(METHODS["watch"].response(header=header, **fields))
 
 
 def _kv(entry: Entry) -> Message:

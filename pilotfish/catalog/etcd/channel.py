@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -56,7 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """Paths of PEM files: CAs to believe, our certificate and its key; empty for none."""
+    """Paths of PEM files: CAs to believe (empty: the system's), our certificate and its key (empty: none)."""
 
     ca: str = ""
     cert: str = ""
@@ -83,13 +84,18 @@ def parse_endpoint(text: str, *, secure: bool = False) -> Endpoint:
     Raises:
         ValueError: not an address; the message names it and shows a right one.
     """
+    shown = repr(text.rpartition("@")[2])  # what stands before an @ may be a password
     try:
         url = urlsplit(text if "://" in text else f"//{text}", scheme="https" if secure else "http")
         host, port = url.hostname, url.port or DEFAULT_PORT
-    except ValueError as error:
-        raise ValueError(f"etcd endpoint {text!a}: {error}; write it as http://HOST:{DEFAULT_PORT}") from None
-    if not host or url.scheme not in {"http", "https"} or url.path.strip("/") or url.username or url.query:
-        raise ValueError(f"etcd endpoint {text!a} is not an address; write it as http://HOST:{DEFAULT_PORT}")
+    except ValueError:
+        raise ValueError(f"etcd endpoint {shown} is not an address; write it as http://HOST:{DEFAULT_PORT}") from None
+    if "@" in text:
+        raise ValueError(
+            f"etcd endpoint {shown}: user and password have settings of their own; write http://HOST:{DEFAULT_PORT}"
+        )
+    if not host or url.scheme not in {"http", "https"} or url.path.strip("/") or url.query:
+        raise ValueError(f"etcd endpoint {shown} is not an address; write it as http://HOST:{DEFAULT_PORT}")
     return Endpoint(name=f"{url.scheme}://{url.netloc}", target=_target(host, port), secure=url.scheme == "https")
 
 
@@ -248,12 +254,8 @@ async def _first(probes: Mapping[asyncio.Task[Status], Link], *, timeout_s: floa
 
 def _reasons(probes: Mapping[asyncio.Task[Status], Link]) -> str:
     errors = {link.endpoint.name: probe.exception() for probe, link in probes.items() if probe.done()}
-    if len(errors) == 1:
-        error = next(iter(errors.values()))
-        return error.reason if isinstance(error, EtcdError) else str(error)
-    return "; ".join(
-        f"{name}: {error.reason if isinstance(error, EtcdError) else error}" for name, error in errors.items()
-    )
+    texts = {name: error.reason if isinstance(error, EtcdError) else str(error) for name, error in errors.items()}
+    return "; ".join(texts.values() if len(texts) == 1 else (f"{name}: {text}" for name, text in texts.items()))
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -264,7 +266,9 @@ def _version(text: str) -> tuple[int, ...]:
 def _pems(endpoint: Endpoint, tls: Tls) -> tuple[bytes | None, bytes | None, bytes | None]:
     if not endpoint.secure:
         return None, None, None
-    ca, key, cert = (Path(path).read_bytes() if path else None for path in (tls.ca, tls.key, tls.cert))
+    # Without a CA, gRPC would believe a list of its own, not the one that the host's administrator keeps.
+    authorities = tls.ca or ssl.get_default_verify_paths().cafile
+    ca, key, cert = (Path(path).read_bytes() if path else None for path in (authorities, tls.key, tls.cert))
     return ca, key, cert
 
 

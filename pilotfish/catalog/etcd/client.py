@@ -88,8 +88,10 @@ class EtcdClient:
         reply = await self._read(METHODS["range"].request(key=key, range_end=range_end, count_only=True))
         return Count(reply.header.cluster_id, reply.header.revision, reply.count)
 
-    async def get_prefix(self, key: bytes, range_end: bytes, *, revision: int = 0, keys_only: bool = False) -> Range:
-        """All keys of a range, at one revision, read page by page.
+    async def get_prefix(
+        self, key: bytes, range_end: bytes, *, revision: int = 0, keys_only: bool = False
+    ) -> AsyncGenerator[Range, None]:
+        """All keys of a range at one revision, page by page, so that no reply holds the event loop for long.
 
         Args:
             key: the first key.
@@ -97,20 +99,22 @@ class EtcdClient:
             revision: read as of then; 0 for now (linearizable).
             keys_only: leave the values out.
 
+        Yields:
+            Pages of at most PAGE keys, at least one, all of one revision.
+
         Raises:
             EtcdError: OUT_OF_RANGE when the revision was compacted, also between two pages.
         """
-        kvs: list[KeyValue] = []
-        while True:
+        more = True
+        while more:
             asked = METHODS["range"].request(
                 key=key, range_end=range_end, limit=PAGE, revision=revision, keys_only=keys_only
             )
-            page = await self._read(asked)
-            revision = revision or page.header.revision
-            kvs += map(key_value, page.kvs)
-            if not page.more:
-                return Range(page.header.cluster_id, revision, tuple(kvs))
-            key = kvs[-1].key + b"\0"
+            reply = await self._read(asked)
+            revision, more = revision or reply.header.revision, reply.more
+            page = Range(reply.header.cluster_id, revision, tuple(map(key_value, reply.kvs)))
+            yield page
+            key = page.kvs[-1].key + b"\0" if more else b""
 
     async def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
         """Set a key; returns the new revision."""

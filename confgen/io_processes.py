@@ -1,0 +1,83 @@
+"""What /proc says about nginx's processes: is this pid nginx, who are its workers, which of them still accept.
+
+nginx writes into its title what it is and, when a worker stops accepting, that too ("worker process is shutting
+down", ngx_process_cycle.c): the title is set just before the listening sockets are closed. A process that is dead but
+not yet collected counts as gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PROC = Path("/proc")
+MASTER = "nginx: master process"
+WORKER = "nginx: worker process"
+LEAVING = "nginx: worker process is shutting down"
+
+
+class Process(NamedTuple):
+    """A living process: its id, its parent's, its session's, and its title."""
+
+    pid: int
+    parent: int
+    session: int
+    title: str
+
+    @property
+    def accepts(self) -> bool:
+        """True for a worker that still takes new connections."""
+        return self.title.startswith(WORKER) and not self.title.startswith(LEAVING)
+
+
+def look(pid: int) -> Process | None:
+    """A process as it is now; None when it is gone."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes()
+        title = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()  # the name before may hold blanks and brackets; proc(5)
+    if fields[0] in {b"Z", b"X"}:
+        _collect(pid)
+        return None
+    return Process(pid, int(fields[1]), int(fields[3]), title)
+
+
+def _collect(pid: int) -> None:
+    """Take note of a dead child, as the first process of a container has to; others are not ours to collect."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def everybody() -> Iterator[Process]:
+    """All living processes that we can see."""
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (found := look(int(entry.name))):
+            yield found
+
+
+def workers_of(master: int) -> frozenset[int]:
+    """Workers of a master that still accept."""
+    return frozenset(one.pid for one in _children(master) if one.accepts)
+
+
+def _children(master: int) -> Iterable[Process]:
+    try:
+        listed = (PROC / str(master) / "task" / str(master) / "children").read_text()
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [one for one in everybody() if one.parent == master]
+    return [one for pid in listed.split() if (one := look(int(pid)))]
+
+
+def orphans_of(master: int) -> frozenset[int]:
+    """Workers that still accept although their master is gone; they keep its session, and the listening sockets."""
+    return frozenset(one.pid for one in everybody() if one.session == master and one.accepts)
+
+
+def still_accepting(pids: Iterable[int]) -> frozenset[int]:
+    """Those of some workers that still accept."""
+    return frozenset(pid for pid in pids if (one := look(pid)) and one.accepts)

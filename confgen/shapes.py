@@ -1,0 +1,164 @@
+"""The values that templates lay out: frozen, made of tokens, and how upstreams and files are named.
+
+Pure. Names are made so that two services can never make the same one: an upstream's name can be taken apart into the
+service and a number, and a file's name holds the service's or its hash.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+from confgen import quote
+from confgen.quote import Token
+
+KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
+MAX_KEEPALIVE = 64
+ZONE_BYTES = 65536  # nginx needs 8 pages; the rest holds about 60 servers
+ZONE_BYTES_PER_SERVER = 1024
+MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
+
+
+class Note(msgspec.Struct, frozen=True, order=True):
+    """Something that is not served as it was asked for, and why.
+
+    Attributes:
+        service: in lower case.
+        subject: the host and path, or the id of the endpoint.
+        reason: a sentence.
+    """
+
+    service: str
+    subject: str
+    reason: str
+
+
+class Server(msgspec.Struct, frozen=True, order=True):
+    """One endpoint as nginx reaches it from this host."""
+
+    address: Token
+    weight: Token
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """A group of servers, twice: with connections kept open, and with a fresh one for every request.
+
+    Attributes:
+        name: of the group that keeps connections.
+        once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
+        upgrade: the named location for upgraded connections.
+        servers: sorted, at least one.
+        zone: shared memory in which workers tell each other who failed; None for a single server, which never counts
+            as failed anyway.
+        zone_once: the same for the second group.
+        zone_bytes: its size.
+        keepalive: idle connections kept by each worker.
+    """
+
+    name: Token
+    once: Token
+    upgrade: Token
+    servers: tuple[Server, ...]
+    zone: Token | None
+    zone_once: Token | None
+    zone_bytes: Token
+    keepalive: Token
+
+
+class Location(msgspec.Struct, frozen=True):
+    """What one path of one host is answered with.
+
+    Attributes:
+        path: as claimed.
+        matches: nginx's own way to say "this path and everything below it".
+        upstream: who serves it; None: nobody at the moment, 503.
+        strip: the prefix is taken off.
+    """
+
+    path: str
+    matches: tuple[Token, ...]
+    upstream: Upstream | None
+    strip: bool
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Locations of one service at hosts where they are the same.
+
+    Attributes:
+        hosts: sorted. For a part: one host, led by another service.
+        locations: sorted by path.
+        parts: files with the locations of other services at this host.
+        rest: True when no location covers the whole host, so that the rest has to be answered 404.
+    """
+
+    hosts: tuple[Token, ...]
+    locations: tuple[Location, ...]
+    parts: tuple[Token, ...]
+    rest: bool
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those whose upgrades are served at these hosts, each once."""
+        found = [one.upstream for one in self.locations if one.upstream is not None and not one.strip]
+        return tuple(dict.fromkeys(found))
+
+
+class ServiceView(msgspec.Struct, frozen=True):
+    """All that one service gets in the configuration.
+
+    Attributes:
+        name: in lower case.
+        file: its own file; nginx's error line names it.
+        upstreams: its groups, sorted by name.
+        sites: hosts that it leads.
+        parts: its locations at hosts that others lead, by file.
+        notes: what it asked for and does not get.
+    """
+
+    name: str
+    file: Token
+    upstreams: tuple[Upstream, ...] = ()
+    sites: tuple[Site, ...] = ()
+    parts: tuple[tuple[Token, Site], ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def stem(*names: str) -> str:
+    """A file name's first part for these names: readable, unique, short enough for every file system.
+
+    >>> stem("web", "a.example")
+    'web@a.example'
+    """
+    plain = "@".join(name.replace("*", "+") for name in names)
+    if len(plain) <= MAX_FILE_STEM:
+        return plain
+    return f"{plain[: MAX_FILE_STEM - 18]}~{sha256(plain.encode()).hexdigest()[:16]}"
+
+
+def service_file(service: str) -> Token:
+    """The file of a service."""
+    return quote.file(f"services/{stem(service)}.conf")
+
+
+def part_file(service: str, host: str) -> Token:
+    """The file of a service's locations at a host that another one leads."""
+    return quote.file(f"parts/{stem(service, host)}.conf")
+
+
+def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
+    """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
+    name = f"{service}--{turn}"
+    size = ZONE_BYTES + ZONE_BYTES_PER_SERVER * (len(servers) // 16) * 16
+    key = sha256(f"round robin {size}".encode()).hexdigest()[:8]
+    shared = len(servers) > 1
+    return Upstream(
+        name=quote.upstream(name),
+        once=quote.upstream(f"{name}--once"),
+        upgrade=quote.label(name),
+        servers=servers,
+        zone=quote.zone(f"{name}.{key}") if shared else None,
+        zone_once=quote.zone(f"{name}--once.{key}") if shared else None,
+        zone_bytes=quote.number(size),
+        keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))),
+    )

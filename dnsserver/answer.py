@@ -1,0 +1,249 @@
+"""A question and the zone to an answer: one function a type, in a table.
+
+Pure. An answer says which names it depends on, so that it can be kept until one of them changes. What all RRsets have
+in common (no record twice, one alias an owner, aliases first, one TTL a set) is done in one place, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from dnsserver import dname, foreign, rr
+from dnsserver.foreign import Found, TooMuch
+from dnsserver.names import ENDPOINT_TTL, PROXY_TTL
+from dnsserver.own import Domain
+from dnsserver.rr import Record, Service, Soa, Type
+from dnsserver.wire import Ede, Rcode, Reply
+from dnsserver.zone import Case, Seek, Work, Zone
+
+ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})
+BOTH = ONLY_A | ONLY_AAAA
+REFRESH_S, RETRY_S, EXPIRE_S = 28800, 7200, 604800  # SkyDNS's; nobody transfers by them
+
+
+class Says(NamedTuple):
+    """The sections of a positive answer; without records in `answer` there is no such data.
+
+    `name_error` marks the one case where SkyDNS and CoreDNS agree on "no such name" for a name that exists.
+    """
+
+    answer: Sequence[Record] = ()
+    additional: Sequence[Record] = ()
+    name_error: bool = False
+
+
+NOTHING = Says()
+
+
+class Answered(NamedTuple):
+    """A reply, and the names whose change makes it wrong."""
+
+    reply: Reply
+    depends: frozenset[bytes]
+
+
+class Authority(NamedTuple):
+    """What the SOA of our domains says: serial, and seconds for which "no such name" may be kept."""
+
+    serial: int
+    negative_ttl: int
+
+    def record(self, domain: Domain) -> Record:
+        """The SOA of a domain (RFC 1035 §3.3.13); its own TTL is that of negative answers (RFC 2308 §3)."""
+        says = Soa(self.serial, REFRESH_S, RETRY_S, EXPIRE_S, self.negative_ttl)
+        data = rr.soa(b"\x02ns\x03dns" + domain.name, b"\x0ahostmaster" + domain.name, says)
+        return Record(domain.name, Type.SOA, self.negative_ttl, data)
+
+
+def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answered:
+    """Answer a question of class IN.
+
+    Args:
+        zone: what there is.
+        name: wire name as asked; its spelling is kept.
+        qtype: any type but meta types.
+        authority: for SOA records.
+
+    Source: RFC 1034 §4.3.2, RFC 2308 §2 (negative answers), RFC 8020 (what NXDOMAIN means), RFC 8482 (ANY).
+    """
+    work = Work()
+    try:
+        case = zone.case(name, work)
+        if case.domain is None:
+            return Answered(_elsewhere(zone, case, qtype), frozenset(work.depends))
+        says = ANSWERERS.get(qtype, _nothing)(zone, case, work, authority)
+    except TooMuch:
+        return Answered(Reply(Rcode.SERVFAIL), frozenset({*work.depends, name.lower()}))
+    return Answered(_reply(case, case.domain, says, authority), frozenset(work.depends))
+
+
+def _reply(case: Case, domain: Domain, says: Says, authority: Authority) -> Reply:
+    if says.answer:
+        return Reply(Rcode.NOERROR, True, one_ttl(tidy(says.answer)), (), one_ttl_a_set(tidy(says.additional)))
+    rcode = Rcode.NOERROR if case.exists and not says.name_error else Rcode.NXDOMAIN
+    return Reply(rcode, True, (), (authority.record(domain),))
+
+
+# Names outside our domains: nothing but what reverse names of our hosts, and foreign records there, say.
+def _elsewhere(zone: Zone, case: Case, qtype: int) -> Reply:
+    if dname.is_reverse(case.lower):
+        pointers = _pointers(zone, case)
+        if pointers:
+            return Reply(Rcode.NOERROR, answer=pointers if qtype == Type.PTR else ())
+    return Reply(Rcode.REFUSED, ede=Ede.NOT_AUTHORITATIVE)
+
+
+def _pointers(zone: Zone, case: Case) -> Sequence[Record]:
+    records = [Record(case.name, Type.PTR, ENDPOINT_TTL, rr.pointing(host)) for host in zone.own.pointers(case.lower)]
+    records += [
+        Record(case.name, Type.PTR, found.ttl, rr.pointing(found.target))
+        for found in zone.foreign.at(case.lower)
+        if found.target
+    ]
+    return one_ttl(tidy(records))
+
+
+def _nothing(_zone: Zone, _case: Case, _work: Work, _authority: Authority) -> Says:
+    return NOTHING
+
+
+def _a(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    return Says(zone.addresses(case, Seek(ONLY_A, work)))
+
+
+def _aaaa(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    return Says(zone.addresses(case, Seek(ONLY_AAAA, work)))
+
+
+def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    if case.ours:
+        answers = [Record(case.name, Type.SRV, ttl, rr.srv(says)) for ttl, says in case.ours.services]
+        targets = dict.fromkeys(says.target for _, says in case.ours.services)
+        return Says(answers, [one for target in targets for one in _glue(zone, target, Seek(BOTH, work))])
+    return _foreign_srv(zone, case, work)
+
+
+# Records without a host point nowhere: they are for TXT, and count neither as services nor for weights. That is
+# CoreDNS's way, and where such records are found, its additional section (A only) comes with it.
+def _foreign_srv(zone: Zone, case: Case, work: Work) -> Says:
+    found = list(case.hosts)
+    seek = Seek(ONLY_A, work) if case.foreign and case.foreign.mixed else Seek(BOTH, work, below=True)
+    answers: list[Record] = []
+    additional: list[Record] = []
+    looked_up: set[bytes] = set()
+    for one, weight in zip(found, foreign.scaled(found), strict=True):
+        target = one.service_target()
+        says = Service(one.priority, max(1, weight), one.said.port, target)
+        answers.append(Record(case.name, Type.SRV, one.ttl, rr.srv(says)))
+        if one.address:
+            additional.append(Record(target, one.address[0], one.ttl, one.address[1]))
+        elif target.lower() not in looked_up:
+            looked_up.add(target.lower())
+            additional += _glue(zone, target, seek)
+    return Says(answers, additional)
+
+
+def _glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
+    return zone.addresses(zone.case(target, seek.work), seek)
+
+
+def _txt(_zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
+    texts = [one for one in (case.foreign.all if case.foreign else ()) if one.said.text]
+    return Says([Record(case.name, Type.TXT, one.ttl, rr.text(one.said.text.encode())) for one in texts])
+
+
+def _cname(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
+    if case.ours:
+        return NOTHING
+    found: Found | None = next(iter(zone.foreign.at(case.lower)), None)
+    if found is None or found.target is None:
+        return NOTHING
+    return Says([Record(case.name, Type.CNAME, found.ttl, rr.pointing(found.target))])
+
+
+def _ptr(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
+    return Says(_pointers(zone, case)) if case.domain and case.domain.reverse else NOTHING
+
+
+# As in SkyDNS, name servers are the addresses under ns.dns; without any, they are where we answer, or our hosts.
+def _ns(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    if case.domain is None or case.lower != case.domain.name:
+        return NOTHING
+    server = b"\x02ns\x03dns" + case.domain.name
+    listed = zone.case(server, work)
+    if listed.foreign is None:
+        answers = [Record(case.name, Type.NS, PROXY_TTL, rr.pointing(server))]
+        glue = zone.addresses(listed, Seek(BOTH, work))
+        return Says(answers, glue) if glue else Says(name_error=True)
+    if any(one.address is None for one in listed.hosts):
+        return NOTHING
+    servers = [(dname.without(one.name, one.said.targetstrip), one) for one in listed.hosts]
+    return Says(
+        [Record(case.name, Type.NS, one.ttl, rr.pointing(name)) for name, one in servers],
+        [Record(name, *_typed(one)) for name, one in servers],
+    )
+
+
+def _typed(found: Found) -> tuple[int, int, rr.Data]:
+    if found.address is None:
+        raise TypeError(f"{found.key} has no address")
+    return found.address[0], found.ttl, found.address[1]
+
+
+def _soa(_zone: Zone, case: Case, work: Work, authority: Authority) -> Says:
+    if case.domain is None or case.lower != case.domain.name:
+        return NOTHING
+    work.depends.add(case.domain.name)
+    return Says([authority.record(case.domain)._replace(owner=case.name)])
+
+
+# Everything at once over UDP is what amplifiers are made of; one small record that exists nowhere else says so.
+def _any(_zone: Zone, case: Case, _work: Work, authority: Authority) -> Says:
+    if not case.exists:
+        return NOTHING
+    return Says([Record(case.name, Type.HINFO, authority.negative_ttl, rr.hinfo(b"RFC8482", b""))])
+
+
+Answerer = Callable[[Zone, Case, Work, Authority], Says]
+
+ANSWERERS: dict[int, Answerer] = {
+    Type.A: _a,
+    Type.AAAA: _aaaa,
+    Type.SRV: _srv,
+    Type.TXT: _txt,
+    Type.CNAME: _cname,
+    Type.PTR: _ptr,
+    Type.NS: _ns,
+    Type.SOA: _soa,
+    Type.ANY: _any,
+}
+
+
+def tidy(records: Sequence[Record]) -> list[Record]:
+    """Each record once, one alias an owner (RFC 2181 §10.1), aliases first, each RRset in one piece.
+
+    Of several aliases, and of records that say the same with different TTLs, the last counts, as in SkyDNS.
+    """
+    aliases: dict[bytes, Record] = {}
+    sets: dict[tuple[bytes, int], dict[rr.Data, Record]] = {}
+    for record in records:
+        if record.type == Type.CNAME:
+            aliases[record.owner.lower()] = record
+        else:
+            sets.setdefault((record.owner, record.type), {})[record.data] = record
+    return [*aliases.values(), *(record for held in sets.values() for record in held.values())]
+
+
+def one_ttl(records: Sequence[Record]) -> list[Record]:
+    """All records with the lowest TTL among them, as SkyDNS gives them; so each RRset has one (RFC 2181 §5.2)."""
+    lowest = min((record.ttl for record in records), default=0)
+    return [record._replace(ttl=lowest) for record in records]
+
+
+def one_ttl_a_set(records: Sequence[Record]) -> list[Record]:
+    """The records of each RRset with the lowest TTL among them (RFC 2181 §5.2)."""
+    lowest: dict[tuple[bytes, int], int] = {}
+    for record in records:
+        lowest[record[:2]] = min(record.ttl, lowest.get(record[:2], record.ttl))
+    return [record._replace(ttl=lowest[record[:2]]) for record in records]

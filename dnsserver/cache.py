@@ -1,0 +1,87 @@
+"""Finished answers as octets, kept until a name that they depend on changes.
+
+Pure. One dictionary look-up finds an answer; it comes in as many turns as it has addresses, and each look-up takes the
+next. Bounded in answers and octets: the oldest goes first, since what is asked often is soon there again.
+
+Invariant: an answer is held exactly as long as it stands under each of the names that it depends on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from itertools import cycle
+
+MAX_TURNS = 16  # a client that takes the first address reaches this many in turn
+
+
+class Kept:
+    """One finished answer. `body()` is the next turn of it; `tally` counts for how it was asked and answered."""
+
+    __slots__ = ("body", "depends", "octets", "tally")
+
+    def __init__(self, body: Callable[[], bytes], octets: int, depends: frozenset[bytes], tally: list[int]) -> None:
+        self.body, self.octets, self.depends, self.tally = body, octets, depends, tally
+
+
+def turns(bodies: list[bytes]) -> Callable[[], bytes]:
+    """The bodies one after the other, for ever."""
+    return cycle(bodies).__next__
+
+
+class Cache:
+    """Answers by key.
+
+    Args:
+        most: answers held.
+        most_octets: octets of all bodies together.
+    """
+
+    def __init__(self, most: int, most_octets: int) -> None:
+        self._most, self._most_octets = most, most_octets
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._by_name: dict[bytes, set[bytes]] = {}
+        self._octets = 0
+        self.get: Callable[[bytes], Kept | None] = self._kept.get
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def octets(self) -> int:
+        """Octets of all bodies held."""
+        return self._octets
+
+    def put(self, key: bytes, kept: Kept) -> None:
+        """Hold an answer, in the place of the one before; the oldest make room."""
+        self._remove(key)
+        self._kept[key] = kept
+        self._octets += kept.octets
+        for name in kept.depends:
+            self._by_name.setdefault(name, set()).add(key)
+        while len(self._kept) > self._most or self._octets > self._most_octets:
+            self._remove(next(iter(self._kept)))
+
+    def drop(self, names: Iterable[bytes]) -> int:
+        """Let go of every answer that depends on one of the names; returns how many there were."""
+        keys = {key for name in names for key in self._by_name.get(name, ())}
+        for key in keys:
+            self._remove(key)
+        return len(keys)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self._kept.clear()
+        self._by_name.clear()
+        self._octets = 0
+
+    def _remove(self, key: bytes) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return
+        self._octets -= kept.octets
+        for name in kept.depends:
+            keys = self._by_name[name]
+            keys.discard(key)
+            if not keys:
+                del self._by_name[name]

@@ -1,0 +1,208 @@
+"""What this process knows of every container of its engine, and what follows for the store.
+
+Pure; changed by looks (an inspection and the events that led to it), by answered dials and by deadlines. It says which
+containers may have to be written anew, which ports are to be dialled and when the next deadline is; it writes, dials
+and waits for nothing itself. A container that never was looked at is not known: nothing is concluded from its absence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from pilotfish.catalog.record import Container, Endpoint
+from pilotfish.catalog.verdict import names_of
+from registrator import checks
+from registrator.address import FactsOf, Host, network_holder
+from registrator.checks import Condition, Gate, Happening, Target
+from registrator.container import Facts
+from registrator.engine import Event, Kind
+from registrator.plan import Desired
+from registrator.signals import parse_signal
+from registrator.wanted import Wanted
+
+WantedOf = Callable[[Facts, FactsOf], Wanted]
+ExportsOf = Callable[[Container], Mapping[str, bytes]]
+Spec = tuple[int, str]  # port and protocol of an endpoint
+
+
+class Look(NamedTuple):
+    """What was seen of one container.
+
+    Attributes:
+        container: its id.
+        facts: None: there is no such container, or it does not run.
+        events: that led to the look, oldest first; empty when it was looked at just so.
+        now: UNIX time in seconds.
+    """
+
+    container: str
+    facts: Facts | None
+    events: Sequence[Event]
+    now: float
+
+
+class Page:
+    """What is known of one container that runs."""
+
+    def __init__(self, facts: Facts, wanted: Wanted) -> None:
+        self.facts = facts
+        self.wanted = wanted
+        self.conditions: dict[Spec, Condition] = {}
+        self.observed = 0.0
+
+    def record(self) -> Container:
+        """Its record as it is now, without exports."""
+        endpoints = tuple(self._endpoint(endpoint) for endpoint in self.wanted.container.endpoints)
+        return msgspec.structs.replace(self.wanted.container, endpoints=endpoints, observed=self.observed)
+
+    def _endpoint(self, endpoint: Endpoint) -> Endpoint:
+        condition = self.conditions[_spec(endpoint)]
+        return msgspec.structs.replace(endpoint, state=checks.state(condition), deadline=condition.deadline)
+
+
+def _spec(endpoint: Endpoint) -> Spec:
+    return endpoint.port, endpoint.protocol
+
+
+class Book:
+    """All containers of one engine.
+
+    Args:
+        host: that they run on.
+        wanted_of: facts -> what should be published.
+        exports_of: record -> keys for others' eyes.
+    """
+
+    def __init__(self, host: Host, wanted_of: WantedOf, exports_of: ExportsOf) -> None:
+        self.pages: dict[str, Page] = {}
+        self.host, self._wanted_of, self._exports_of = host, wanted_of, exports_of
+        self._names: dict[str, set[str]] = {}
+
+    def look(self, look: Look, recorded: Container | None) -> set[str]:
+        """Take in what was seen; `recorded` is what the store holds of the container.
+
+        Returns:
+            Ids of containers that may have to be written: this one, and those that share its network.
+        """
+        before = self.pages.get(look.container)
+        if look.facts is None or not look.facts.running:
+            self._close(look.container)
+        else:
+            page = self._open(look.facts, recorded)
+            self._signals(page, look)
+            page.observed = max((event.at for event in look.events), default=before.observed if before else look.now)
+        return {look.container} | self._followers(look.container)
+
+    def answered(self, container: str, spec: Spec, at: float) -> bool:
+        """A port took a connection; True when that changed something."""
+        page = self.pages.get(container)
+        if page is None or spec not in page.conditions:
+            return False
+        before = page.conditions[spec]
+        page.conditions[spec] = checks.happen(before, Happening.ANSWERED)
+        if page.conditions[spec] == before:
+            return False
+        page.observed = at
+        return True
+
+    def expire(self, now: float) -> set[str]:
+        """End the draining of what should have stopped by now, and runs; returns whose."""
+        expired = set()
+        for container, page in self.pages.items():
+            for spec, condition in page.conditions.items():
+                if 0 < condition.deadline <= now:
+                    page.conditions[spec] = checks.happen(condition, Happening.EXPIRED)
+                    page.observed = now
+                    expired.add(container)
+        return expired
+
+    def next_deadline(self) -> float | None:
+        """When something expires, UNIX time in seconds; None: nothing does."""
+        deadlines = (one.deadline for page in self.pages.values() for one in page.conditions.values() if one.deadline)
+        return min(deadlines, default=None)
+
+    def desired(self, container: str) -> Desired | None:
+        """How a container is to stand in the store; None: not at all."""
+        page = self.pages.get(container)
+        if page is None or not page.wanted.container.endpoints:
+            return None
+        record = page.record()
+        return Desired(record, dict(self._exports_of(record)))
+
+    def dials(self, container: str) -> dict[Spec, tuple[Target, ...]]:
+        """Which ports of a container are to be dialled, and where."""
+        page = self.pages.get(container)
+        if page is None or page.facts.paused:
+            return {}
+        holder = network_holder(page.facts, self.facts_of) or page.facts
+        return {
+            _spec(endpoint): checks.targets(holder, endpoint, self.host.addresses)
+            for endpoint in page.wanted.container.endpoints
+            if _waits_for_a_dial(page.conditions[_spec(endpoint)])
+        }
+
+    def facts_of(self, container: str) -> Facts | None:
+        """Facts of a container by id or name."""
+        if container in self.pages:
+            return self.pages[container].facts
+        return next((page.facts for page in self.pages.values() if page.facts.name == container), None)
+
+    def named(self, names: Iterable[str]) -> set[str]:
+        """Ids of the containers that stand behind any of these names, in lower case."""
+        return {container for name in names for container in self._names.get(name, ())}
+
+    def _open(self, facts: Facts, recorded: Container | None) -> Page:
+        before = self.pages.get(facts.id)
+        page = Page(facts, self._wanted_of(facts, self.facts_of))
+        known = before.conditions if before and before.facts.started == facts.started else {}
+        in_store = checks.recorded_endpoints(facts, recorded) if before is None else {}
+        for endpoint in page.wanted.container.endpoints:
+            spec = _spec(endpoint)
+            was = known.get(spec)
+            if was is not None and was.gate is checks.gate_of(facts, endpoint):
+                page.conditions[spec] = checks.observe(was, facts)
+            else:
+                page.conditions[spec] = checks.resume(facts, endpoint, in_store.get(spec))
+        self._close(facts.id)
+        self.pages[facts.id] = page
+        for name in _names(page):
+            self._names.setdefault(name, set()).add(facts.id)
+        return page
+
+    def _close(self, container: str) -> None:
+        page = self.pages.pop(container, None)
+        for name in _names(page) if page else ():
+            self._names[name].discard(container)
+            if not self._names[name]:
+                del self._names[name]
+
+    def _signals(self, page: Page, look: Look) -> None:
+        """Signals that begin a stop take every endpoint out; what was over before now is nothing."""
+        for event in look.events:
+            if event.kind is not Kind.KILL or not event.signal:
+                continue
+            deadline = checks.stop_deadline(page.facts, parse_signal(event.signal), event.at)
+            if deadline <= look.now:
+                continue
+            for spec, condition in page.conditions.items():
+                page.conditions[spec] = checks.happen(condition, Happening.STOPPING, deadline)
+
+    def _followers(self, container: str) -> set[str]:
+        """Containers that share this one's network: what they publish may have changed with it."""
+        mode = f"container:{container}"
+        followers = {one for one, page in self.pages.items() if page.facts.network_mode == mode}
+        for one in followers:
+            observed = self.pages[one].observed
+            self._open(self.pages[one].facts, None).observed = observed
+        return followers
+
+
+def _names(page: Page) -> set[str]:
+    return {name for endpoint in page.wanted.container.endpoints for name in names_of(endpoint)}
+
+
+def _waits_for_a_dial(condition: Condition) -> bool:
+    return condition.gate is Gate.DIAL and not condition.opened

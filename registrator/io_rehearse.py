@@ -1,0 +1,93 @@
+"""What would be written, printed instead of written: `--dry-run`.
+
+Reads the engine and the store once, dials what would be dialled, plans as the writer does, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from pilotfish.catalog.keys import ROOT, claim_key, containers_of, node_key
+from pilotfish.catalog.mirror import Mirror
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.route import Place
+from pilotfish.catalog.store import Absent, Delete, Entry, Operation, Put, Store
+from pilotfish.catalog.values import quoted
+from registrator.book import Book, Look
+from registrator.claims import Held, Rules, plan_claims
+from registrator.container import facts
+from registrator.engine import Engine
+from registrator.io_checks import answers
+from registrator.plan import Desired, Ground, Owners, plan
+from registrator.recorded import Recorded
+
+READ_AT_ONCE = 100  # keys in one read
+SHOWN = 2000  # characters of a value
+
+
+async def rehearse(engine: Engine, store: Store, book: Book, registry: Registry, rules: Rules) -> None:
+    """Print what a registrator would write now, one line a key, on standard output.
+
+    Raises:
+        EngineError: the engine cannot be read.
+        StoreError: the store cannot be read.
+    """
+    node, mirror = book.host.node, Mirror(ROOT)
+    registry.apply(mirror.start(await store.read(ROOT)))
+    recorded = await _recorded(store, node)
+    for container in await engine.running():
+        document = await engine.inspect(container)
+        seen = facts(document) if document else None
+        book.look(Look(container, seen, (), time.time()), recorded.container(container))
+        await _dial(book, container)
+    held = {
+        place: Held(claim, mirror.entries[claim_key(place)].mod_revision) for place, claim in registry.claims.items()
+    }
+    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), held, rules))
+
+
+async def _recorded(store: Store, node: str) -> Recorded:
+    recorded = Recorded(node)
+    recorded.start((await store.read(containers_of(node))).entries)
+    keys = sorted(recorded.listed())
+    for at in range(0, len(keys), READ_AT_ONCE):
+        batch = keys[at : at + READ_AT_ONCE]
+        recorded.read(batch, {entry.key: entry for entry in (await store.read(*batch)).entries})
+    return recorded
+
+
+async def _dial(book: Book, container: str) -> None:
+    for spec, targets in book.dials(container).items():
+        for target in targets:
+            if await answers(target):
+                book.answered(container, spec, time.time())
+                break
+
+
+def _operations(
+    book: Book, recorded: Recorded, node: Entry | None, held: Mapping[Place, Held], rules: Rules
+) -> list[Operation]:
+    leases = {entry.lease for entry in recorded.records.values()} | ({node.lease} if node else set())
+    ground = Ground(recorded.node, node.lease if node else 0, Absent("-"), frozenset(leases))
+    desired = {container: book.desired(container) for container in book.pages.keys() | recorded.records.keys()}
+    owners = Owners()
+    granted = {
+        container: Desired(one.record, owners.take(container, one.exports)) if one else None
+        for container, one in sorted(desired.items())
+    }
+    endpoints = [endpoint for one in desired.values() if one for endpoint in one.record.endpoints]
+    steps, _ = plan_claims(endpoints, held, rules, time.time())
+    planned = plan(granted, recorded.records, recorded.held, ground)
+    return [step.operation for step in steps] + [one for commit in planned.commits for one in commit.operations]
+
+
+def _print(operations: list[Operation]) -> None:
+    for operation in operations:
+        if isinstance(operation, Put):
+            text = quoted(operation.value.decode(errors="replace"), SHOWN)
+            sys.stdout.write(f"put    {operation.key} {text}\n")
+        elif isinstance(operation, Delete):
+            sys.stdout.write(f"delete {operation.key}\n")
+    sys.stdout.write(f"{len(operations)} keys would be written\n")

@@ -1,0 +1,273 @@
+"""Keeps the store in step with what is wanted: takes what may have changed, plans, commits, and tries again.
+
+One task; whatever piled up while it wrote is written together. What the store holds of this node is modelled by
+`recorded`: read when the node's key was taken, kept up by own commits and by what the watch says, and compared with the
+store now and then. What a failed commit leaves open is read again before the next plan. Claims come before records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from pilotfish.catalog.io_follow import Backoff
+from pilotfish.catalog.keys import container_key, containers_of
+from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.record import Endpoint
+from pilotfish.catalog.store import BadRequest, Delete, LeaseGone, Put, Store, StoreError
+from pilotfish.catalog.telemetry import Telemetry
+from registrator.book import Book
+from registrator.io_claims import Claimant, Contended
+from registrator.io_node import Tenure
+from registrator.metrics import Metrics
+from registrator.plan import Commit, Desired, Ground, Owners, plan
+from registrator.recorded import Recorded
+
+READ_AT_ONCE = 100  # keys in one read; etcd takes 128 operations in a transaction
+MOST_AT_ONCE = 1000  # containers planned together
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 1.0
+
+
+class Writer:
+    """The one that writes this node's records, exports and claims.
+
+    Args:
+        store: where to.
+        tenure: the right to, and the lease.
+        book: what is wanted.
+        claimant: puts the claims.
+        telemetry: readiness under the name "records", log.
+        metrics: counts.
+        on_loaded: called with the ids of all recorded containers whenever the model was read anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        tenure: Tenure,
+        book: Book,
+        claimant: Claimant,
+        telemetry: Telemetry,
+        metrics: Metrics,
+        on_loaded: Callable[[set[str]], None],
+    ) -> None:
+        self.recorded = Recorded(tenure.node)
+        self.blocked: dict[str, str] = {}  # export key -> why
+        self.refused: dict[str, str] = {}  # container id -> why
+        self._store, self._tenure, self._book = store, tenure, book
+        self._claimant = claimant
+        self._telemetry, self._metrics, self._on_loaded = telemetry, metrics, on_loaded
+        self._owners = Owners()
+        self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
+        self._doubtful: set[str] = set()  # keys that must be read before they are planned with
+        self._verify = False
+        self._to_tend: Sequence[Endpoint] | None = None
+        self._loaded = 0
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        telemetry.ready.bad("records", "not written yet")
+
+    # --- what there is to do
+
+    def mark(self, containers: Iterable[str], observed: float = 0.0) -> None:
+        """These may have to be written; `observed`: UNIX time in seconds of the event behind it."""
+        for container in containers:
+            self._dirty[container] = min(filter(None, (self._dirty.get(container, 0.0), observed)), default=0.0)
+        if self._dirty:
+            self._settled.clear()
+            self._wake.set()
+
+    def observe(self, difference: Difference) -> None:
+        """The mirror changed: take in what others did to our records."""
+        if difference.started_over:
+            self.reload()
+        changed = self.recorded.observe(difference)
+        self.mark(changed)
+
+    def reload(self) -> None:
+        """The model may be wrong altogether: read it anew."""
+        self._loaded = 0
+        self._wake.set()
+
+    def verify(self) -> None:
+        """Compare the model with the store at the next occasion."""
+        self._verify = True
+        self._wake.set()
+
+    def tend(self, endpoints: Sequence[Endpoint]) -> None:
+        """Look after claims at the next occasion; `endpoints`: of all nodes, ours included."""
+        self._to_tend = endpoints
+        self._wake.set()
+
+    async def settled(self) -> None:
+        """Wait until everything that is known to be wanted is written."""
+        await self._settled.wait()
+
+    # --- doing it
+
+    async def run(self) -> None:
+        """Write, for ever."""
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        while True:
+            await self._wake.wait()
+            try:
+                await self._round()
+                backoff.reset()
+            except StoreError as error:
+                if isinstance(error, LeaseGone | Contended):
+                    self._tenure.doubt()
+                else:
+                    self._telemetry.ready.bad("records", str(error))
+                self._telemetry.log.warning("cannot write yet: %s", error, extra={"cause": f"write {type(error)}"})
+                await backoff.wait()
+
+    async def _round(self) -> None:
+        ground = await self._tenure.held()
+        if self._loaded != self._tenure.epoch:
+            await self._load(ground, self._tenure.epoch)
+        ground = self._with_leases(ground)
+        if self._verify:
+            await self._compare()
+        self._wake.clear()
+        work = dict(itertools.islice(self._dirty.items(), MOST_AT_ONCE))
+        self._dirty = {container: at for container, at in self._dirty.items() if container not in work}
+        try:
+            await self._write(ground, work)
+        except BaseException:
+            self.mark(work, 0.0)
+            self._dirty.update({container: at for container, at in work.items() if at})
+            raise
+        if self._to_tend is not None:
+            endpoints, self._to_tend = self._to_tend, None
+            await self._claimant.tend(ground, endpoints)
+        if self._dirty:
+            self._wake.set()
+            return
+        if not self.recorded.elsewhere(ground.lease):
+            await self._tenure.settled()
+        self._telemetry.ready.good("records")
+        self._settled.set()
+
+    async def _load(self, ground: Ground, epoch: int) -> None:
+        reading = await self._store.read(containers_of(ground.node))
+        self.recorded.start(reading.entries)
+        self._doubtful.clear()
+        await self._read(self.recorded.listed())
+        self._loaded = epoch
+        known = set(self.recorded.records)
+        self.mark(self._book.pages)
+        self._on_loaded(known)
+
+    async def _read(self, keys: Iterable[str]) -> set[str]:
+        """Read keys into the model; returns those that were not as they were held."""
+        changed: set[str] = set()
+        for batch in _batched(sorted(keys), READ_AT_ONCE):
+            reading = await self._store.read(*batch)
+            changed |= self.recorded.read(batch, {entry.key: entry for entry in reading.entries})
+        return changed
+
+    def _with_leases(self, ground: Ground) -> Ground:
+        """Whatever our records hang on has been our lease."""
+        leases = {entry.lease for entry in self.recorded.records.values()} - {0}
+        return ground._replace(leases=ground.leases | leases)
+
+    async def _compare(self) -> None:
+        """Read what differs from the model, and have it written."""
+        node = self._tenure.node
+        survey = await self._store.survey(containers_of(node), keys=True)
+        modelled = {entry.key: entry.mod_revision for entry in self.recorded.records.values()}
+        differing = {key for key, _ in survey.keys.items() ^ modelled.items()}
+        changed = await self._read(differing | self.recorded.listed() | self.blocked.keys())
+        self._verify = False
+        if changed:
+            self._metrics.store_fixed.inc(len(changed))
+            self._telemetry.log.info("the store was not as it was left", extra={"keys": len(changed)})
+        self.mark(set(self.recorded.records) | self._book.pages.keys())
+
+    async def _write(self, ground: Ground, work: Mapping[str, float]) -> None:
+        desired = {container: self._book.desired(container) for container in sorted(work)}
+        await self._claimant.claim(ground, desired)
+        granted = self._granted(desired)
+        if self._doubtful:
+            await self._read(self._doubtful)
+            self._doubtful.clear()
+        planned = plan(granted, self.recorded.records, self.recorded.held, ground)
+        self._note(granted, planned.blocked, planned.refused)
+        for commit in planned.commits:
+            await self._commit(ground, commit, work)
+
+    def _granted(self, desired: Mapping[str, Desired | None]) -> dict[str, Desired | None]:
+        """Leave out export keys that belong to another container of this node."""
+        for container, one in desired.items():
+            if one is None:
+                self._owners.release(container)
+        granted: dict[str, Desired | None] = {}
+        for container, one in sorted(desired.items(), key=lambda item: (_started(item[1]), item[0])):
+            if one is None:
+                granted[container] = None
+                continue
+            exports = self._owners.take(container, one.exports)
+            granted[container] = Desired(one.record, exports)
+            for key in one.exports.keys() - exports.keys():
+                self._block(key, f"{key!a} is written for container {self._owners.owner(key)[:12]} already")
+        return granted
+
+    def _note(self, desired: Mapping[str, Desired | None], blocked: dict[str, str], refused: dict[str, str]) -> None:
+        for key in {key for one in desired.values() if one for key in one.exports} - blocked.keys():
+            self.blocked.pop(key, None)
+        for key, why in blocked.items():
+            self._block(key, why)
+        for container in desired:
+            self.refused.pop(container, None)
+        for container, why in refused.items():
+            self._refuse(container, why)
+
+    def _block(self, key: str, why: str) -> None:
+        if self.blocked.get(key) != why:
+            self._telemetry.log.warning("an export is not written: %s", why)
+        self.blocked[key] = why
+
+    def _refuse(self, container: str, why: str) -> None:
+        self.refused[container] = why
+        self._telemetry.log.error("container %s is not recorded: %s", container[:12], why)
+
+    async def _commit(self, ground: Ground, commit: Commit, work: Mapping[str, float]) -> None:
+        try:
+            done = await self._store.commit(commit.conditions, commit.operations)
+        except BadRequest as error:
+            await self._apart(ground, commit, work, error)
+            return
+        except StoreError:
+            self._doubt(ground, commit)  # it may have happened
+            raise
+        if not done.succeeded:
+            self._doubt(ground, commit)
+            raise Contended("another process changed what was to be written")
+        self.recorded.performed(commit.operations, done.revision)
+        self._metrics.committed(len(commit.operations))
+        for container in commit.containers:
+            if work.get(container):
+                self._telemetry.converged("store", work[container])
+
+    async def _apart(self, ground: Ground, commit: Commit, work: Mapping[str, float], error: BadRequest) -> None:
+        """The store refuses a commit for good: write its containers one by one, and leave out the one it is about."""
+        if len(commit.containers) == 1:
+            self._refuse(commit.containers[0], str(error))
+            return
+        for container in commit.containers:
+            await self._write(ground, {container: work.get(container, 0.0)})
+
+    def _doubt(self, ground: Ground, commit: Commit) -> None:
+        self._doubtful |= {operation.key for operation in commit.operations if isinstance(operation, Put | Delete)}
+        self._doubtful |= {container_key(ground.node, container) for container in commit.containers}
+
+
+def _started(one: Desired | None) -> float:
+    return one.record.started if one else 0.0
+
+
+def _batched(keys: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (keys[at : at + size] for at in range(0, len(keys), size))

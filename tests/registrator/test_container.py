@@ -1,0 +1,177 @@
+"""Facts from the engine's JSON: total over whatever an API may return."""
+
+import json
+
+import pytest
+from hypothesis import given as any_of
+from hypothesis import strategies as st
+
+from registrator.container import BadDocument, Binding, Network, PortSpec, facts
+from registrator.signals import parse_signal
+from tests.registrator.builders import ID, document, given
+
+# As engine 28 answers for a compose container; cut to one network.
+ENGINE_28 = json.loads("""
+{"Id": "6e1b34b6ac9d87f1d5e0a7a4fcd3ca9b59a25b1ea7a1d8e1d4d8f5c5e9e0aa11", "Created": "2026-01-02T03:04:05.1Z",
+ "Path": "/docker-entrypoint.sh", "Args": [], "Name": "/shop-web-1", "RestartCount": 0,
+ "State": {"Status": "running", "Running": true, "Paused": false, "Restarting": false, "OOMKilled": false, "Dead": false,
+  "Pid": 4711, "ExitCode": 0, "Error": "", "StartedAt": "2026-01-02T03:04:06.5Z", "FinishedAt": "0001-01-01T00:00:00Z",
+  "Health": {"Status": "healthy", "FailingStreak": 0, "Log": []}},
+ "Image": "sha256:aa", "HostConfig": {"NetworkMode": "shop_default", "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": ""}]}},
+ "Config": {"Hostname": "6e1b34b6ac9d", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b", "SERVICE_80_PROXY=http", "SERVICE_X"],
+  "Image": "nginx:1", "Labels": {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"},
+  "StopSignal": "SIGQUIT", "StopTimeout": 3},
+ "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "32768"}, {"HostIp": "::", "HostPort": "32768"}]},
+  "Networks": {"shop_default": {"Gateway": "172.18.0.1", "IPAddress": "172.18.0.2", "GlobalIPv6Address": "fd00::2",
+   "IPv6Gateway": "fd00::1", "MacAddress": "", "DNSNames": ["shop-web-1", "web"]}}}}
+""")
+
+
+def test_engine_28():
+    """Every fact of a real document."""
+    read = facts(ENGINE_28)
+
+    assert (read.id[:12], read.name, read.image) == ("6e1b34b6ac9d", "shop-web-1", "nginx:1")
+    assert read.env == (("SERVICE_80_PROXY", "http"),)
+    assert (read.project, read.compose_service, read.hostname) == ("shop", "web", "6e1b34b6ac9d")
+    assert read.network_mode == "shop_default"
+    assert read.networks == (Network("shop_default", "172.18.0.2", "fd00::2", ("172.18.0.1", "fd00::1")),)
+    assert read.exposed == (PortSpec(80, "tcp"),)
+    assert read.bindings == {PortSpec(80, "tcp"): (Binding("0.0.0.0", 32768), Binding("::", 32768))}
+    assert (read.started, read.running, read.paused, read.health) == (1767323046.5, True, False, "healthy")
+    assert (read.exit_code, read.stop_signal, read.stop_timeout_s, read.pid) == (0, 3, 3.0, 4711)
+
+
+def test_almost_nothing():
+    """Id and name are enough; the rest may be missing or null."""
+    bare = facts({"Id": ID, "Name": "/c"})
+    nulls = dict.fromkeys(("Config", "HostConfig", "NetworkSettings", "State", "Image"))
+
+    assert bare == facts({"Id": ID, "Name": "/c", **nulls})
+    assert (bare.exposed, bare.bindings, bare.health, bare.started, bare.running) == ((), {}, "none", 0.0, False)
+
+
+def within(section, **fields):
+    return {"Id": ID, "Name": "/c", section: fields}
+
+
+BAD = [
+    ("no document", None, "Id is '', which is none of a container"),
+    ("a list", [], "the document is a list, not an object"),
+    ("no id", {"Name": "/c"}, "Id is '', which is none of a container"),
+    ("an id of other letters", {"Id": "xyz", "Name": "/c"}, "Id is 'xyz', which is none of a container"),
+    ("a number for the id", {"Id": 7, "Name": "/c"}, "Id is a whole number, not text"),
+    ("no name", {"Id": ID}, "Name is '', which is none of a container"),
+    ("a name with a slash", {"Id": ID, "Name": "/a/b"}, "Name is 'a/b', which is none of a container"),
+    ("a section of text", {"Id": ID, "Name": "/c", "Config": "x"}, "Config is text, not an object"),
+    ("environment as a map", within("Config", Env={}), "Config.Env is an object, not a list"),
+    ("an entry that is no text", within("Config", Env=[1]), "an entry of Config.Env is a whole number, not text"),
+    ("a label that is no text", within("Config", Labels={"a": True}), "Config.Labels.a is true or false, not text"),
+    ("a port that is none", within("Config", ExposedPorts={"http": {}}),
+     "Config.ExposedPorts holds 'http', which is no port such as 80/tcp"),
+    ("a port out of range", within("Config", ExposedPorts={"65536/tcp": {}}),
+     "Config.ExposedPorts holds '65536/tcp', which is no port such as 80/tcp"),
+    ("a host port that is none", within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "x"}]}),
+     "NetworkSettings.Ports.80/tcp.HostPort is 'x', which is no port"),
+    ("an address that is none", within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "1", "HostIp": "x"}]}),
+     "NetworkSettings.Ports.80/tcp.HostIp is 'x', which is no address"),
+    ("a binding that is none", within("NetworkSettings", Ports={"80/tcp": ["x"]}),
+     "NetworkSettings.Ports.80/tcp is text, not an object"),
+    ("a network that is none", within("NetworkSettings", Networks={"a": 1}),
+     "NetworkSettings.Networks.a is a whole number, not an object"),
+    ("a huge number", within("State", Pid=2**64), "State.Pid is no usable number"),
+    ("truth for a number", within("State", Pid=True), "State.Pid is no usable number"),
+    ("text for truth", within("State", Running="yes"), "State.Running is text, not true or false"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_documents(bad, message):
+    """The field at fault is named."""
+    with pytest.raises(BadDocument) as raised:
+        facts(bad)
+
+    assert str(raised.value) == message
+
+
+EDGES = [
+    ("a port without protocol", {"expose": ["80"]}, "exposed", (PortSpec(80, "tcp"),)),
+    ("ports are sorted by number", {"expose": ["443/tcp", "80/udp", "80/tcp"]}, "exposed",
+     (PortSpec(80, "tcp"), PortSpec(80, "udp"), PortSpec(443, "tcp"))),
+    ("exposed only", {"expose": ["80/tcp"]}, "bindings", {}),
+    ("host port 0", {"ports": {"80/tcp": 0}}, "bindings", {}),
+    ("an empty host port", {"ports": {"80/tcp": ""}}, "bindings", {}),
+    ("doubled bindings", {"ports": {"80/tcp": [1, 1]}}, "bindings", {PortSpec(80, "tcp"): (Binding("0.0.0.0", 1),)}),
+    ("a mapped address", {"ports": {"80/tcp": ("::ffff:10.0.0.1", 1)}}, "bindings",
+     {PortSpec(80, "tcp"): (Binding("10.0.0.1", 1),)}),
+    ("an address with a mask", {"networks": {"a": "10.0.0.1/24"}}, "networks", (Network("a", "10.0.0.1", "", ("172.17.0.1",)),)),
+    ("never started", {"State": {"StartedAt": "0001-01-01T00:00:00Z"}}, "started", 0.0),
+    ("started at no time", {"State": {"StartedAt": "yesterday"}}, "started", 0.0),
+    ("started on a day that is none", {"State": {"StartedAt": "2026-02-30T00:00:00Z"}}, "started", 0.0),
+    ("another zone", {"State": {"StartedAt": "2026-01-02T05:04:06+02:00"}}, "started", 1767323046.0),
+    ("an unknown health", {"State": {"Health": {"Status": "fine"}}}, "health", "none"),
+    ("starting", {"State": {"Health": {"Status": "starting"}}}, "health", "starting"),
+    ("paused", {"State": {"Running": True, "Paused": True}}, "paused", True),
+    ("waits for ever", {"Config": {"StopTimeout": -1}}, "stop_timeout_s", 86400.0),
+    ("kills at once", {"Config": {"StopTimeout": 0}}, "stop_timeout_s", 0.0),
+    ("half a character", {"Config": {"Labels": {"a": "\ud800"}}}, "labels", {"a": "?"}),
+    ("stopped: the ports that it asks for",
+     {"State": {"Running": False}, "NetworkSettings": {"Ports": {}},
+      "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8000"}], "81/tcp": [{"HostPort": ""}]}}},
+     "bindings", {PortSpec(80, "tcp"): (Binding("0.0.0.0", 8000),)}),
+    ("running: only what is bound",
+     {"NetworkSettings": {"Ports": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}}, "bindings", {}),
+    ("an old engine", {"NetworkSettings": {"IPAddress": "172.17.0.9", "Gateway": "172.17.0.1"}}, "networks",
+     (Network("bridge", "172.17.0.9", "", ("172.17.0.1",)),)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("container", "field", "expected"), [row[1:] for row in EDGES], ids=[row[0] for row in EDGES])
+def test_edges(container, field, expected):
+    assert getattr(given(**container), field) == expected
+
+
+SIGNALS = [("SIGTERM", 15), ("term", 15), ("SIGQUIT", 3), ("SIGWINCH", 28), ("9", 9), ("SIGRTMIN", 34), ("SIGRTMIN+3", 37),
+           ("RTMAX-2", 62), ("SIGRTMIN+99", 15), ("65", 15), ("0", 15), ("SIGNONE", 15), ("", 15)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "number"), SIGNALS, ids=[row[0] or "none" for row in SIGNALS])
+def test_signals(text, number):
+    """Linux numbers of signal(7); what is unknown is SIGTERM."""
+    assert parse_signal(text) == number
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+)
+
+
+@any_of(JSON)
+def test_any_json_is_read_or_refused(anything):
+    try:
+        facts(anything)
+    except BadDocument as error:
+        assert str(error)
+
+
+PATHS = [
+    ("Config", "Env"), ("Config", "Labels"), ("Config", "ExposedPorts"), ("Config", "Image"), ("Config", "StopTimeout"),
+    ("HostConfig", "NetworkMode"), ("HostConfig", "PortBindings"), ("NetworkSettings", "Ports"), ("NetworkSettings", "Networks"),
+    ("State", "Running"), ("State", "StartedAt"), ("State", "Health"), ("State", "ExitCode"), ("Config",), ("State",),
+    ("NetworkSettings",), ("Id",), ("Name",),
+]  # fmt: skip
+
+
+@any_of(st.sampled_from(PATHS), JSON)
+def test_anything_anywhere_is_read_or_refused(path, anything):
+    """A good document with any JSON in one of its places."""
+    bad = document(ports={"80/tcp": 8000})
+    inner = bad
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = anything
+    try:
+        facts(bad)
+    except BadDocument as error:
+        assert str(error)

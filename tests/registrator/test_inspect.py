@@ -1,0 +1,215 @@
+"""`inspect`: the JSON that tools read, and the text that people read."""
+
+import json
+
+import pytest
+
+from pilotfish.catalog.settings import BadSettings
+from registrator.address import Host
+from registrator.inspect import finder, inspect, report
+from registrator.settings import RegistratorSettings
+from tests.registrator.builders import ID, IP, document, given
+
+HOST = Host("Docker01", (IP,))
+ESTEST = document(
+    name="estest_1",
+    image="elasticsearch",
+    ports={"9200/tcp": 49153, "9300/tcp": 49154},
+    expose=["9400/tcp"],
+    env=["SERVICE_NAME=estest", "SERVICE_9200_PROXY=http", "SERVICE_9200_PROXYDNS=estest", "SERVICE_REGION=us2",
+         "SERVICE_TAGS=a"],
+)  # fmt: skip
+
+
+def run(*documents, **flags):
+    return inspect(list(documents), HOST, RegistratorSettings(**flags))
+
+
+def test_shape():
+    """The whole result for one container, as tools rely on it."""
+    assert run(ESTEST) == {
+        "containers": [
+            {
+                "id": ID,
+                "name": "estest_1",
+                "endpoints": [
+                    {
+                        "service": "estest",
+                        "id": "Docker01:estest_1:9200",
+                        "label": "docker01-estest-1-9200-69ebcdb4",
+                        "address": IP,
+                        "addresses": [
+                            {"ip": IP, "port": 49153, "scope": "lan"},
+                            {"ip": "172.17.0.2", "port": 9200, "scope": "node"},
+                        ],
+                        "port": 49153,
+                        "protocol": "tcp",
+                        "tags": ["a"],
+                        "attrs": {"region": "us2"},
+                        "weight": 100,
+                        "exports": {
+                            "/reg/all/estest/Docker01:estest_1:9200": f"{IP}:49153",
+                            "/reg/proxy/http/estest/Docker01:estest_1:9200": f"{IP}:49153",
+                            "/skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4": (
+                                '{"host":"proxy.svc.internal","port":80,"pilotfish":"Docker01"}'
+                            ),
+                        },
+                    },
+                    {
+                        "service": "estest",
+                        "id": "Docker01:estest_1:9300",
+                        "label": "docker01-estest-1-9300-d84d179e",
+                        "address": IP,
+                        "addresses": [
+                            {"ip": IP, "port": 49154, "scope": "lan"},
+                            {"ip": "172.17.0.2", "port": 9300, "scope": "node"},
+                        ],
+                        "port": 49154,
+                        "protocol": "tcp",
+                        "tags": ["a"],
+                        "attrs": {"region": "us2"},
+                        "weight": 100,
+                        "exports": {"/reg/all/estest/Docker01:estest_1:9300": f"{IP}:49154"},
+                    },
+                ],
+                "left_out": [
+                    {
+                        "port": "9400/tcp",
+                        "rule": "unpublished",
+                        "reason": "exposed, but not published on the host: publish it, or tag it with PROXY or INTERNAL",
+                    }
+                ],
+                "notices": ["SERVICE_REGION: no tag of ours, kept for templates as 'region'"],
+            }
+        ]
+    }
+
+
+def test_report():
+    """The same for human eyes."""
+    assert report(run(ESTEST)).splitlines() == [
+        "estest_1 (0123456789ab)",
+        f"  estest  tcp {IP}:49153, 172.17.0.2:9200 (this host only)  id Docker01:estest_1:9200  weight 100",
+        f"      /reg/all/estest/Docker01:estest_1:9200 = {IP}:49153",
+        f"      /reg/proxy/http/estest/Docker01:estest_1:9200 = {IP}:49153",
+        "      /skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4 = "
+        '{"host":"proxy.svc.internal","port":80,"pilotfish":"Docker01"}',
+        f"  estest  tcp {IP}:49154, 172.17.0.2:9300 (this host only)  id Docker01:estest_1:9300  weight 100",
+        f"      /reg/all/estest/Docker01:estest_1:9300 = {IP}:49154",
+        "  left out 9400/tcp: unpublished: exposed, but not published on the host: publish it, or tag it with PROXY or INTERNAL",
+        "  note: SERVICE_REGION: no tag of ours, kept for templates as 'region'",
+    ]  # fmt: skip
+
+
+def test_several_documents_are_judged_together():
+    """A name that one container proxies is the proxies' for the other too."""
+    plain = document(id_="b" * 64, name="plain", ports={"80/tcp": 1}, env=["SERVICE_NAME=estest"])
+
+    assert list(run(plain)["containers"][0]["endpoints"][0]["exports"]) == [
+        "/reg/all/estest/Docker01:plain:80",
+        "/skydns/internal/svc/estest/docker01-plain-80",
+    ]
+    assert list(run(ESTEST, plain)["containers"][1]["endpoints"][0]["exports"]) == ["/reg/all/estest/Docker01:plain:80"]
+
+
+def test_shared_network_among_documents():
+    """A container in another's network finds it in the same array, by id or name."""
+    pause = document(id_="b" * 64, name="pause", ports={"80/tcp": 8000})
+    web = document(name="web", mode=f"container:{'b' * 64}", expose=["80/tcp"], env=["SERVICE_NAME=web"])
+
+    assert run(web, pause)["containers"][0]["endpoints"][0]["port"] == 8000
+
+
+def test_one_id_for_two_containers_is_told():
+    """Their keys would overwrite each other."""
+    both = [document(id_=char * 64, name=char, ports={"80/tcp": 1}, env=["SERVICE_ID=x"]) for char in "ab"]
+
+    notices = [one["notices"] for one in run(*both)["containers"]]
+    assert notices == [["id 'x' is used by another container too"]] * 2
+
+
+UNUSABLE = [
+    ("a number", 7, "document 2 cannot be used: the document is a whole number, not an object"),
+    ("null", None, "document 2 cannot be used: Id is '', which is none of a container"),
+    ("no name", {"Id": ID}, "document 2 cannot be used: Name is '', which is none of a container"),
+    ("neither", {}, "document 2 cannot be used: Name is '', which is none of a container"),
+    ("a bad field", {"Id": ID, "Name": "/x", "State": 1}, "document 2 cannot be used: State is a whole number, not an object"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "notice"), [row[1:] for row in UNUSABLE], ids=[row[0] for row in UNUSABLE])
+def test_unusable_documents(bad, notice):
+    """One that cannot be used is named, its neighbours are shown."""
+    result = run(ESTEST, bad, ESTEST)
+
+    assert [len(one["endpoints"]) for one in result["containers"]] == [2, 0, 2]
+    assert result["containers"][1]["notices"] == [notice]
+
+
+def test_hand_written_document_without_an_id():
+    """The id does not decide anything that inspect shows: another stands for it, and that is said."""
+    [container] = run({**ESTEST, "Id": "web"})["containers"]
+
+    assert len(container["endpoints"]) == 2
+    assert container["notices"][0] == "Id is 'web', which is none of a container: another stands for it here"
+
+
+def test_addresses_of_this_host_only():
+    """`address` is what exports use: null where there are none."""
+    [container] = run(document(ports={"80/tcp": ("127.0.0.1", 8000)}, env=["SERVICE_NAME=a"]))["containers"]
+
+    [endpoint] = container["endpoints"]
+    assert (endpoint["address"], endpoint["port"], endpoint["exports"]) == (None, 8000, {})
+
+
+def test_template_problems_are_notices():
+    [container] = run(ESTEST, etcd_tmpl={"ETCD_TMPL_X": "/k {{.Attrs.none}}"})["containers"]
+
+    assert container["notices"][-1] == (
+        "Docker01:estest_1:9300: template ETCD_TMPL_X, line 1, column 6: .Attrs.none is not set"
+    )
+
+
+def test_bad_template_is_a_bad_setting():
+    with pytest.raises(BadSettings):
+        run(ESTEST, etcd_tmpl={"ETCD_TMPL_X": "{{"})
+
+
+def test_report_of_hostile_text_stays_in_its_lines():
+    """Nothing from a document can forge a line or reach the terminal."""
+    env = [
+        "SERVICE_NAME=a",
+        "SERVICE_80_PROXY_HOST=a\n  note: forged\x1b[2J",
+        "SERVICE_\x1b[2J=x",
+        "SERVICE_99\n_NAME=x",
+    ]
+    hostile = [
+        document(ports={"80/tcp": 1}, env=env),
+        {"Id": "\x1b[2J", "Name": "x\ny"},
+        document(ports={"80/tcp": 1}, env=["SERVICE_A=\x1b\n"], name="t"),
+    ]
+    text = report(run(*hostile, etcd_tmpl={"ETCD_TMPL_X": "/k {{if .Attrs.a}}v{{.Attrs.a}}v{{end}}"}))
+
+    assert all(line.isprintable() and line.isascii() for line in text.splitlines())
+    assert "forged" not in [line.split()[1] for line in text.splitlines() if line.startswith("  note:")]
+
+
+def test_result_is_json():
+    assert json.loads(json.dumps(run(ESTEST))) == run(ESTEST)
+
+
+def test_finder():
+    """As the engine looks containers up."""
+    known = [given(id_="ab" * 32, name="one"), given(id_="cd" * 32, name="abab")]
+    find = finder(known)
+
+    looked_up = {text: find(text) for text in ("ab" * 32, "one", "/one", "abab", "cdc", "none", "")}
+    assert {text: found and found.name for text, found in looked_up.items()} == {
+        "ab" * 32: "one",
+        "one": "one",
+        "/one": "one",
+        "abab": "abab",
+        "cdc": "abab",
+        "none": None,
+        "": None,
+    }

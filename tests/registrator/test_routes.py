@@ -1,0 +1,227 @@
+"""PROXY tags, and the cases of names behind one service: what stands in the record for each."""
+
+import pytest
+
+from pilotfish.catalog.route import Route
+from tests.registrator.builders import decide, endpoint, reasons
+
+ES = {"9200/tcp": 49153, "9300/tcp": 49154}
+ONE = {"80/tcp": 8000}
+
+ROUTES = [
+    ("http", ["SERVICE_80_PROXY=http"], Route(scheme="http")),
+    ("any case", ["SERVICE_80_PROXY=HTTP"], Route(scheme="http")),
+    ("https", ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_BACKEND=https"], Route(scheme="https", backend="https")),
+    ("grpc speaks grpc", ["SERVICE_80_PROXY=grpc"], Route(scheme="grpc", backend="grpc")),
+    (
+        "host, path, strip",
+        ["SERVICE_80_PROXY=http", "SERVICE_80_PROXY_HOST=WWW.Example.com,*.shop.example.com,api", "SERVICE_80_PROXY_PATH=/v1",
+         "SERVICE_80_PROXY_STRIP=yes"],
+        Route(scheme="http", hosts=("www.example.com", "*.shop.example.com", "api"), path="/v1", strip=True),
+    ),
+    ("tcp on its own port", ["SERVICE_80_PROXY=tcp"], Route(scheme="tcp", port=80)),
+    ("tcp on a given port", ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_PORT=5432"], Route(scheme="tcp", port=5432)),
+    ("none", ["SERVICE_NAME=web"], None),
+    ("taken back for this port", ["SERVICE_PROXY=http", "SERVICE_80_PROXY="], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("env", "expected"), [row[1:] for row in ROUTES], ids=[row[0] for row in ROUTES])
+def test_routes(env, expected):
+    """PROXY tags make the route of their port."""
+    decided = decide(ports=ONE, env=env)
+
+    assert endpoint(decided, 80).route == expected
+    assert decided.notices == ()
+
+
+REFUSED = [
+    ("udp over a tcp port", ["PROXY=udp"], "SERVICE_80_PROXY='udp': not proxied: 80/tcp is no udp port"),
+    (
+        "grpc to a plain backend",
+        ["PROXY=grpc", "PROXY_BACKEND=http"],
+        "SERVICE_80_PROXY='grpc': not proxied: PROXY_BACKEND=http does not go with it: grpc, grpcs",
+    ),
+    (
+        "a guard that is not there yet",
+        ["PROXY=http", "PROXY_ALLOW=10.0.0.0/8"],
+        "SERVICE_80_PROXY='http': not proxied: SERVICE_80_PROXY_ALLOW asks for protection that this version does not give",
+    ),
+    (
+        "the proxies' own name",
+        ["PROXY=http", "PROXYDNS=proxy"],
+        "SERVICE_80_PROXY='http': not proxied: 'proxy' is a reserved name, or that of the proxies themselves",
+    ),
+    (
+        "the proxies' own host",
+        ["PROXY=http", "PROXY_HOST=proxy.svc.internal"],
+        "SERVICE_80_PROXY='http': not proxied: 'proxy.svc.internal' is a reserved name, or that of the proxies themselves",
+    ),
+    (
+        "a reserved host of a domain",
+        ["PROXY=http", "PROXY_HOST=ns.dns.svc.internal"],
+        "SERVICE_80_PROXY='http': not proxied: 'ns.dns.svc.internal' is a reserved name, or that of the proxies themselves",
+    ),
+    (
+        "a reserved relative host",
+        ["PROXY=http", "PROXY_HOST=localhost"],
+        "SERVICE_80_PROXY='http': not proxied: 'localhost' is a reserved name, or that of the proxies themselves",
+    ),
+    (
+        "a reserved service",
+        ["NAME=dns", "PROXY=http"],
+        "SERVICE_80_PROXY='http': not proxied: 'dns' is a reserved name, or that of the proxies themselves",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tags", "notice"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_routes_refused(tags, notice):
+    """A route that cannot be as it is asked for is left out; the port stays, without names at the proxies."""
+    decided = decide(ports=ONE, env=[f"SERVICE_80_{tag}" for tag in tags])
+
+    assert endpoint(decided, 80).route is None
+    assert endpoint(decided, 80).proxydns == ()
+    assert notice in decided.notices
+
+
+IDLE = [
+    ("without PROXY", ["SERVICE_80_PROXY_HOST=a.b"], "SERVICE_80_PROXY_HOST: has no effect without PROXY"),
+    ("a port of http", ["SERVICE_PROXY=http", "SERVICE_PROXY_PORT=1"], "SERVICE_PROXY_PORT: has no effect with PROXY=http"),
+    ("a path of tcp", ["SERVICE_PROXY=tcp", "SERVICE_PROXY_PATH=/a"], "SERVICE_PROXY_PATH: has no effect with PROXY=tcp"),
+    (
+        "DNS and PROXYDNS of one name",
+        ["SERVICE_80_DNS=a,x", "SERVICE_80_PROXYDNS=X"],
+        "80/tcp: both DNS and PROXYDNS name x: the proxies win",
+    ),
+    ("not acted on yet", ["SERVICE_80_PROXY_BODY=1g"], "SERVICE_80_PROXY_BODY: not yet acted on, kept for templates"),
+    (
+        "mistyped",
+        ["SERVICE_80_PROXI=http"],
+        "SERVICE_80_PROXI: no tag of ours, kept for templates as 'proxi'; did you mean PROXY?",
+    ),
+    ("nothing near", ["SERVICE_REGION=us2"], "SERVICE_REGION: no tag of ours, kept for templates as 'region'"),
+    ("no such port", ["SERVICE_NAME=web", "SERVICE_080_NAME=a"], "SERVICE_080_NAME: the container has no port 080; it has 80"),
+    ("no tag at all", [], "80/tcp: no SERVICE_ tag applies to it: listed under /reg/all only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("env", "notice"), [row[1:] for row in IDLE], ids=[row[0] for row in IDLE])
+def test_notices(env, notice):
+    """What the admin should know about a tag is said once."""
+    assert decide(ports=ONE, env=env).notices == (notice,)
+
+
+def test_notices_come_once_for_all_ports():
+    decided = decide(ports={f"{port}/tcp": port for port in range(80, 90)}, env=["SERVICE_REGION=us2"])
+
+    assert decided.notices == ("SERVICE_REGION: no tag of ours, kept for templates as 'region'",)
+
+
+# --- what stands behind a name
+
+NAMES = [
+    ("automatic", [], None),
+    ("tagged", ["SERVICE_80_DNS=a,b"], ("a", "b")),
+    ("silenced", ["SERVICE_80_DNS=none"], ()),
+    ("silenced for the container, not here", ["SERVICE_DNS=none", "SERVICE_80_DNS="], None),
+    ("bad", ["SERVICE_80_DNS=a;b"], ()),
+]
+
+
+@pytest.mark.parametrize(("env", "expected"), [row[1:] for row in NAMES], ids=[row[0] for row in NAMES])
+def test_dns(env, expected):
+    """DNS tags replace the automatic name; a bad one gives none, never the automatic one."""
+    assert endpoint(decide(ports=ONE, env=["SERVICE_NAME=web", *env]), 80).dns == expected
+
+
+SILENT = [
+    ("--explicit-dns", {"explicit_dns": True}, ["SERVICE_NAME=web"], ()),
+    ("--explicit-dns with a tag", {"explicit_dns": True}, ["SERVICE_DNS=web"], ("web",)),
+    ("key templates imply it", {"etcd_tmpl": {"ETCD_TMPL_A": "/a b"}}, ["SERVICE_NAME=web"], ()),
+    ("an untagged port", {}, [], ()),
+    ("an untagged port with --publish-untagged", {"publish_untagged": True}, [], None),
+    ("a reserved name", {}, ["SERVICE_NAME=dns"], ()),
+    ("a reserved name with a tag", {}, ["SERVICE_NAME=dns", "SERVICE_DNS=resolver"], ("resolver",)),
+]
+
+
+@pytest.mark.parametrize(("flags", "env", "expected"), [row[1:] for row in SILENT], ids=[row[0] for row in SILENT])
+def test_no_automatic_names(flags, env, expected):
+    assert endpoint(decide(flags, ports=ONE, env=env), 80).dns == expected
+
+
+def test_only_tagged_ports_get_names():
+    """A tag of one port does not publish its neighbour."""
+    decided = decide(ports=ES, env=["SERVICE_9200_NAME=es"])
+
+    assert [(one.service, one.dns) for one in decided.container.endpoints] == [("es", None), ("redis-9300", ())]
+
+
+def test_generic_proxy_on_several_ports():
+    """A container-wide PROXY applies to none of several ports, and asks to name one."""
+    decided = decide(ports=ES, env=["SERVICE_NAME=estest", "SERVICE_PROXY=http"])
+
+    assert [one.route for one in decided.container.endpoints] == [None, None]
+    assert decided.notices == (
+        "SERVICE_PROXY='http': applies to none of 9200/tcp, 9300/tcp: name the port, as in SERVICE_9200_PROXY=http",
+    )
+
+
+SOLE = [
+    ("one published", {"ports": ONE, "expose": ["81/tcp"]}, [80], {"81/tcp": "unpublished"}),
+    ("none published, one exposed", {"expose": ["81/tcp"]}, [81], {}),
+    ("none published, two exposed", {"expose": ["81/tcp", "82/tcp"]}, [],
+     {"81/tcp": "unpublished", "82/tcp": "unpublished"}),
+    ("one tcp beside udp", {"ports": {**ONE, "80/udp": 8000}}, [80], {}),
+    ("one is ignored", {"ports": {**ONE, "81/tcp": 8001}, "labels": {"SERVICE_81_IGNORE": "1"}}, [80], {"81/tcp": "ignored"}),
+    ("one has its own", {"ports": {**ONE, "81/tcp": 8001}, "labels": {"SERVICE_81_PROXY": "tcp"}}, [80, 81], {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("container", "ports", "left"), [row[1:] for row in SOLE], ids=[row[0] for row in SOLE])
+def test_generic_proxy_on_one_port(container, ports, left):
+    """A container-wide PROXY applies where only one port can be meant."""
+    decided = decide(env=["SERVICE_PROXY=http"], **container)
+
+    assert [one.port for one in decided.container.endpoints if one.route] == ports
+    assert reasons(decided) == left
+
+
+def test_unpublished_but_proxied_is_told():
+    """The proxy of its own host reaches it; nobody else is told of it."""
+    decided = decide(expose=["80/tcp"], env=["SERVICE_80_PROXY=http"])
+
+    assert decided.notices == ("80/tcp: only the proxy on this host reaches it: not published",)
+
+
+def test_more_than_64_ports_are_refused_by_name():
+    decided = decide(ports={f"{port}/tcp": port for port in range(1000, 1100)}, env=["SERVICE_NAME=many"])
+
+    assert decided.container.endpoints == ()
+    assert len(decided.left_out) == 100
+    assert set(reasons(decided).values()) == {"too-many"}
+    assert decided.left_out[0].reason == "100 ports are eligible, 64 are the most: choose some by SERVICE_<port>_ tags"
+
+
+def test_tags_narrow_more_than_64_ports():
+    decided = decide(
+        ports={f"{port}/tcp": port for port in range(1000, 1100)}, env=["SERVICE_1007_NAME=a", "SERVICE_1099_NAME=b"]
+    )
+
+    assert [one.port for one in decided.container.endpoints] == [1007, 1099]
+    assert len(decided.left_out) == 98
+
+
+NUMBERS = [
+    ("weight", "SERVICE_WEIGHT=0", 0),
+    ("weight", "SERVICE_WEIGHT=65535", 65535),
+    ("priority", "SERVICE_80_PRIORITY=5", 5),
+    ("ttl", "SERVICE_TTL=60", 60),
+    ("version", "SERVICE_VERSION=v2", "v2"),
+]
+
+
+@pytest.mark.parametrize(("field", "tag", "expected"), NUMBERS, ids=[row[1] for row in NUMBERS])
+def test_typed_fields(field, tag, expected):
+    assert getattr(endpoint(decide(ports=ONE, env=[tag]), 80), field) == expected

@@ -1,0 +1,483 @@
+"""The registrator as a whole, on a fake engine and an embedded store."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from pilotfish.catalog.failure import CannotReach, CannotStart
+from pilotfish.catalog.keys import claim_key, container_key, node_key
+from pilotfish.catalog.record import Claim, Container, Endpoint, decode, encode
+from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.settings import BadSettings
+from pilotfish.catalog.store import Delete, Put
+from registrator.service import RegistratorService
+from tests.parts.fake_docker import container
+from tests.registrator import harness
+from tests.registrator.harness import HOST_IP, NODE, exports, records, web
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with harness.world(tmp_path) as there:
+        yield there
+
+
+@pytest.fixture
+async def listener():
+    """A TCP port of ours on a loopback address that stands for a container's; closed until told to open."""
+
+    class Application:
+        ip = "127.0.0.77"
+
+        def __init__(self):
+            with socket.socket() as probe:
+                probe.bind((self.ip, 0))
+                self.port = probe.getsockname()[1]
+            self.server = None
+
+        async def open(self):
+            self.server = await asyncio.start_server(lambda _, writer: writer.close(), self.ip, self.port)
+
+        def container(self, name="web-1", **changes):
+            given = {"env": {"SERVICE_NAME": "web"}, "ports": {self.port: 8080}, "networks": {"bridge": self.ip}}
+            return container(name, **{**given, **changes})
+
+    application = Application()
+    yield application
+    if application.server is not None:
+        application.server.close()
+        await application.server.wait_closed()
+
+
+async def listening(world, **changes):
+    one = world.start(**changes)
+    await harness.until(lambda: world.engine.listeners, "the registrator listens")
+    return one
+
+
+async def test_a_started_container_is_recorded_with_its_exports(world):
+    """From `docker run` to the store: one record, what others read, one lease."""
+    one = await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+
+    found = await world.entries()
+    assert exports(found) == {
+        "/reg/all/web/h1:web-1:80": f"{HOST_IP}:8080",
+        "/skydns/internal/svc/web/h1-web-1-80": {"host": HOST_IP, "port": 8080, "pilotfish": "h1"},
+    }
+    assert sorted((await world.record(web_1)).exports) == sorted(exports(found))
+    assert len({entry.lease for entry in found.values()}) == 1
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+    assert one.metric("pilotfish_convergence_seconds_count", stage="store") == 1
+    assert one.metric("pilotfish_registrator_endpoints", state="passing") == 1
+
+
+async def test_what_runs_already_is_found(world):
+    """Containers that nobody told of are listed at the start; paused ones are recorded, stopped ones are not."""
+    running, paused, stopped = (
+        world.engine.add(web(f"web-{number}", host_port=8000 + number), quiet=True) for number in range(3)
+    )
+    world.engine.pause(paused)
+    world.engine.die(stopped)
+    world.start()
+    await world.see_states(running, {80: "passing"})
+    await world.see_states(paused, {80: "failing"})
+    assert await world.record(stopped) is None
+
+
+GONE = {
+    "die": lambda engine, one: engine.die(one),
+    "stop": lambda engine, one: engine.stop(one),
+    "kill -9 and removed": lambda engine, one: engine.remove(one),
+}
+
+
+@pytest.mark.parametrize("end", GONE.values(), ids=GONE)
+async def test_a_container_that_ends_leaves_nothing(world, end):
+    """Record and exports go; the node's key stays, so that readers know it was on purpose."""
+    await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    end(world.engine, web_1)
+    await world.see("nothing is left of it", lambda found: not records(found) and not exports(found))
+    assert await world.node()
+
+
+async def test_a_stop_is_seen_before_the_process_ends(world):
+    """The signal that begins a stop takes it out of the exports; the record says until when it drains."""
+    await listening(world)
+    web_1 = world.engine.add(web("web-1", stop_signal="SIGQUIT", stop_timeout=30))
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.kill(web_1, signal=1)
+    world.engine.kill(web_1, signal=15)
+    world.engine.update(web_1)
+    await asyncio.sleep(0)
+    assert await world.states(web_1) == {80: "passing"}
+    world.engine.kill(web_1, signal=3)
+    await world.see_states(web_1, {80: "draining"})
+    [endpoint] = (await world.record(web_1)).endpoints
+    event = world.engine.history[-1]
+    assert endpoint.deadline == pytest.approx(event["timeNano"] / 1e9 + 35)
+    assert exports(await world.entries()) == {}
+
+
+async def test_draining_ends_with_its_deadline_if_it_still_runs(world):
+    """A container that survives its stop signal is served again."""
+    await listening(world)
+    web_1 = world.engine.add(web("web-1", stop_timeout=0))
+    world.engine.kill(web_1, signal=15)
+    await world.see_states(web_1, {80: "draining"})
+    await world.see_states(web_1, {80: "passing"})
+
+
+async def test_draining_survives_a_restart_of_the_registrator(world):
+    """The deadline is in the record, and the next process goes on with it."""
+    first = await listening(world)
+    web_1 = world.engine.add(web("web-1", stop_timeout=600))
+    world.engine.kill(web_1, signal=15)
+    await world.see_states(web_1, {80: "draining"})
+    before = await world.record(web_1)
+    await first.stop()
+    second = world.start()
+    await harness.until(lambda: not second.telemetry.ready.missing, "the second is ready")
+    assert (await world.record(web_1)).endpoints == before.endpoints
+
+
+HEALTH = {"starting": "starting", "unhealthy": "failing", "healthy": "passing"}
+
+
+@pytest.mark.parametrize(("health", "state"), HEALTH.items(), ids=HEALTH)
+async def test_health_decides_where_the_image_has_a_check(world, health, state):
+    """HEALTHCHECK's word is the endpoint's state, at the start and at every change."""
+    await listening(world)
+    web_1 = world.engine.add(web("web-1", health=health))
+    await world.see_states(web_1, {80: state})
+    for later, then in HEALTH.items():
+        world.engine.health_status(web_1, later)
+        await world.see_states(web_1, {80: then})
+
+
+async def test_a_port_is_dialled_before_the_first_time(world, listener):
+    """Without a HEALTHCHECK, an endpoint is starting until its own address takes a connection."""
+    await listening(world)
+    web_1 = world.engine.add(listener.container())
+    await world.see_states(web_1, {listener.port: "starting"})
+    assert exports(await world.entries()) == {}
+    await listener.open()
+    await world.see_states(web_1, {listener.port: "passing"})
+    await world.see("its exports are there", lambda found: len(exports(found)) == 2)
+
+
+async def test_a_port_that_was_ready_is_not_dialled_again_by_the_next_process(world, listener):
+    """A restart of the registrator must not take out what serves: what the record says of the same run is believed."""
+    first = await listening(world)
+    await listener.open()
+    web_1 = world.engine.add(listener.container())
+    await world.see_states(web_1, {listener.port: "passing"})
+    listener.server.close()
+    before = await world.entries()
+    await first.stop()
+    second = world.start()
+    await harness.until(lambda: not second.telemetry.ready.missing, "the second is ready")
+    after = await world.entries()
+    assert {key: entry.mod_revision for key, entry in after.items() if key != node_key(NODE)} == {
+        key: entry.mod_revision for key, entry in before.items() if key != node_key(NODE)
+    }
+
+
+async def test_udp_needs_no_dial(world):
+    """Nobody answers a UDP port without being asked properly: it is ready with its container."""
+    await listening(world)
+    dns = world.engine.add(container("dns-1", env={"SERVICE_NAME": "resolver"}, ports={"53/udp": 5353}))
+    await world.see_states(dns, {53: "passing"})
+
+
+async def test_a_renamed_container_gets_its_new_id(world):
+    """What an inspection shows is what is recorded; the keys of the old name go."""
+    await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.rename(web_1, "shop-1")
+    await world.see("only the new keys", lambda found: list(exports(found))[:1] == ["/reg/all/web/h1:shop-1:80"])
+    assert (await world.record(web_1)).name == "shop-1"
+
+
+async def test_a_recreated_container_takes_over_the_keys_of_its_name(world):
+    """compose recreates: the old id goes, the new one has the same name, and the exports are never missing at the end."""
+    await listening(world)
+    old = world.engine.add(web("web-1"))
+    await world.see_states(old, {80: "passing"})
+    world.engine.remove(old)
+    new = world.engine.add(web("web-1", container_id="f" * 64, host_port=8081))
+    await world.see_states(new, {80: "passing"})
+    await world.see(
+        "the new address",
+        lambda found: (
+            records(found) == {new}
+            and exports(found).get("/reg/all/web/h1:web-1:80") == f"{HOST_IP}:8081"
+            and len(exports(found)) == 2
+        ),
+    )
+
+
+async def test_a_container_that_shares_a_network_follows_its_holder(world):
+    """network_mode container:X has the ports of X; it is looked at again when X is."""
+    await listening(world)
+    holder = web("pod-1", env={"SERVICE_IGNORE": "true"})
+    sharer = web("app-1", network_mode=f"container:{holder['Id']}")
+    app = world.engine.add(sharer)
+    await harness.until(lambda: world.engine.requests["inspect"], "it is looked at")
+    world.engine.add(holder)
+    await world.see_states(app, {80: "passing"})
+
+
+async def test_resync_writes_nothing_when_nothing_differs(world):
+    """Listing and comparing again and again leaves the store's revision as it is."""
+    one = await listening(world, resync_s=0.05)
+    world.engine.add(web("web-1"))
+    await harness.until(lambda: not one.telemetry.ready.missing and one.service.book.pages, "it is ready")
+    await world.see("written", lambda found: len(exports(found)) == 2)
+    before = (await world.store.read("/")).revision
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 5, "it has listed five times more")
+    assert (await world.store.read("/")).revision == before
+
+
+async def test_what_others_do_to_our_keys_is_mended(world):
+    """A record or an export that somebody deletes or changes comes back."""
+    await listening(world, resync_s=0.2)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see("written", lambda found: len(exports(found)) == 2)
+    good = {key: entry.value for key, entry in (await world.entries()).items()}
+    for key in (container_key(NODE, web_1), "/reg/all/web/h1:web-1:80"):
+        await world.store.commit([], [Delete(key)])
+        await world.see(f"{key} is back", lambda found: {key: entry.value for key, entry in found.items()} == good)
+
+
+async def test_an_export_that_somebody_else_holds_is_left_alone(world):
+    """A key of others is neither written nor removed; it is said, and written when they let go of it."""
+    theirs = "/reg/all/web/h1:web-1:80"
+    await world.store.commit([], [Put(theirs, b"10.0.0.1:1")])
+    one = await listening(world, resync_s=0.2)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    await harness.until(lambda: theirs in one.service.state()["blocked_exports"], "it is said")
+    assert (await world.entries())[theirs].value == b"10.0.0.1:1"
+    assert theirs not in (await world.record(web_1)).exports
+    await world.store.commit([], [Delete(theirs)])
+    await world.see("it is ours", lambda found: theirs in found and found[theirs].value == f"{HOST_IP}:8080".encode())
+
+
+async def test_unknown_fields_of_our_own_record_survive(world):
+    """A later version may have written more; a rewrite keeps it."""
+    first = await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    await first.stop()
+    key = container_key(NODE, web_1)
+    entry = (await world.entries())[key]
+    await world.store.commit([], [Put(key, entry.value[:-1] + b',"zz_later":{"a":1}}', entry.lease)])
+    world.engine.pause(web_1)
+    world.start()
+    await world.see_states(web_1, {80: "failing"})
+    assert b'"zz_later":{"a":1}' in (await world.entries())[key].value
+
+
+ROUTE = {"SERVICE_NAME": "shop", "SERVICE_PROXY": "http"}
+PLACE = Place("shop.svc.internal", "/")
+
+
+async def test_a_route_is_claimed_before_its_record(world):
+    """Whoever sees the record finds the claim."""
+    await listening(world)
+    shop = world.engine.add(web("shop-1", env=ROUTE))
+    await world.see_states(shop, {80: "passing"})
+    found = await world.entries()
+    claim = found[claim_key(PLACE)]
+    assert decode(Claim, claim.value).service == "shop"
+    assert claim.mod_revision < found[container_key(NODE, shop)].create_revision
+    assert claim.lease == 0
+
+
+async def test_a_route_that_somebody_has_is_a_conflict_until_it_is_free(world):
+    """The container is recorded all the same; the state says whose the route is."""
+    await world.store.commit([], [Put(claim_key(PLACE), encode(Claim(service="other", since=1.0)))])
+    one = await listening(world)
+    shop = world.engine.add(web("shop-1", env=ROUTE))
+    await world.see_states(shop, {80: "passing"})
+    await harness.until(lambda: one.service.state()["conflicts"], "it is said")
+    assert one.service.state()["conflicts"][0]["text"] == (
+        "h1:shop-1:80: shop.svc.internal/ belongs to other, which asked first"
+    )
+    await world.store.commit([], [Delete(claim_key(PLACE))])
+    await world.see(
+        "it is ours", lambda found: b'"shop"' in found[claim_key(PLACE)].value if claim_key(PLACE) in found else 0
+    )
+    await harness.until(lambda: not one.service.state()["conflicts"], "no conflict is left")
+
+
+async def test_an_unused_claim_is_marked_idle_and_used_again(world):
+    """A claim outlives its containers; the time since when is kept, and forgotten when they come back."""
+    await listening(world, resync_s=0.2)
+    shop = world.engine.add(web("shop-1", env=ROUTE))
+    await world.see_states(shop, {80: "passing"})
+    world.engine.remove(shop)
+    await world.see("idle", lambda found: decode(Claim, found[claim_key(PLACE)].value).idle_since > 0)
+    world.engine.add(web("shop-1", env=ROUTE))
+    await world.see("used", lambda found: decode(Claim, found[claim_key(PLACE)].value).idle_since == 0)
+
+
+async def test_a_name_that_is_proxied_elsewhere_is_exported_as_the_proxies(world):
+    """Names are judged over all hosts: another host's tag changes what we export."""
+    await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    key = "/skydns/internal/svc/web/h1-web-1-80"
+    await world.see("plain", lambda found: exports(found).get(key, {}).get("host") == HOST_IP)
+    endpoint = Endpoint(service="web", id="h2:web-1:80", label="h2-web-1-80", port=80, route=Route(scheme="http"))
+    theirs = Container(
+        node="h2", id="a" * 64, name="web-1", image="web", started=1.0, observed=1.0, endpoints=(endpoint,)
+    )
+    await world.store.commit([], [Put(container_key("h2", "a" * 64), encode(theirs))])
+    await world.see("nothing of ours under the proxied name", lambda found: key not in exports(found))
+    await world.store.commit([], [Delete(container_key("h2", "a" * 64))])
+    await world.see("plain again", lambda found: exports(found).get(key, {}).get("host") == HOST_IP)
+    assert web_1
+
+
+async def test_key_templates_replace_the_exports(world):
+    """ETCD_TMPL_*: exactly the keys of the admin."""
+    text = "/reg/proxy/{{.Attrs.proxy}}/{{.Name}}/{{.ID}} {{.Published.HostIP}}:{{.Published.HostPort}}"
+    template = f"{{{{if .Attrs.proxy}}}}{text}{{{{end}}}}"
+    await listening(world, etcd_tmpl={"ETCD_TMPL_PROXY": template})
+    world.engine.add(web("shop-1", env=ROUTE))
+    await world.see(
+        "the admin's key", lambda found: exports(found) == {"/reg/proxy/http/shop/h1:shop-1:80": f"{HOST_IP}:8080"}
+    )
+
+
+async def test_bad_templates_are_refused_at_once(world):
+    """A template that cannot be used is named before anything is written."""
+    with pytest.raises(BadSettings, match="ETCD_TMPL_X"):
+        RegistratorService(
+            harness.settings(world.engine, etcd_tmpl={"ETCD_TMPL_X": "{{.Nme}} x"}),
+            world.store,
+            harness.Telemetry("r", lambda: 0.0),
+        )
+
+
+async def test_a_node_without_a_usable_name_is_refused(world, monkeypatch):
+    """The host's name may be no label: then it must be given."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "-bad-")
+    with pytest.raises(CannotStart, match="--node-name"):
+        RegistratorService(
+            harness.settings(world.engine, node_name=""), world.store, harness.Telemetry("r", lambda: 0.0)
+        )
+
+
+async def test_on_exit_remove_takes_everything_away_on_purpose(world):
+    """The records go while the node's key still stands, then the rest; nothing of ours is left."""
+    one = await listening(world, on_exit="remove")
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    start = (await world.store.read("/")).revision
+    await one.stop()
+    assert await world.entries() == {}
+    watch = world.store.watch("/", start)
+    deletes = []
+    while len(deletes) < 2:
+        change = await anext(watch)
+        if getattr(change, "deletes", ()):
+            deletes.append(change.deletes)
+    await watch.aclose()
+    assert deletes[0] == (container_key(NODE, web_1),)
+    assert node_key(NODE) in deletes[1]
+
+
+async def test_on_exit_keep_leaves_everything_to_the_lease(world):
+    """An upgrade: the next process finds it all."""
+    one = await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see("written", lambda found: len(exports(found)) == 2 and web_1 in records(found))
+    before = await world.entries()
+    await one.stop()
+    assert await world.entries() == before
+
+
+async def test_once_writes_and_returns(world):
+    """--once: compare and write once, then end."""
+    web_1 = world.engine.add(web("web-1"), quiet=True)
+    one = world.start(once=True)
+    async with asyncio.timeout(harness.WAIT_S):
+        await one.task
+    assert await world.states(web_1) == {80: "passing"}
+
+
+async def test_dry_run_prints_and_writes_nothing(world, capsys):
+    """--dry-run: what would be written, with keys and values."""
+    shop = world.engine.add(web("shop-1", env=ROUTE), quiet=True)
+    one = world.start(dry_run=True)
+    async with asyncio.timeout(harness.WAIT_S):
+        await one.task
+    assert await world.entries() == {}
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["put", claim_key(PLACE)],
+        ["put", container_key(NODE, shop)],
+        ["put", "/reg/all/shop/h1:shop-1:80"],
+        ["put", "/reg/proxy/http/shop/h1:shop-1:80"],
+        ["put", "/skydns/internal/svc/shop/h1-shop-1-80"],
+        ["5", "keys"],
+    ]
+
+
+@pytest.mark.parametrize("how", ["once", "dry_run"])
+async def test_an_engine_that_is_not_there_ends_a_single_run(world, tmp_path, how):
+    """Exit code 3, and what to look at."""
+    one = world.start(docker=f"unix://{tmp_path}/none.sock", **{how: True})
+    world.running.remove(one)
+    with pytest.raises(CannotReach, match="there is no such socket: is Docker running"):
+        await one.task
+
+
+async def test_the_state_names_what_is_left_out_and_why(world):
+    """/api/state: containers, endpoints with their verdict, left-out ports, notices."""
+    one = await listening(world)
+    web_1 = world.engine.add(
+        web("web-1", ports={80: 8080, 443: None}, env={"SERVICE_NAME": "web", "SERVICE_PROXI": "x"})
+    )
+    await world.see_states(web_1, {80: "passing"})
+    [shown] = one.service.state()["containers"]
+    assert [(left["port"], left["rule"]) for left in shown["left_out"]] == [("443/tcp", "unpublished")]
+    assert [endpoint["verdict"] for endpoint in shown["endpoints"]] == ["passing"]
+    assert any("PROXI" in notice for notice in shown["notices"])
+
+
+async def test_secrets_of_a_container_reach_nothing(world, caplog):
+    """Environment and labels of a container hold passwords; none of them is stored, shown or logged."""
+    caplog.set_level("DEBUG")
+    one = await listening(world)
+    secret = "canary-123"
+    web_1 = world.engine.add(
+        web("web-1", env={"SERVICE_NAME": "web", "PASSWORD": secret}, labels={"com.example.token": secret})
+    )
+    await world.see_states(web_1, {80: "passing"})
+    assert not any(secret.encode() in entry.value for entry in (await world.entries()).values())
+    assert secret not in str(one.service.state())
+    assert secret not in caplog.text
+
+
+async def test_only_reading_calls_are_sent_to_the_engine(world):
+    """The socket is worth root: nothing but six GETs ever goes over it."""
+    await listening(world, resync_s=0.1)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.remove(web_1)
+    await world.see("gone", lambda found: not records(found))
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 2, "it lists again")
+    assert world.engine.violations == []
+    assert set(world.engine.requests) <= {"ping", "version", "info", "list", "inspect", "events"}
