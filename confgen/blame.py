@@ -42,7 +42,7 @@ def blame(output: str, services: Mapping[str, str]) -> Blame:
     Blame(service='web', file='services/web.conf', line=2, message='no port in services/web.conf:2')
     """
     messages = [found.group(1) for line in output.splitlines() if (found := _GRAVE.search(line))]
-    message = next((one for one in messages if _WHERE.search(one)), messages[-1] if messages else _first(output))
+    message = next((one for one in messages if _WHERE.search(one)), None) or _without_file(messages, output)
     where = _WHERE.search(message)
     if where is None:
         return Blame("", "", 0, _shortened(message))
@@ -61,9 +61,10 @@ def graves(log: str) -> list[str]:
     return [message for message in found if not message.startswith(("bind() to", "listen() to"))]
 
 
-def _first(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[0] if lines else "nginx said nothing"
+def _without_file(messages: list[str], output: str) -> str:
+    """The line that says most: which address is taken, rather than that nginx gave up."""
+    lines = messages or [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("bind() to")), lines[0] if lines else "nginx said nothing")
 
 
 def _shortened(text: str) -> str:

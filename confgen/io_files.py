@@ -48,6 +48,7 @@ class Folder:
         self._keep = keep
         self._lock = -1
         self._last: Tree | None = None
+        self._stamps: dict[str, tuple[int, int, int]] = {}  # of its files, as we wrote them
 
     def open(self) -> None:
         """Make the folder, take it for ourselves, and remove what a killed process left.
@@ -117,17 +118,21 @@ class Folder:
             OSError: disk full, no rights.
         """
         if self.holds(tree):
-            self._last = tree
+            self._last, self._stamps = (
+                tree,
+                {name: _stamp(self._generations / tree.generation / name) for name in tree.files},
+            )
             return
         aside = self._generations / f".staging-{tree.generation}"
         _remove(aside)
         try:
             aside.mkdir()
             self._write(aside, tree)
+            stamps = {name: _stamp(aside / name) for name in tree.files}
             self._place(aside, tree.generation)
         finally:
             _remove(aside)
-        self._last = tree
+        self._last, self._stamps = tree, stamps
 
     def _write(self, aside: Path, tree: Tree) -> None:
         written = []
@@ -149,8 +154,11 @@ class Folder:
         last = self._last
         if last is None or last.files.get(name) != text:
             return False
+        before = self._generations / last.generation / _inside(name)
         try:
-            os.link(self._generations / last.generation / _inside(name), aside / name, follow_symlinks=False)
+            if _stamp(before) != self._stamps.get(name):  # edited by hand: the next generation must not inherit that
+                return False
+            os.link(before, aside / name, follow_symlinks=False)
         except OSError:  # pruned, or the file system has no such links
             return False
         return True
@@ -214,6 +222,11 @@ def _inside(name: str) -> str:
     if not all(_PART.match(part) and part not in {".", ".."} for part in parts):
         raise UnsafePath(f"{name!r} is no path inside a configuration")
     return name
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    facts = path.lstat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _write_new(path: Path, text: bytes) -> None:

@@ -35,7 +35,6 @@ class ProxyRecord:
         self._wanted: Proxy | None = None
         self._changed = asyncio.Event()
         self._lease = 0
-        telemetry.ready.bad(NAME, "nginx serves no configuration yet")
 
     def set(self, record: Proxy | None) -> None:
         """Say what the record is to be; None: this proxy does not serve, its record goes."""
@@ -46,6 +45,7 @@ class ProxyRecord:
     async def run(self) -> None:
         """Keep it so until cancelled."""
         backoff = retry_delays()
+        self._telemetry.ready.bad(NAME, "nginx serves no configuration yet")
         while True:
             try:
                 granted = await self._store.grant(self._ttl_s)

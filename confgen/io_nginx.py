@@ -161,8 +161,8 @@ class Nginx:
             in_a_row = in_a_row + 1 if answer and answer.generation == generation and not old_ones else 0
             if in_a_row >= ANSWERS_IN_A_ROW:
                 return
-            if said := graves(self._said()):
-                raise NotServing(f"[emerg] {said[-1]}")
+            if graves(said := self._said()):
+                raise NotServing(said)
             await asyncio.sleep(ASK_EVERY_S)
         raise NotServing(self._said() or f"new connections did not see the new configuration within {timeout_s:g} s")
 

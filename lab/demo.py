@@ -22,7 +22,7 @@ from lab.tools import ToolMissing
 from lab.waiting import LabError, wait_until
 
 ENGINE_TIMEOUT_S = 2.0
-READY_WITHIN_S = 15
+READY_WITHIN_S = 60
 NAME = "hello.svc.internal"
 IMAGE = "pilotfish-lab/app:1"
 

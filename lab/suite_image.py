@@ -1,7 +1,7 @@
 """What building the suite's image without a network needs: a Debian base made here, and wheels fetched beforehand.
 
-Both are kept under the tools' folder. The base holds the Debian packages that the Dockerfile names, so that its `apt-get
-install` finds them there; everything else in the Dockerfile runs as it does for everybody.
+Both are kept under the tools' folder. The base holds the Debian packages that the Dockerfile names, so that its
+`apt-get install` finds them there; everything else in the Dockerfile runs as it does for everybody.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def base_archive(tools: Tools) -> Path:
 def debian_packages(dockerfile: str) -> list[str]:
     """The packages that a Dockerfile installs.
 
-    >>> debian_packages("RUN apt-get install -y --no-install-recommends python3 nginx \\\\\\n && rm x")
+    >>> debian_packages("RUN apt-get install -y --no-install-recommends python3 nginx && rm x")
     ['nginx', 'python3']
     """
     lists = re.findall(r"apt-get install -y --no-install-recommends ([a-z0-9.+ -]+)", dockerfile)
@@ -114,7 +114,7 @@ def context(into: Path, with_wheels: Path) -> Path:
 
 def compose(host: Host, tools: Tools, folder: Path, *arguments: str, within_s: float = 300) -> str:
     """Run docker-compose on a host, in a folder; returns what it printed."""
-    command = ["env", "-C", folder, tools.find("docker-compose"), *arguments]
+    command: list[str | Path] = ["env", "-C", folder, tools.find("docker-compose"), *arguments]
     env = {"DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0"}
     answer = host.run(command, within_s=within_s, env=env)
     return answer.stdout + answer.stderr

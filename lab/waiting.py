@@ -15,13 +15,14 @@ class LabError(Exception):
     """The lab cannot do what was asked; the message says why and what to do."""
 
 
-def wait_until(condition: Callable[[], Found | None], *, within_s: float, what: str) -> Found:
+def wait_until(condition: Callable[[], Found | None], *, within_s: float, what: str, every_s: float = POLL_S) -> Found:
     """Ask `condition` until it gives something true, and return that.
 
     Args:
-        condition: cheap; asked every 10 ms.
+        condition: asked again and again.
         within_s: seconds until this gives up.
         what: completes "timed out waiting for ...".
+        every_s: seconds between two questions; more for a condition that costs a process.
 
     Raises:
         LabError: the deadline passed.
@@ -33,4 +34,4 @@ def wait_until(condition: Callable[[], Found | None], *, within_s: float, what: 
             return found
         if time.monotonic() >= deadline:
             raise LabError(f"timed out after {within_s:g} s waiting for {what}")
-        time.sleep(POLL_S)
+        time.sleep(every_s)

@@ -25,6 +25,8 @@ from registrator.wanted import Wanted
 
 WantedOf = Callable[[Facts, FactsOf], Wanted]
 ExportsOf = Callable[[Container], Mapping[str, bytes]]
+MAX_GONE = 10_000  # containers remembered as gone; one that is forgotten is looked at again
+
 Spec = tuple[int, str]  # port and protocol of an endpoint
 
 
@@ -80,6 +82,11 @@ class Book:
         self.pages: dict[str, Page] = {}
         self.host, self._wanted_of, self._exports_of = host, wanted_of, exports_of
         self._names: dict[str, set[str]] = {}
+        self._gone: dict[str, None] = {}
+
+    def knows(self, container: str) -> bool:
+        """True when a container was looked at: what was not is neither wanted nor unwanted."""
+        return container in self.pages or container in self._gone
 
     def look(self, look: Look, recorded: Container | None) -> set[str]:
         """Take in what was seen; `recorded` is what the store holds of the container.
@@ -90,6 +97,9 @@ class Book:
         before = self.pages.get(look.container)
         if look.facts is None or not look.facts.running:
             self._close(look.container)
+            self._gone[look.container] = None
+            if len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
         else:
             page = self._open(look.facts, recorded)
             self._signals(page, look)
@@ -125,7 +135,7 @@ class Book:
         return min(deadlines, default=None)
 
     def desired(self, container: str) -> Desired | None:
-        """How a container is to stand in the store; None: not at all."""
+        """How a container is to stand in the store; None: not at all. Asked only for one that is known."""
         page = self.pages.get(container)
         if page is None or not page.wanted.container.endpoints:
             return None

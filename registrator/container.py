@@ -89,7 +89,7 @@ class Facts(msgspec.Struct, frozen=True):
         name: without the leading slash.
         image: as it was started with (Config.Image).
         env: SERVICE_* entries in the order given; never any other.
-        labels: all of them.
+        labels: all of them, sorted by key: of `SERVICE_name` and `SERVICE_NAME`, the same one wins each time.
         hostname: as it sees itself (Config.Hostname).
         network_mode: `default`, `bridge`, `host`, `none`, `container:<id>` or a network (HostConfig.NetworkMode).
         networks: the network of its mode first, then by name.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from pilotfish.catalog.keys import BadKey, registry_all_key, registry_proxy_key, skydns_key
+from pilotfish.catalog.keys import registry_all_key, registry_proxy_key, skydns_key
 from pilotfish.catalog.record import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Address, Container, Endpoint
 from pilotfish.catalog.route import HTTP_SCHEMES
 from pilotfish.catalog.values import MAX_NAME, join_host_port
@@ -132,10 +132,7 @@ def _built_in(
             absolute = f"{endpoint.label}.{name}.{domain}"
             if len(absolute) > MAX_NAME:
                 continue  # no name in DNS, though the service may be one
-            try:
-                key = skydns_key(settings.skydns_prefix, absolute)
-            except BadKey:
-                continue
+            key = skydns_key(settings.skydns_prefix, absolute)
             yield key, _skydns(container.node, endpoint, its, lan, f"{settings.proxy_name}.{domain}")
 
 

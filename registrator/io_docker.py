@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import stat
+import socket
 import threading
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
@@ -27,23 +26,22 @@ from pilotfish.catalog.io_follow import Backoff
 from registrator.engine import (
     MIN_API,
     Away,
-    BrokenStream,
     EngineError,
     EngineInfo,
     EngineRefused,
     EngineUnavailable,
     Event,
-    Lines,
     ListAgain,
     News,
     api_version,
     container_id,
     read_event,
 )
+from registrator.io_inbox import Inbox, pump
 from registrator.io_threads import Busy, Workers
 
 THREADS = 4  # one hung inspection must not hold up the others
-MAX_QUEUE = 4096  # events; more at once than this is answered by listing again
+KNOCK_S = 1.0
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.5  # an engine that is back is found again within two seconds
 CALL_GRACE_S = 1.0  # over the socket's own timeout
@@ -81,7 +79,7 @@ class DockerEngine:
         self._workers = Workers(THREADS, "docker")
         self._client: docker.APIClient | None = None
         self._connecting = asyncio.Lock()
-        self._inbox: _Inbox | None = None
+        self._inbox: Inbox | None = None
         self._doubted = ""
         self._last: Event | None = None
         self._closed = False
@@ -143,8 +141,8 @@ class DockerEngine:
         await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
         since = await self._since()
         stream = await self._call(lambda: client.events(since=since, filters={"type": ["container", "network"]}))
-        inbox = self._inbox = _Inbox(asyncio.get_running_loop())
-        threading.Thread(target=_pump, args=(stream, inbox), name="docker-events", daemon=True).start()
+        inbox = self._inbox = Inbox(asyncio.get_running_loop())
+        threading.Thread(target=pump, args=(stream, inbox), name="docker-events", daemon=True).start()
         why, self._doubted = self._doubted or "listening", ""
         try:
             yield ListAgain(why)
@@ -156,7 +154,7 @@ class DockerEngine:
             with contextlib.suppress(Exception):  # whatever the SDK finds wrong with a socket that we give up anyway
                 stream.close()
 
-    async def _heard(self, inbox: _Inbox) -> list[News]:
+    async def _heard(self, inbox: Inbox) -> list[News]:
         """What came since; an empty list after a ping that went well."""
         if not await inbox.wait(self._settings.ping_s):
             await self.ping()
@@ -221,31 +219,39 @@ class _Gone(EngineError):
 
 def _translated(work: Callable[[], T], url: str) -> T:
     try:
+        _knock(url)
         return work()
     except NotFound as error:
         raise _Gone(f"{url}: {error.explanation}") from error
     except APIError as error:
         raise EngineUnavailable(f"{url}: {error.explanation or error}") from error
     except (DockerException, requests.RequestException, OSError, ValueError) as error:
-        raise EngineUnavailable(f"cannot reach the Docker engine at {url}: {_why(error, url)}") from error
+        raise EngineUnavailable(f"cannot reach the Docker engine at {url}: {_why(error)}") from error
 
 
-def _why(error: Exception, url: str) -> str:
-    """The first cause in few words, with what to do where that is known."""
-    path = Path(url.removeprefix("unix://"))
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__ or cause
+def _knock(url: str) -> None:
+    """Fail early, with the system's own error, where nobody listens.
+
+    The SDK wraps that error several times, and lets go of the socket late.
+    """
     if url.startswith("unix://"):
-        if isinstance(cause, PermissionError):
-            return "permission denied: run as root or as a member of the socket's group"
-        if isinstance(cause, FileNotFoundError) or not path.exists():
-            return "there is no such socket: is Docker running, or is it elsewhere (--docker, DOCKER_HOST)?"
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            return "that is no socket"
-        if isinstance(cause, ConnectionRefusedError):
-            return "nobody listens there: is Docker running?"
-    return str(cause)[:300]
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(KNOCK_S)
+            probe.connect(url.removeprefix("unix://"))
+
+
+# What to do about an error of a unix socket.
+_ADVICE: dict[type[Exception], str] = {
+    FileNotFoundError: "there is no such socket: is Docker running, or is it elsewhere (--docker, DOCKER_HOST)?",
+    PermissionError: "permission denied: run as root or as a member of the socket's group",
+    ConnectionRefusedError: "nobody listens there: is Docker running?",
+    NotADirectoryError: "there is no such socket: a part of its path is no folder (--docker, DOCKER_HOST)",
+}
+
+
+def _why(error: Exception) -> str:
+    """What was wrong in few words, with what to do where that is known."""
+    return _ADVICE.get(type(error), str(error)[:300])
 
 
 def _connect(settings: DockerSettings) -> docker.APIClient:
@@ -283,74 +289,3 @@ def _tls(settings: DockerSettings) -> TLSConfig | bool:
         ca_cert=str(folder / "ca.pem") if settings.tls_verify else None,
         verify=settings.tls_verify,
     )
-
-
-class _Inbox:
-    """What the event thread has read and the loop has not taken yet; bounded.
-
-    The thread only appends; the deque and the flags are safe to share so.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._raw: deque[dict[str, object]] = deque()
-        self._arrived = asyncio.Event()
-        self._called = False
-        self._overflowed = False
-        self._end: EngineError | None = None
-
-    def put(self, found: list[dict[str, object]], end: EngineError | None = None) -> None:
-        """In the thread: hand over events, or why there will be no more."""
-        room = MAX_QUEUE - len(self._raw)
-        self._raw.extend(found[:room])
-        self._overflowed = self._overflowed or len(found) > room
-        self._end = self._end or end
-        if not self._called:
-            self._called = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody listens any more
-                self._loop.call_soon_threadsafe(self.wake)
-
-    def wake(self) -> None:
-        """In the loop: let `wait` return."""
-        self._called = False
-        self._arrived.set()
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait until something arrived; False when nothing did in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._arrived.wait()
-        except TimeoutError:
-            return False
-        self._arrived.clear()
-        return True
-
-    def take(self) -> list[dict[str, object]]:
-        """What arrived, oldest first."""
-        return [self._raw.popleft() for _ in range(len(self._raw))]
-
-    def overflowed(self) -> bool:
-        """True when events were dropped since the last time."""
-        was, self._overflowed = self._overflowed, False
-        return was
-
-    def check(self) -> None:
-        """Raise what ended the stream, once all that came before it is taken."""
-        if self._end is not None and not self._raw:
-            raise self._end
-
-
-def _pump(stream: Iterator[bytes], inbox: _Inbox) -> None:
-    """The event thread: reads until the stream ends or is closed."""
-    lines = Lines()
-    try:
-        for chunk in stream:
-            found = lines.feed(chunk)
-            if found:
-                inbox.put(found)
-    except BrokenStream as error:
-        inbox.put([], EngineUnavailable(f"the event stream broke: {error}"))
-    except Exception as error:  # noqa: BLE001  the SDK's socket reading raises what it likes; the stream is over
-        inbox.put([], EngineUnavailable(f"the event stream broke: {error}"))
-    else:
-        inbox.put([], EngineUnavailable("the event stream ended"))

@@ -40,7 +40,8 @@ class Writer:
         claimant: puts the claims.
         telemetry: readiness under the name "records", log.
         metrics: counts.
-        on_loaded: called with the ids of all recorded containers whenever the model was read anew.
+        look_at: called with ids of containers that are recorded, or marked, and were never looked at; also, with
+            whatever there is, when the model was read for the first time.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class Writer:
         claimant: Claimant,
         telemetry: Telemetry,
         metrics: Metrics,
-        on_loaded: Callable[[set[str]], None],
+        look_at: Callable[[set[str]], None],
     ) -> None:
         self.recorded = Recorded(tenure.node)
         self.blocked: dict[str, str] = {}  # export key -> why
         self.refused: dict[str, str] = {}  # container id -> why
         self._store, self._tenure, self._book = store, tenure, book
         self._claimant = claimant
-        self._telemetry, self._metrics, self._on_loaded = telemetry, metrics, on_loaded
+        self._telemetry, self._metrics, self._look_at = telemetry, metrics, look_at
         self._owners = Owners()
         self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
         self._doubtful: set[str] = set()  # keys that must be read before they are planned with
@@ -157,9 +158,8 @@ class Writer:
         self._doubtful.clear()
         await self._read(self.recorded.listed())
         self._loaded = epoch
-        known = set(self.recorded.records)
         self.mark(self._book.pages)
-        self._on_loaded(known)
+        self._look_at({container for container in self.recorded.records if not self._book.knows(container)})
 
     async def _read(self, keys: Iterable[str]) -> set[str]:
         """Read keys into the model; returns those that were not as they were held."""
@@ -188,7 +188,10 @@ class Writer:
         self.mark(set(self.recorded.records) | self._book.pages.keys())
 
     async def _write(self, ground: Ground, work: Mapping[str, float]) -> None:
-        desired = {container: self._book.desired(container) for container in sorted(work)}
+        known = [container for container in sorted(work) if self._book.knows(container)]
+        if len(known) < len(work):
+            self._look_at(work.keys() - set(known))
+        desired = {container: self._book.desired(container) for container in known}
         await self._claimant.claim(ground, desired)
         granted = self._granted(desired)
         if self._doubtful:

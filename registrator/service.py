@@ -163,7 +163,7 @@ class RegistratorService:
             claimant=self.claimant,
             telemetry=self._telemetry,
             metrics=self.metrics,
-            on_loaded=self._on_loaded,
+            look_at=self._look_at,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -301,10 +301,10 @@ class RegistratorService:
             raise CannotStart("the registrator has not begun to write")
         return self._writer
 
-    def _on_loaded(self, recorded: set[str]) -> None:
-        """The store's view was read anew: whatever is recorded and not known must be looked at before it is judged."""
+    def _look_at(self, containers: set[str]) -> None:
+        """Once the store was read, looks can begin; what is recorded and not known must be looked at to be judged."""
         self._begun.set()
-        for container in recorded - self.book.pages.keys():
+        for container in containers:
             self._lanes.put(container)
 
     def _on_difference(self, difference: Difference) -> None:

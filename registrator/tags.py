@@ -64,10 +64,10 @@ class Tags(NamedTuple):
 
 
 def read(facts: Facts) -> Tags:
-    """Collect the tags of a container: environment in its order, then labels by key, so that the latter win."""
+    """Collect the tags of a container: environment in its order, then labels, so that the latter win."""
     found = Tags({}, {})
     listed: list[tuple[str, str, Source]] = [(name, value, "env") for name, value in facts.env]
-    listed += [(name, value, "label") for name, value in sorted(facts.labels.items())]
+    listed += [(name, value, "label") for name, value in facts.labels.items()]
     for name, value, source in listed:
         if not name.startswith(PREFIX):
             continue

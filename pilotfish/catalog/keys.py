@@ -26,7 +26,7 @@ CLAIMS = f"{ROOT}claims/"
 WISHES = f"{ROOT}wishes/"
 SKYDNS = "/skydns/"
 
-_PART = re.compile(r"^[^/\x00-\x20\x7f]+\Z")
+_PART = re.compile(r"^[^/\x00-\x20\x7f-\x9f\ud800-\udfff]+\Z")  # a lone surrogate cannot be written in UTF-8
 
 
 class BadKey(ValueError):
@@ -120,11 +120,16 @@ def parse(key: str) -> OurKey | None:
             return NodeKey(node)
         case ["proxies", node] if node:
             return ProxyKey(node)
-        case ["claims", host, path] if host and path:
+        case ["claims", host, path] if host and _is_encoded(path):
             return ClaimKey(Place(host, unquote(path)))
-        case ["wishes", kind, name] if kind and name:
+        case ["wishes", kind, name] if kind and _is_encoded(name):
             return WishKey(kind, unquote(name))
     return None
+
+
+# One thing has one key: another spelling of it ("%2f" for "%2F") is none, or removing it would remove the thing.
+def _is_encoded(part: str) -> bool:
+    return part != "" and quote(unquote(part, errors="strict"), safe="") == part
 
 
 def skydns_key(prefix: str, name: str) -> str:

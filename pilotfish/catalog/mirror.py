@@ -77,12 +77,14 @@ class Mirror:
 
     def apply(self, change: Change) -> Difference:
         """Take in one transaction, whole. What is not newer than what is held is left out."""
+        if change.revision <= self.revision:
+            return Difference(self.revision)
         puts = tuple(entry for entry in change.puts if self._is_news(entry))
         deletes = tuple(key for key in change.deletes if self._held_before(key, change.revision))
         self.entries.update((entry.key, entry) for entry in puts)
         for key in deletes:
             del self.entries[key]
-        self.revision = max(self.revision, change.revision)
+        self.revision = change.revision
         return Difference(self.revision, puts, deletes, orphaned(deletes))
 
     def _is_news(self, entry: Entry) -> bool:
@@ -103,16 +105,27 @@ class Mirror:
         return {key: held.get(key, 0) for key in differing}
 
     def repair(self, suspects: Iterable[str], reading: Reading) -> Difference:
-        """Mend the keys under suspicion from a reading that is newer than the survey."""
+        """Mend the keys under suspicion from a reading that is newer than the survey.
+
+        What the watch brought while the reading was under way stays.
+        """
+        if reading.cluster != self.cluster:
+            return Difference(self.revision)
+        wrong = [key for key in sorted(suspects) if self._may_mend(key, reading.revision)]
         read = {entry.key: entry for entry in reading.entries}
-        keys_ = sorted(suspects)
-        puts = tuple(read[key] for key in keys_ if key in read and not _same(self.entries.get(key), read[key]))
-        deletes = tuple(key for key in keys_ if key not in read and key in self.entries)
-        self.entries.update((entry.key, entry) for entry in puts)
+        fresh = [read[key] for key in wrong if key in read and self.entries.get(key) != read[key]]
+        puts = tuple(entry for entry in fresh if not _same(self.entries.get(entry.key), entry))
+        deletes = tuple(key for key in wrong if key not in read and key in self.entries)
+        self.entries.update((entry.key, entry) for entry in fresh)
         for key in deletes:
             del self.entries[key]
-        self.repaired += len(puts) + len(deletes)
+        self.repaired += len(fresh) + len(deletes)
         return Difference(self.revision, puts, deletes, orphaned(deletes))
+
+    # What is not held may have been deleted after the reading; only a mirror that is not ahead of it can tell.
+    def _may_mend(self, key: str, revision: int) -> bool:
+        held = self.entries.get(key)
+        return self.revision <= revision if held is None else held.mod_revision <= revision
 
 
 def _same(held: Entry | None, entry: Entry) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 
 from pilotfish.catalog.route import Route
-from pilotfish.catalog.values import EndpointId, Label, Name, NodeName, Port, Priority, Ttl, Weight
+from pilotfish.catalog.values import IP_PATTERN, EndpointId, Label, Name, NodeName, Port, Priority, Ttl, Weight
 
 FORMAT = 1
 DEFAULT_WEIGHT = 100  # the same number in SRV and in nginx
@@ -25,7 +25,7 @@ Scope: TypeAlias = Literal["lan", "node"]
 State: TypeAlias = Literal["starting", "passing", "failing", "draining"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
-Ip: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f.:]{2,45}\Z")]
+Ip: TypeAlias = Annotated[str, msgspec.Meta(pattern=IP_PATTERN, max_length=45)]
 
 
 class BadRecord(ValueError):
@@ -179,6 +179,7 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
 Record: TypeAlias = Container | Node | Proxy | Claim
 R = TypeVar("R", Container, Node, Proxy, Claim)
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind) for kind in (Container, Node, Proxy, Claim)
@@ -195,17 +196,15 @@ def encode(record: Record, *, keeping: bytes = b"") -> bytes:
     >>> encode(Claim(service="web", since=1.0))
     b'{"format":1,"service":"web","since":1.0}'
     """
-    if not keeping:
-        return _ENCODER.encode(record)
     try:
-        before = msgspec.json.decode(keeping)
-    except msgspec.MsgspecError:
-        return _ENCODER.encode(record)
-    if not isinstance(before, dict):
-        return _ENCODER.encode(record)
-    known = {*record.__struct_fields__, "format"}
-    unknown = {name: value for name, value in before.items() if name not in known}
-    return _ENCODER.encode({**unknown, **msgspec.to_builtins(record)})
+        before = msgspec.json.decode(keeping) if keeping else None
+        if isinstance(before, dict):
+            known = {*record.__struct_fields__, "format"}
+            unknown = {name: value for name, value in before.items() if name not in known}
+            return _ENCODER.encode({**unknown, **msgspec.to_builtins(record)})
+    except _UNREADABLE:
+        pass  # not a record that anybody could have written: nothing in it is worth keeping
+    return _ENCODER.encode(record)
 
 
 def decode(kind: type[R], value: bytes) -> R:
@@ -216,7 +215,7 @@ def decode(kind: type[R], value: bytes) -> R:
     """
     try:
         record: R = _DECODERS[kind].decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise BadRecord(str(error)) from error
     return record
 

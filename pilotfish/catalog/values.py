@@ -1,9 +1,10 @@
 r"""Typed values: text from tags and from the store becomes one of these, or is refused.
 
 Each kind of value is one row: a pattern, the longest length, and the sentence that says what is allowed. Records
-declare their fields with the Annotated types below, so a hostile record is refused when it is decoded; tags go through
-`parse_*`, which say in words what was wrong. Both read the same row. Nothing that passes here holds white space, control
-characters, quotes, `;`, `{`, `}`, `$`, `#` or a backslash, so that no value can leave its place in a configuration or key.
+declare their fields with the Annotated types below, so a hostile record is refused when it is decoded; tags go
+through `parse_*`, which say in words what was wrong. Both read the same row. Nothing that passes here holds white
+space, control characters, quotes, `;`, `{`, `}`, `$`, `#` or a backslash, so that no value can leave its place in a
+configuration or key.
 """
 
 from __future__ import annotations
@@ -21,12 +22,22 @@ MAX_NAME = 253  # octets as text without the last dot; 255 on the wire, RFC 1035
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST_LABEL = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 
+# As str(ipaddress.ip_address(...)) writes them: dotted quads without leading zeros, RFC 4291 §2.2 in lower case.
+_IPV4 = r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?=[0-9])|(?![0-9.]))){4}"
+_GROUP = r"[0-9a-f]{1,4}"
+_IPV6 = (
+    rf"(?:(?:{_GROUP}:){{7}}{_GROUP}"
+    rf"|(?=(?:[0-9a-f]*:){{2,7}}[0-9a-f]*(?![0-9a-f:.]))(?:{_GROUP}(?::{_GROUP})*)?::(?:{_GROUP}(?::{_GROUP})*)?"
+    rf"|::ffff:{_IPV4})"
+)
+
 NAME_PATTERN = rf"^{_LABEL}(?:\.{_LABEL})*\Z"
 HOST_PATTERN = rf"^(?:\*\.)?{_HOST_LABEL}(?:\.{_HOST_LABEL})*\Z"
 PATH_PATTERN = r"^(?!.*/\.\.?(?:/|\Z))/[A-Za-z0-9._~!&()*+,=:@/-]*\Z"
 NODE_PATTERN = rf"^{_LABEL}\Z"
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*\Z"
 LABEL_PATTERN = rf"^{_HOST_LABEL}\Z"
+IP_PATTERN = rf"^(?:{_IPV4}|{_IPV6})\Z"
 
 # Labels that mean something right under a domain (SkyDNS's dns.*, our node.*), or in a question (SkyDNS's `any`).
 RESERVED_NAMES = frozenset({"dns", "node", "any", "localhost", "arpa"})
@@ -163,8 +174,8 @@ def parse_port(text: str) -> Port:
 
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"^(?:\d{1,9}(?:\.\d{1,3})?(?:ms|s|m|h|d))+\Z")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"^(?:[0-9]{1,9}(?:\.[0-9]{1,3})?(?:ms|s|m|h|d))+\Z")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 def parse_duration(text: str) -> float:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -52,12 +52,6 @@ async def opened(path: Path | None, **options: float) -> AsyncIterator[EmbeddedS
         yield store
     finally:
         await store.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for gives no event
-            await asyncio.sleep(0.02)
 
 
 def killed_writer(path: Path, after: int) -> tuple[list[int], int]:

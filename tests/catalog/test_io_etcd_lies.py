@@ -22,7 +22,7 @@ from pilotfish.catalog.store import (
 from tests.parts.lying_etcd import LyingEtcd
 
 WAIT_S = 20.0
-STALL_S = 0.6
+STALL_S = 1.2
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_a_watch_that_falls_silent_is_given_up(server, store):
     """Created, then nothing, not even an answer to a question: StoreUnavailable, so that the caller comes again."""
     start = await store.read("/")
     server.lies.silent_watches = True
-    with pytest.raises(StoreUnavailable, match=r"'/w/'.*silent for 0\.6 s"):
+    with pytest.raises(StoreUnavailable, match=r"'/w/'.*silent for 1\.2 s"):
         await seen(store, start.revision, 1)
     assert server.told["silent_watches"]
 

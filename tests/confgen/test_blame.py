@@ -33,7 +33,7 @@ ROWS = [
     (
         "no file",
         f"{T}bind() to 0.0.0.0:80 failed (98: Address already in use)\n{T}still could not bind()\n",
-        ("", "", 0, "still could not bind()"),
+        ("", "", 0, "bind() to 0.0.0.0:80 failed (98: Address already in use)"),
     ),
     ("other words", "nginx did not end within 10 s and was killed", ("", "", 0, "nginx did not end within 10 s and was killed")),
     ("silence", "", ("", "", 0, "nginx said nothing")),

@@ -101,9 +101,9 @@ async def test_fault_C2_a_reload_that_cannot_listen_is_found_out_and_rolled_back
                 began = time.monotonic()
                 error = await until(lambda: second.state["nginx"]["error"], "the failed reload is shown")
                 assert time.monotonic() - began < 6
-                assert "still could not bind" in error["message"]
+                assert error["message"].startswith(f"bind() to 0.0.0.0:{second_port} failed (98: Address")
                 assert second.state["last_outcome"] == "refuse"
-                assert "Address already in use" in (folder / "logs" / "error.log").read_text()  # the fault was met
+                assert "still could not bind()" in (folder / "logs" / "error.log").read_text()  # the fault was met
                 assert (folder / "current").readlink().name == good
                 served = await second.service._nginx.served()
                 assert (served.generation, second.pid) == (good, pid)

@@ -171,7 +171,7 @@ async def keys(store: Store, prefix: str = "/") -> list[str]:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not await condition():  # noqa: ASYNC110 - what is waited for gives no event
+        while not await condition():
             await asyncio.sleep(0.05)
 
 

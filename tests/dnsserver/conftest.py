@@ -13,6 +13,7 @@ import pytest
 
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
+from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.record import Record, encode
 from pilotfish.catalog.route import Place
@@ -56,7 +57,7 @@ class Running:
     async def stop(self) -> None:
         if self.task is not None:
             self.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, CannotStart):
                 await self.task
 
     async def put(self, *records: Record, place: Place | None = None) -> None:

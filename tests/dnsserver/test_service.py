@@ -124,8 +124,8 @@ async def test_a_taken_address_is_named(run):
 
 async def test_an_address_of_another_host_is_named(run):
     """An address that this host does not have is no place to listen."""
-    server = await run(listen=(("192.0.2.255", 53),))
-    with pytest.raises(CannotStart, match=r"192\.0\.2\.255:53: .*no such address"):
+    server = await run(listen=(("203.0.113.77", 53),))
+    with pytest.raises(CannotStart, match=r"203\.0\.113\.77:53: .*no such address"):
         await server.task
 
 

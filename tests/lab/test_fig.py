@@ -32,11 +32,18 @@ def tools() -> Tools:
 
 
 @pytest.fixture(scope="module")
-def folder(lab3: Lab, tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def fig_lab() -> Iterator[Lab]:
+    """Three hosts without etcd: that comes out of the compose files."""
+    with Lab(hosts=3) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def folder(fig_lab: Lab, tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, its images built on the first host from fig.yml and given to the others."""
     into = suite_image.context(tmp_path_factory.mktemp("fig"), suite_image.wheels(tools))
-    first, *others = lab3.hosts
-    first.resolver(lab3.switch.GATEWAY)  # refuses at once, where a silent one would be waited for
+    first, *others = fig_lab.hosts
+    first.resolver(fig_lab.switch.GATEWAY)  # refuses at once, where a silent one would be waited for
     first.docker(["import", suite_image.base_archive(tools), suite_image.BASE_NAME], within_s=300)
     suite_image.compose(first, tools, into, "-f", "fig.yml", "build", within_s=600)
     packed = into / "images.tar"
@@ -44,15 +51,14 @@ def folder(lab3: Lab, tools: Tools, tmp_path_factory: pytest.TempPathFactory) ->
     for host in others:
         host.docker(["load", "-i", packed], within_s=300)
     packed.unlink()
-    yield into
-    lab3.reset()
+    return into
 
 
 @pytest.fixture
-def fig(folder: Path, lab3: Lab) -> Iterator[Path]:
+def fig(folder: Path, fig_lab: Lab) -> Iterator[Path]:
     """The folder; afterwards no container and no volume of it is left."""
     yield folder
-    lab3.reset()
+    fig_lab.reset()
 
 
 def up(host: Host, tools: Tools, folder: Path, file: str) -> None:
@@ -74,6 +80,7 @@ def wait_healthy(host: Host) -> None:
             lambda: {name for name, state in healths().items() if "(healthy)" in state} == SERVICES,
             within_s=90,
             what="all services to be healthy",
+            every_s=0.5,
         )
     except Exception as error:
         error.add_note("\n".join(f"{name}: {state}\n{logs(host, name)}" for name, state in healths().items()))
@@ -109,24 +116,26 @@ def start(host: Host, name: str) -> None:
     host.docker(["run", "-d", "-P", "--name", name, "--hostname", name, *TAGS, APP])
 
 
-def test_one_host(fig, lab3, tools):
+def test_one_host(fig, fig_lab, tools):
     """fig.yml: everything gets healthy; a tagged container is found by name over UDP and TCP, and by its URL."""
-    host = lab3.hosts[0]
+    host = fig_lab.hosts[0]
     up(host, tools, fig, "fig.yml")
     wait_healthy(host)
     start(host, "hello-1")
-    wait_until(lambda: page(lab3, host.address, "hello.svc.internal"), within_s=20, what="the page")
+    wait_until(lambda: page(fig_lab, host.address, "hello.svc.internal"), within_s=20, what="the page", every_s=0.1)
 
-    assert page(lab3, host.address, "hello.svc.internal")["name"] == "hello-1"
+    assert page(fig_lab, host.address, "hello.svc.internal")["name"] == "hello-1"
     for tcp in (False, True):
-        assert resolve(lab3, host.address, "hello.svc.internal", tcp=tcp) == {host.address}
+        assert resolve(fig_lab, host.address, "hello.svc.internal", tcp=tcp) == {host.address}
     host.docker(["stop", "hello-1"])
-    wait_until(lambda: not page(lab3, host.address, "hello.svc.internal"), within_s=20, what="the page to go")
+    wait_until(
+        lambda: not page(fig_lab, host.address, "hello.svc.internal"), within_s=20, what="the page to go", every_s=0.1
+    )
 
 
-def test_rights(fig, lab3, tools):
-    """Only the registrator has the Docker socket; nothing of ours runs as root; etcd and status answer on loopback alone."""
-    host = lab3.hosts[0]
+def test_rights(fig, fig_lab, tools):
+    """Only the registrator has the Docker socket; nothing runs as root; etcd and status answer on loopback alone."""
+    host = fig_lab.hosts[0]
     up(host, tools, fig, "fig.yml")
     wait_healthy(host)
     sockets, users, rights = set(), {}, {}
@@ -142,7 +151,7 @@ def test_rights(fig, lab3, tools):
     addresses = {line.split()[3] for line in listening if line}
 
     assert sockets == {"registrator"}
-    assert users == dict.fromkeys(SERVICES, {"9700"})
+    assert users == {service: {"9700"} for service in SERVICES}
     assert rights.pop("etcd") == {0}
     assert set.union(*rights.values()) <= {0, 1 << 10}  # CAP_NET_BIND_SERVICE is 10, capability.h
     assert {f"127.0.0.1:{port}" for port in (2379, 2380, 9701, 9702, 9703)} <= addresses
@@ -155,32 +164,31 @@ def capabilities(pid: int) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff"))
 
 
-def test_three_hosts(fig, lab3, tools):
+def test_three_hosts(fig, fig_lab, tools):
     """fig/: one file a host, a cluster with certificates; every host's DNS and proxy know containers of the others."""
-    for member in lab3.etcd.members:
-        member.stop()  # the ports are wanted by the cluster under test
-    addresses = {f"DOCKER0{host.number}": host.address for host in lab3.hosts}
+    addresses = {f"DOCKER0{host.number}": host.address for host in fig_lab.hosts}
     (fig / "fig/.env").write_text("".join(f"{name}={value}\n" for name, value in addresses.items()))
     subprocess.run([fig / "fig/certificates.sh", *addresses.values()], check=True, timeout=60)
-    for host in lab3.hosts:
+    for host in fig_lab.hosts:
         up(host, tools, fig, f"fig/docker0{host.number}.yml")
-    for host in lab3.hosts:
+    for host in fig_lab.hosts:
         wait_healthy(host)
-    for host in lab3.hosts[1:]:
+    for host in fig_lab.hosts[1:]:
         start(host, f"hello-{host.number}")
 
-    for host in lab3.hosts:
+    for host in fig_lab.hosts:
         seen = set()
 
         def both_answer(host=host, seen=seen) -> bool:
-            seen.add(page(lab3, host.address, "hello.svc.internal").get("name"))
+            seen.add(page(fig_lab, host.address, "hello.svc.internal").get("name"))
             return {"hello-2", "hello-3"} <= seen
 
-        wait_until(both_answer, within_s=30, what=f"both containers behind the proxy of {host.name}")
-        assert resolve(lab3, host.address, "hello.svc.internal") == set(addresses.values())
-    plain = lab3.switch.run(["etcdctl", "--endpoints", f"https://{lab3.hosts[0].address}:2379", "--command-timeout", "3s",
-                             "--insecure-skip-tls-verify", "get", "/"], check=False)  # fmt: skip
+        wait_until(both_answer, within_s=30, what=f"both behind {host.name}", every_s=0.1)
+        assert resolve(fig_lab, host.address, "hello.svc.internal") == set(addresses.values())
+    ask = ["etcdctl", "--insecure-skip-tls-verify", "--command-timeout", "3s", "get", "/"]
+    url = f"https://{fig_lab.hosts[0].address}:2379"
+    plain = fig_lab.switch.run([*ask, "--endpoints", url], check=False)
     assert plain.returncode != 0  # without a certificate nobody reads the store
-    keys = lab3.hosts[0].docker(["exec", container_of(lab3.hosts[0], "etcd"), "etcdctl", "get", "--prefix",
+    keys = fig_lab.hosts[0].docker(["exec", container_of(fig_lab.hosts[0], "etcd"), "etcdctl", "get", "--prefix",
                                  "/pilotfish/v1/nodes/", "--keys-only"]).stdout.split()  # fmt: skip
     assert keys == [f"/pilotfish/v1/nodes/docker0{number}" for number in (1, 2, 3)]

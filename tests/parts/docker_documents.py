@@ -74,18 +74,29 @@ def container(
     published = {_port(port): _bindings(where) for port, where in (ports or {}).items()}
     if networks is None:
         networks = _default_networks(network_mode, own_id)
-    document: Document = {
+    document: Document = _frame(own_id) | {
+        "Name": "/" + name,
+        "Image": "sha256:" + hex_id("image", image),
+        "State": _state(started_at, health),
+        "HostConfig": _host_config(network_mode, published),
+        "Config": _config(own_id, image, env, labels, published) | _how_it_stops(health, stop_signal, stop_timeout),
+        "NetworkSettings": _network_settings(own_id, network_mode, published, networks),
+    }
+    return document | dict(more or {})
+
+
+def _frame(own_id: str) -> Document:
+    """What is said of every container."""
+    folder = f"/var/lib/docker/containers/{own_id}"
+    return {
         "Id": own_id,
         "Created": CREATED,
         "Path": "/bin/server",
         "Args": [],
-        "State": _state(started_at, health),
-        "Image": "sha256:" + hex_id("image", image),
-        "ResolvConfPath": f"/var/lib/docker/containers/{own_id}/resolv.conf",
-        "HostnamePath": f"/var/lib/docker/containers/{own_id}/hostname",
-        "HostsPath": f"/var/lib/docker/containers/{own_id}/hosts",
-        "LogPath": f"/var/lib/docker/containers/{own_id}/{own_id}-json.log",
-        "Name": "/" + name,
+        "ResolvConfPath": f"{folder}/resolv.conf",
+        "HostnamePath": f"{folder}/hostname",
+        "HostsPath": f"{folder}/hosts",
+        "LogPath": f"{folder}/{own_id}-json.log",
         "RestartCount": 0,
         "Driver": "overlay2",
         "Platform": "linux",
@@ -93,13 +104,9 @@ def container(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": _host_config(network_mode, published),
         "GraphDriver": {"Data": None, "Name": "overlay2"},
         "Mounts": [],
-        "Config": _config(own_id, image, env, labels, published) | _how_it_stops(health, stop_signal, stop_timeout),
-        "NetworkSettings": _network_settings(own_id, network_mode, published, networks),
     }
-    return document | dict(more or {})
 
 
 def _port(port: int | str) -> str:

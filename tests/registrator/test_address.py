@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from registrator.address import usable
 from tests.registrator.builders import IP, decide, endpoint, given, places, reasons
 
 NONE = MappingProxyType({})
@@ -258,3 +259,24 @@ def test_loopback_is_told():
 
     assert endpoint(decided, 80).service == "web"
     assert decided.notices == ("80/tcp: bound to an address of this host only: no other host is told of it",)
+
+
+NEVER = [
+    "",
+    "x",
+    "0.0.0.0",
+    "::",
+    "127.0.0.1",
+    "127.0.1.1",
+    "::1",
+    "169.254.1.1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "224.0.0.1",
+]
+
+
+@pytest.mark.parametrize("ip", NEVER, ids=[ip or "nothing" for ip in NEVER])
+def test_never_told_to_others(ip):
+    """No such address is ever written for others to use."""
+    assert not usable(ip)

@@ -1,6 +1,8 @@
 """Facts from the engine's JSON: total over whatever an API may return."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given as any_of
@@ -11,20 +13,7 @@ from registrator.signals import parse_signal
 from tests.registrator.builders import ID, document, given
 
 # As engine 28 answers for a compose container; cut to one network.
-ENGINE_28 = json.loads("""
-{"Id": "6e1b34b6ac9d87f1d5e0a7a4fcd3ca9b59a25b1ea7a1d8e1d4d8f5c5e9e0aa11", "Created": "2026-01-02T03:04:05.1Z",
- "Path": "/docker-entrypoint.sh", "Args": [], "Name": "/shop-web-1", "RestartCount": 0,
- "State": {"Status": "running", "Running": true, "Paused": false, "Restarting": false, "OOMKilled": false, "Dead": false,
-  "Pid": 4711, "ExitCode": 0, "Error": "", "StartedAt": "2026-01-02T03:04:06.5Z", "FinishedAt": "0001-01-01T00:00:00Z",
-  "Health": {"Status": "healthy", "FailingStreak": 0, "Log": []}},
- "Image": "sha256:aa", "HostConfig": {"NetworkMode": "shop_default", "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": ""}]}},
- "Config": {"Hostname": "6e1b34b6ac9d", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b", "SERVICE_80_PROXY=http", "SERVICE_X"],
-  "Image": "nginx:1", "Labels": {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"},
-  "StopSignal": "SIGQUIT", "StopTimeout": 3},
- "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "32768"}, {"HostIp": "::", "HostPort": "32768"}]},
-  "Networks": {"shop_default": {"Gateway": "172.18.0.1", "IPAddress": "172.18.0.2", "GlobalIPv6Address": "fd00::2",
-   "IPv6Gateway": "fd00::1", "MacAddress": "", "DNSNames": ["shop-web-1", "web"]}}}}
-""")
+ENGINE_28 = json.loads(Path(__file__).with_name("engine_28.json").read_text())
 
 
 def test_engine_28():
@@ -67,22 +56,40 @@ BAD = [
     ("environment as a map", within("Config", Env={}), "Config.Env is an object, not a list"),
     ("an entry that is no text", within("Config", Env=[1]), "an entry of Config.Env is a whole number, not text"),
     ("a label that is no text", within("Config", Labels={"a": True}), "Config.Labels.a is true or false, not text"),
-    ("a port that is none", within("Config", ExposedPorts={"http": {}}),
-     "Config.ExposedPorts holds 'http', which is no port such as 80/tcp"),
-    ("a port out of range", within("Config", ExposedPorts={"65536/tcp": {}}),
-     "Config.ExposedPorts holds '65536/tcp', which is no port such as 80/tcp"),
-    ("a host port that is none", within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "x"}]}),
-     "NetworkSettings.Ports.80/tcp.HostPort is 'x', which is no port"),
-    ("an address that is none", within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "1", "HostIp": "x"}]}),
-     "NetworkSettings.Ports.80/tcp.HostIp is 'x', which is no address"),
-    ("a binding that is none", within("NetworkSettings", Ports={"80/tcp": ["x"]}),
-     "NetworkSettings.Ports.80/tcp is text, not an object"),
-    ("a network that is none", within("NetworkSettings", Networks={"a": 1}),
-     "NetworkSettings.Networks.a is a whole number, not an object"),
+    (
+        "a port that is none",
+        within("Config", ExposedPorts={"http": {}}),
+        "Config.ExposedPorts holds 'http', which is no port such as 80/tcp",
+    ),
+    (
+        "a port out of range",
+        within("Config", ExposedPorts={"65536/tcp": {}}),
+        "Config.ExposedPorts holds '65536/tcp', which is no port such as 80/tcp",
+    ),
+    (
+        "a host port that is none",
+        within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "x"}]}),
+        "NetworkSettings.Ports.80/tcp.HostPort is 'x', which is no port",
+    ),
+    (
+        "an address that is none",
+        within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "1", "HostIp": "x"}]}),
+        "NetworkSettings.Ports.80/tcp.HostIp is 'x', which is no address",
+    ),
+    (
+        "a binding that is none",
+        within("NetworkSettings", Ports={"80/tcp": ["x"]}),
+        "NetworkSettings.Ports.80/tcp is text, not an object",
+    ),
+    (
+        "a network that is none",
+        within("NetworkSettings", Networks={"a": 1}),
+        "NetworkSettings.Networks.a is a whole number, not an object",
+    ),
     ("a huge number", within("State", Pid=2**64), "State.Pid is no usable number"),
     ("truth for a number", within("State", Pid=True), "State.Pid is no usable number"),
     ("text for truth", within("State", Running="yes"), "State.Running is text, not true or false"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("bad", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
@@ -96,15 +103,28 @@ def test_bad_documents(bad, message):
 
 EDGES = [
     ("a port without protocol", {"expose": ["80"]}, "exposed", (PortSpec(80, "tcp"),)),
-    ("ports are sorted by number", {"expose": ["443/tcp", "80/udp", "80/tcp"]}, "exposed",
-     (PortSpec(80, "tcp"), PortSpec(80, "udp"), PortSpec(443, "tcp"))),
+    (
+        "ports are sorted by number",
+        {"expose": ["443/tcp", "80/udp", "80/tcp"]},
+        "exposed",
+        (PortSpec(80, "tcp"), PortSpec(80, "udp"), PortSpec(443, "tcp")),
+    ),
     ("exposed only", {"expose": ["80/tcp"]}, "bindings", {}),
     ("host port 0", {"ports": {"80/tcp": 0}}, "bindings", {}),
     ("an empty host port", {"ports": {"80/tcp": ""}}, "bindings", {}),
     ("doubled bindings", {"ports": {"80/tcp": [1, 1]}}, "bindings", {PortSpec(80, "tcp"): (Binding("0.0.0.0", 1),)}),
-    ("a mapped address", {"ports": {"80/tcp": ("::ffff:10.0.0.1", 1)}}, "bindings",
-     {PortSpec(80, "tcp"): (Binding("10.0.0.1", 1),)}),
-    ("an address with a mask", {"networks": {"a": "10.0.0.1/24"}}, "networks", (Network("a", "10.0.0.1", "", ("172.17.0.1",)),)),
+    (
+        "a mapped address",
+        {"ports": {"80/tcp": ("::ffff:10.0.0.1", 1)}},
+        "bindings",
+        {PortSpec(80, "tcp"): (Binding("10.0.0.1", 1),)},
+    ),
+    (
+        "an address with a mask",
+        {"networks": {"a": "10.0.0.1/24"}},
+        "networks",
+        (Network("a", "10.0.0.1", "", ("172.17.0.1",)),),
+    ),
     ("never started", {"State": {"StartedAt": "0001-01-01T00:00:00Z"}}, "started", 0.0),
     ("started at no time", {"State": {"StartedAt": "yesterday"}}, "started", 0.0),
     ("started on a day that is none", {"State": {"StartedAt": "2026-02-30T00:00:00Z"}}, "started", 0.0),
@@ -115,15 +135,31 @@ EDGES = [
     ("waits for ever", {"Config": {"StopTimeout": -1}}, "stop_timeout_s", 86400.0),
     ("kills at once", {"Config": {"StopTimeout": 0}}, "stop_timeout_s", 0.0),
     ("half a character", {"Config": {"Labels": {"a": "\ud800"}}}, "labels", {"a": "?"}),
-    ("stopped: the ports that it asks for",
-     {"State": {"Running": False}, "NetworkSettings": {"Ports": {}},
-      "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8000"}], "81/tcp": [{"HostPort": ""}]}}},
-     "bindings", {PortSpec(80, "tcp"): (Binding("0.0.0.0", 8000),)}),
-    ("running: only what is bound",
-     {"NetworkSettings": {"Ports": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}}, "bindings", {}),
-    ("an old engine", {"NetworkSettings": {"IPAddress": "172.17.0.9", "Gateway": "172.17.0.1"}}, "networks",
-     (Network("bridge", "172.17.0.9", "", ("172.17.0.1",)),)),
-]  # fmt: skip
+    (
+        "stopped: the ports that it asks for",
+        {
+            "State": {"Running": False},
+            "NetworkSettings": {"Ports": {}},
+            "HostConfig": {
+                "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8000"}], "81/tcp": [{"HostPort": ""}]}
+            },
+        },
+        "bindings",
+        {PortSpec(80, "tcp"): (Binding("0.0.0.0", 8000),)},
+    ),
+    (
+        "running: only what is bound",
+        {"NetworkSettings": {"Ports": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000"}]}}},
+        "bindings",
+        {},
+    ),
+    (
+        "an old engine",
+        {"NetworkSettings": {"IPAddress": "172.17.0.9", "Gateway": "172.17.0.1"}},
+        "networks",
+        (Network("bridge", "172.17.0.9", "", ("172.17.0.1",)),),
+    ),
+]
 
 
 @pytest.mark.parametrize(("container", "field", "expected"), [row[1:] for row in EDGES], ids=[row[0] for row in EDGES])
@@ -131,8 +167,21 @@ def test_edges(container, field, expected):
     assert getattr(given(**container), field) == expected
 
 
-SIGNALS = [("SIGTERM", 15), ("term", 15), ("SIGQUIT", 3), ("SIGWINCH", 28), ("9", 9), ("SIGRTMIN", 34), ("SIGRTMIN+3", 37),
-           ("RTMAX-2", 62), ("SIGRTMIN+99", 15), ("65", 15), ("0", 15), ("SIGNONE", 15), ("", 15)]  # fmt: skip
+SIGNALS = [
+    ("SIGTERM", 15),
+    ("term", 15),
+    ("SIGQUIT", 3),
+    ("SIGWINCH", 28),
+    ("9", 9),
+    ("SIGRTMIN", 34),
+    ("SIGRTMIN+3", 37),
+    ("RTMAX-2", 62),
+    ("SIGRTMIN+99", 15),
+    ("65", 15),
+    ("0", 15),
+    ("SIGNONE", 15),
+    ("", 15),
+]
 
 
 @pytest.mark.parametrize(("text", "number"), SIGNALS, ids=[row[0] or "none" for row in SIGNALS])
@@ -149,18 +198,30 @@ JSON = st.recursive(
 
 @any_of(JSON)
 def test_any_json_is_read_or_refused(anything):
-    try:
-        facts(anything)
-    except BadDocument as error:
-        assert str(error)
+    with suppress(BadDocument):
+        assert facts(anything).id
 
 
 PATHS = [
-    ("Config", "Env"), ("Config", "Labels"), ("Config", "ExposedPorts"), ("Config", "Image"), ("Config", "StopTimeout"),
-    ("HostConfig", "NetworkMode"), ("HostConfig", "PortBindings"), ("NetworkSettings", "Ports"), ("NetworkSettings", "Networks"),
-    ("State", "Running"), ("State", "StartedAt"), ("State", "Health"), ("State", "ExitCode"), ("Config",), ("State",),
-    ("NetworkSettings",), ("Id",), ("Name",),
-]  # fmt: skip
+    ("Config", "Env"),
+    ("Config", "Labels"),
+    ("Config", "ExposedPorts"),
+    ("Config", "Image"),
+    ("Config", "StopTimeout"),
+    ("HostConfig", "NetworkMode"),
+    ("HostConfig", "PortBindings"),
+    ("NetworkSettings", "Ports"),
+    ("NetworkSettings", "Networks"),
+    ("State", "Running"),
+    ("State", "StartedAt"),
+    ("State", "Health"),
+    ("State", "ExitCode"),
+    ("Config",),
+    ("State",),
+    ("NetworkSettings",),
+    ("Id",),
+    ("Name",),
+]
 
 
 @any_of(st.sampled_from(PATHS), JSON)
@@ -171,7 +232,5 @@ def test_anything_anywhere_is_read_or_refused(path, anything):
     for name in path[:-1]:
         inner = inner[name]
     inner[path[-1]] = anything
-    try:
-        facts(bad)
-    except BadDocument as error:
-        assert str(error)
+    with suppress(BadDocument):
+        assert facts(bad).id

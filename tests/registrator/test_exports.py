@@ -33,8 +33,8 @@ def made(decided, settings=SEED, *, proxied=(), tagged=(), published=lambda _: T
 def test_worked_example():
     """The seed's example: its keys, with two differences.
 
-    The label is one DNS label, as an id with `:` and `_` is no host name; and the record of the proxied name carries the
-    proxies' port, not the application's beside the proxies' name.
+    The label is one DNS label, as an id with `:` and `_` is no host name; and the record of the proxied name carries
+    the proxies' port, not the application's beside the proxies' name.
     """
     decided = decide(host=("Docker01", (IP,)), **ESTEST)
 

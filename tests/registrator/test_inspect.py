@@ -11,14 +11,21 @@ from registrator.settings import RegistratorSettings
 from tests.registrator.builders import ID, IP, document, given
 
 HOST = Host("Docker01", (IP,))
+PROXIED = '{"host":"proxy.svc.internal","port":80,"pilotfish":"Docker01"}'
+UNPUBLISHED = "exposed, but not published on the host: publish it, or tag it with PROXY or INTERNAL"
 ESTEST = document(
     name="estest_1",
     image="elasticsearch",
     ports={"9200/tcp": 49153, "9300/tcp": 49154},
     expose=["9400/tcp"],
-    env=["SERVICE_NAME=estest", "SERVICE_9200_PROXY=http", "SERVICE_9200_PROXYDNS=estest", "SERVICE_REGION=us2",
-         "SERVICE_TAGS=a"],
-)  # fmt: skip
+    env=[
+        "SERVICE_NAME=estest",
+        "SERVICE_9200_PROXY=http",
+        "SERVICE_9200_PROXYDNS=estest",
+        "SERVICE_REGION=us2",
+        "SERVICE_TAGS=a",
+    ],
+)
 
 
 def run(*documents, **flags):
@@ -50,9 +57,7 @@ def test_shape():
                         "exports": {
                             "/reg/all/estest/Docker01:estest_1:9200": f"{IP}:49153",
                             "/reg/proxy/http/estest/Docker01:estest_1:9200": f"{IP}:49153",
-                            "/skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4": (
-                                '{"host":"proxy.svc.internal","port":80,"pilotfish":"Docker01"}'
-                            ),
+                            "/skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4": PROXIED,
                         },
                     },
                     {
@@ -76,7 +81,7 @@ def test_shape():
                     {
                         "port": "9400/tcp",
                         "rule": "unpublished",
-                        "reason": "exposed, but not published on the host: publish it, or tag it with PROXY or INTERNAL",
+                        "reason": UNPUBLISHED,
                     }
                 ],
                 "notices": ["SERVICE_REGION: no tag of ours, kept for templates as 'region'"],
@@ -92,13 +97,12 @@ def test_report():
         f"  estest  tcp {IP}:49153, 172.17.0.2:9200 (this host only)  id Docker01:estest_1:9200  weight 100",
         f"      /reg/all/estest/Docker01:estest_1:9200 = {IP}:49153",
         f"      /reg/proxy/http/estest/Docker01:estest_1:9200 = {IP}:49153",
-        "      /skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4 = "
-        '{"host":"proxy.svc.internal","port":80,"pilotfish":"Docker01"}',
+        f"      /skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4 = {PROXIED}",
         f"  estest  tcp {IP}:49154, 172.17.0.2:9300 (this host only)  id Docker01:estest_1:9300  weight 100",
         f"      /reg/all/estest/Docker01:estest_1:9300 = {IP}:49154",
-        "  left out 9400/tcp: unpublished: exposed, but not published on the host: publish it, or tag it with PROXY or INTERNAL",
+        f"  left out 9400/tcp: unpublished: {UNPUBLISHED}",
         "  note: SERVICE_REGION: no tag of ours, kept for templates as 'region'",
-    ]  # fmt: skip
+    ]
 
 
 def test_several_documents_are_judged_together():
@@ -133,8 +137,12 @@ UNUSABLE = [
     ("null", None, "document 2 cannot be used: Id is '', which is none of a container"),
     ("no name", {"Id": ID}, "document 2 cannot be used: Name is '', which is none of a container"),
     ("neither", {}, "document 2 cannot be used: Name is '', which is none of a container"),
-    ("a bad field", {"Id": ID, "Name": "/x", "State": 1}, "document 2 cannot be used: State is a whole number, not an object"),
-]  # fmt: skip
+    (
+        "a bad field",
+        {"Id": ID, "Name": "/x", "State": 1},
+        "document 2 cannot be used: State is a whole number, not an object",
+    ),
+]
 
 
 @pytest.mark.parametrize(("bad", "notice"), [row[1:] for row in UNUSABLE], ids=[row[0] for row in UNUSABLE])

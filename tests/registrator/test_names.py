@@ -250,6 +250,33 @@ VECTORS = [
         [one("web", "h:c:80", 8000), one("web", "h:c:443", 4443)],
     ),
     Row(
+        "ids that leave nothing for the last",
+        {
+            "ports": {**TWO, "444/tcp": 4444},
+            "env": ["SERVICE_80_ID=h:c:443", "SERVICE_443_ID=h:c:444", "SERVICE_NAME=web"],
+        },
+        [one("web", "h:c:443", 8000), one("web", "h:c:444", 4444)],
+        left_out={"443/tcp": "id"},
+    ),
+    Row(
+        "a default name that is none",
+        {"image": "-", "ports": {"80/tcp": 8000}},
+        [],
+        left_out={"80/tcp": "name"},
+    ),
+    Row(
+        "no image at all",
+        {"image": "", "ports": {"80/tcp": 8000}},
+        [],
+        left_out={"80/tcp": "name"},
+    ),
+    Row(
+        "a suffix that makes the name too long",
+        {"image": "w" * 62, "ports": TWO},
+        [],
+        left_out={"80/tcp": "name", "443/tcp": "name"},
+    ),
+    Row(
         "a compose service",
         {
             "ports": {"80/tcp": 8000},
@@ -318,6 +345,50 @@ def test_names(row):
 
     assert made(decided) == row.expected
     assert reasons(decided) == dict(row.left_out)
+
+
+SAID = [
+    ("no port", {}, {}, "no port is exposed, published or named by a tag"),
+    (
+        "--use-ip-from-label without the label",
+        {"ports": {"80/tcp": 1}},
+        {"use_ip_from_label": "ip"},
+        "label 'ip' is missing: --use-ip-from-label has no effect",
+    ),
+    (
+        "--use-ip-from-label with no address",
+        {"ports": {"80/tcp": 1}, "labels": {"ip": "here/24"}},
+        {"use_ip_from_label": "ip"},
+        "label 'ip': 'here' is no IP address; --use-ip-from-label has no effect",
+    ),
+    (
+        "an id that is taken",
+        {"ports": TWO, "env": ["SERVICE_80_ID=h:c:443"]},
+        {},
+        "80/tcp: another port has the id 'h:c:443' already; the default is used",
+    ),
+    (
+        "a reserved name",
+        {"ports": {"80/tcp": 1}, "env": ["SERVICE_NAME=dns"]},
+        {},
+        "'dns' is a reserved name, which is not answered for: name it by a DNS tag",
+    ),
+]
+
+
+@pytest.mark.parametrize(("container", "flags", "notice"), [row[1:] for row in SAID], ids=[row[0] for row in SAID])
+def test_notices(container, flags, notice):
+    """What is not as it was asked for is said."""
+    assert notice in decide(flags, **container).notices
+
+
+def test_no_name_says_what_to_do():
+    [left] = decide(image="-", ports={"80/tcp": 1}).left_out
+
+    assert left.reason == (
+        "'-' is no name: labels of letters, digits, '-' and '_' that begin and end with a letter or digit, joined by "
+        "dots; name it with SERVICE_NAME or SERVICE_80_NAME"
+    )
 
 
 ESCAPED = [

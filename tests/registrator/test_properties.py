@@ -16,9 +16,30 @@ from registrator.wanted import RULES, wanted
 from tests.registrator.builders import given
 
 TEXT = st.text(max_size=30) | st.sampled_from(
-    ["1", "0", "true", "none", "web", "a.b", "A_b", "http", "tcp", "/x", "a,b", "10.0.0.0/8", "10.1.1.1", "127.0.0.1", "*.x",
-     "x" * 300, "h:c:80", "x y", "../..", "dns", "proxy"]
-)  # fmt: skip
+    [
+        "1",
+        "0",
+        "true",
+        "none",
+        "web",
+        "a.b",
+        "A_b",
+        "http",
+        "tcp",
+        "/x",
+        "a,b",
+        "10.0.0.0/8",
+        "10.1.1.1",
+        "127.0.0.1",
+        "*.x",
+        "x" * 300,
+        "h:c:80",
+        "x y",
+        "../..",
+        "dns",
+        "proxy",
+    ]
+)
 PORTS = st.sampled_from(["53/tcp", "53/udp", "80/tcp", "443/tcp", "9/sctp", "65535/tcp", "1/udp"])
 KEYS = st.sampled_from(sorted(ALL_KEYS)).map(str.upper) | st.text(max_size=12)
 NAMES = st.builds(

@@ -15,15 +15,19 @@ ROUTES = [
     ("grpc speaks grpc", ["SERVICE_80_PROXY=grpc"], Route(scheme="grpc", backend="grpc")),
     (
         "host, path, strip",
-        ["SERVICE_80_PROXY=http", "SERVICE_80_PROXY_HOST=WWW.Example.com,*.shop.example.com,api", "SERVICE_80_PROXY_PATH=/v1",
-         "SERVICE_80_PROXY_STRIP=yes"],
+        [
+            "SERVICE_80_PROXY=http",
+            "SERVICE_80_PROXY_HOST=WWW.Example.com,*.shop.example.com,api",
+            "SERVICE_80_PROXY_PATH=/v1",
+            "SERVICE_80_PROXY_STRIP=yes",
+        ],
         Route(scheme="http", hosts=("www.example.com", "*.shop.example.com", "api"), path="/v1", strip=True),
     ),
     ("tcp on its own port", ["SERVICE_80_PROXY=tcp"], Route(scheme="tcp", port=80)),
     ("tcp on a given port", ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_PORT=5432"], Route(scheme="tcp", port=5432)),
     ("none", ["SERVICE_NAME=web"], None),
     ("taken back for this port", ["SERVICE_PROXY=http", "SERVICE_80_PROXY="], None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("env", "expected"), [row[1:] for row in ROUTES], ids=[row[0] for row in ROUTES])
@@ -35,6 +39,8 @@ def test_routes(env, expected):
     assert decided.notices == ()
 
 
+NOT = "SERVICE_80_PROXY='http': not proxied: "
+RESERVED = " is a reserved name, or that of the proxies themselves"
 REFUSED = [
     ("udp over a tcp port", ["PROXY=udp"], "SERVICE_80_PROXY='udp': not proxied: 80/tcp is no udp port"),
     (
@@ -45,34 +51,34 @@ REFUSED = [
     (
         "a guard that is not there yet",
         ["PROXY=http", "PROXY_ALLOW=10.0.0.0/8"],
-        "SERVICE_80_PROXY='http': not proxied: SERVICE_80_PROXY_ALLOW asks for protection that this version does not give",
+        f"{NOT}SERVICE_80_PROXY_ALLOW asks for protection that this version does not give",
     ),
     (
         "the proxies' own name",
         ["PROXY=http", "PROXYDNS=proxy"],
-        "SERVICE_80_PROXY='http': not proxied: 'proxy' is a reserved name, or that of the proxies themselves",
+        f"{NOT}'proxy'{RESERVED}",
     ),
     (
         "the proxies' own host",
         ["PROXY=http", "PROXY_HOST=proxy.svc.internal"],
-        "SERVICE_80_PROXY='http': not proxied: 'proxy.svc.internal' is a reserved name, or that of the proxies themselves",
+        f"{NOT}'proxy.svc.internal'{RESERVED}",
     ),
     (
         "a reserved host of a domain",
         ["PROXY=http", "PROXY_HOST=ns.dns.svc.internal"],
-        "SERVICE_80_PROXY='http': not proxied: 'ns.dns.svc.internal' is a reserved name, or that of the proxies themselves",
+        f"{NOT}'ns.dns.svc.internal'{RESERVED}",
     ),
     (
         "a reserved relative host",
         ["PROXY=http", "PROXY_HOST=localhost"],
-        "SERVICE_80_PROXY='http': not proxied: 'localhost' is a reserved name, or that of the proxies themselves",
+        f"{NOT}'localhost'{RESERVED}",
     ),
     (
         "a reserved service",
         ["NAME=dns", "PROXY=http"],
-        "SERVICE_80_PROXY='http': not proxied: 'dns' is a reserved name, or that of the proxies themselves",
+        f"{NOT}'dns'{RESERVED}",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("tags", "notice"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
@@ -87,8 +93,16 @@ def test_routes_refused(tags, notice):
 
 IDLE = [
     ("without PROXY", ["SERVICE_80_PROXY_HOST=a.b"], "SERVICE_80_PROXY_HOST: has no effect without PROXY"),
-    ("a port of http", ["SERVICE_PROXY=http", "SERVICE_PROXY_PORT=1"], "SERVICE_PROXY_PORT: has no effect with PROXY=http"),
-    ("a path of tcp", ["SERVICE_PROXY=tcp", "SERVICE_PROXY_PATH=/a"], "SERVICE_PROXY_PATH: has no effect with PROXY=tcp"),
+    (
+        "a port of http",
+        ["SERVICE_PROXY=http", "SERVICE_PROXY_PORT=1"],
+        "SERVICE_PROXY_PORT: has no effect with PROXY=http",
+    ),
+    (
+        "a path of tcp",
+        ["SERVICE_PROXY=tcp", "SERVICE_PROXY_PATH=/a"],
+        "SERVICE_PROXY_PATH: has no effect with PROXY=tcp",
+    ),
     (
         "DNS and PROXYDNS of one name",
         ["SERVICE_80_DNS=a,x", "SERVICE_80_PROXYDNS=X"],
@@ -101,9 +115,13 @@ IDLE = [
         "SERVICE_80_PROXI: no tag of ours, kept for templates as 'proxi'; did you mean PROXY?",
     ),
     ("nothing near", ["SERVICE_REGION=us2"], "SERVICE_REGION: no tag of ours, kept for templates as 'region'"),
-    ("no such port", ["SERVICE_NAME=web", "SERVICE_080_NAME=a"], "SERVICE_080_NAME: the container has no port 080; it has 80"),
+    (
+        "no such port",
+        ["SERVICE_NAME=web", "SERVICE_080_NAME=a"],
+        "SERVICE_080_NAME: the container has no port 080; it has 80",
+    ),
     ("no tag at all", [], "80/tcp: no SERVICE_ tag applies to it: listed under /reg/all only"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("env", "notice"), [row[1:] for row in IDLE], ids=[row[0] for row in IDLE])
@@ -171,12 +189,21 @@ def test_generic_proxy_on_several_ports():
 SOLE = [
     ("one published", {"ports": ONE, "expose": ["81/tcp"]}, [80], {"81/tcp": "unpublished"}),
     ("none published, one exposed", {"expose": ["81/tcp"]}, [81], {}),
-    ("none published, two exposed", {"expose": ["81/tcp", "82/tcp"]}, [],
-     {"81/tcp": "unpublished", "82/tcp": "unpublished"}),
+    (
+        "none published, two exposed",
+        {"expose": ["81/tcp", "82/tcp"]},
+        [],
+        {"81/tcp": "unpublished", "82/tcp": "unpublished"},
+    ),
     ("one tcp beside udp", {"ports": {**ONE, "80/udp": 8000}}, [80], {}),
-    ("one is ignored", {"ports": {**ONE, "81/tcp": 8001}, "labels": {"SERVICE_81_IGNORE": "1"}}, [80], {"81/tcp": "ignored"}),
+    (
+        "one is ignored",
+        {"ports": {**ONE, "81/tcp": 8001}, "labels": {"SERVICE_81_IGNORE": "1"}},
+        [80],
+        {"81/tcp": "ignored"},
+    ),
     ("one has its own", {"ports": {**ONE, "81/tcp": 8001}, "labels": {"SERVICE_81_PROXY": "tcp"}}, [80, 81], {}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("container", "ports", "left"), [row[1:] for row in SOLE], ids=[row[0] for row in SOLE])

@@ -207,7 +207,7 @@ async def test_a_renamed_container_gets_its_new_id(world):
 
 
 async def test_a_recreated_container_takes_over_the_keys_of_its_name(world):
-    """compose recreates: the old id goes, the new one has the same name, and the exports are never missing at the end."""
+    """Compose recreates: the old id goes, a new one has its name, and at the end the exports are there."""
     await listening(world)
     old = world.engine.add(web("web-1"))
     await world.see_states(old, {80: "passing"})

@@ -101,6 +101,9 @@ VARIABLES = [
     ("Origin", "{{.Origin.HostIP}}:{{.Origin.HostPort}}/{{.Origin.PortType}}", f"{IP}:8000/tcp"),
     ("Origin's container", "{{.Origin.ContainerHostname}} {{.Origin.ContainerName}}", "web.shop c"),
     ("Origin's container id", "{{.Origin.ContainerID}}", ID),
+    ("replace", '{{replace .Name "e" "3"}}', "w3b"),
+    ("toUpper", "{{.Name | toUpper}}", "WEB"),
+    ("join", '{{join .Tags "+"}}', "a+b c"),
     ("json", "{{json .Tags}}", '["a","b c"]'),
 ]
 
@@ -115,6 +118,7 @@ def test_variables(text, expected):
     assert keys == ({} if expected is None else {"/k": expected})
 
 
+OURS = "/pilotfish/ holds the records themselves"
 PROBLEMS = [
     (
         "a missing attribute printed",
@@ -151,7 +155,7 @@ PROBLEMS = [
         "our own keys",
         "/pilotfish/v1/nodes/h v",
         [],
-        "h:c:80: ETCD_TMPL_X: '/pilotfish/v1/nodes/h' is no key for a template: /pilotfish/ holds the records themselves",
+        f"h:c:80: ETCD_TMPL_X: '/pilotfish/v1/nodes/h' is no key for a template: {OURS}",
     ),
 ]
 
@@ -179,21 +183,31 @@ BAD = [
         "{{if .Attrs.dns}}/k {{.Published.Host}}{{end}}",
         "template ETCD_TMPL_X, line 1, column 23: .Published.Host is not set",
     ),
-    ("Jinja2 syntax", "ETCD_TMPL_X_J2", "{% if %}", "ETCD_TMPL_X_J2: line 1: Expected an expression, got 'end of statement block'"),
+    (
+        "Jinja2 syntax",
+        "ETCD_TMPL_X_J2",
+        "{% if %}",
+        "ETCD_TMPL_X_J2: line 1: Expected an expression, got 'end of statement block'",
+    ),
     (
         "Jinja2 variable",
         "ETCD_TMPL_X_J2",
         "/k {{ Nmae }}",
         "ETCD_TMPL_X_J2: Nmae is not set; there are ID, Name, Port, IP, Tags, Attrs, TTL, Published, Origin",
     ),
-    ("Jinja2 field", "ETCD_TMPL_X_J2", "/k {{ Published.Host }}", "ETCD_TMPL_X_J2: 'dict object' has no attribute 'Host'"),
+    (
+        "Jinja2 field",
+        "ETCD_TMPL_X_J2",
+        "/k {{ Published.Host }}",
+        "ETCD_TMPL_X_J2: 'dict object' has no attribute 'Host'",
+    ),
     (
         "Jinja2 reaching for Python",
         "ETCD_TMPL_X_J2",
         "/k {{ ID.__class__.__mro__ }}",
         "ETCD_TMPL_X_J2: access to attribute '__class__' of 'str' object is unsafe.",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "text", "error"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
