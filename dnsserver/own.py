@@ -86,6 +86,7 @@ class OwnNames:
         self._pointers: dict[bytes, tuple[bytes, ...]] = {}  # reverse name -> hosts
         self._existing = Existing()  # names and nodes
         self._claimed = Existing()
+        self._pointed = Existing()  # reverse names
         self._gone: dict[str, None] = {}
 
     # --- changes
@@ -174,6 +175,7 @@ class OwnNames:
             hosts += [target] if ip in after else []
             if hosts:
                 self._pointers[reverse] = tuple(sorted(hosts))
+            (self._pointed.put if hosts else self._pointed.drop)(reverse)
             changed.add(reverse)
 
     def _touch_proxies(self, changed: set[bytes]) -> None:
@@ -204,8 +206,10 @@ class OwnNames:
             name: wire name in lower case, the domain's or below it.
             domain: the one it is in.
         """
+        if domain.reverse:
+            return Own() if name in self._pointed else None
         labels = _texts(name, domain)
-        if labels is None or domain.reverse:
+        if labels is None:
             return None
         if self._is_served(_host(labels, domain)):
             return self._proxied(Wanted(), domain)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_host import default_addresses
-from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.values import join_host_port, quoted
 from registrator.address import Host
 from registrator.engine import EngineError
@@ -45,9 +43,17 @@ def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -
 def _documents(settings: RegistratorSettings, what: str | None) -> list[object]:
     if what == "-":
         return _parsed("standard input", sys.stdin.buffer.read(LARGEST))
-    if what is not None and Path(what).is_file():
-        return _parsed(what, Path(what).read_bytes())
+    if what is not None and (Path(what).is_file() or "/" in what):
+        return _parsed(what, _read(what))
     return asyncio.run(_asked(settings, what))
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(LARGEST)
+    except OSError as error:
+        raise CannotStart(f"{path}: {error.strerror}") from error
 
 
 def _parsed(where: str, data: bytes) -> list[object]:
@@ -62,14 +68,13 @@ async def _asked(settings: RegistratorSettings, what: str | None) -> list[object
     engine = DockerEngine(
         DockerSettings(
             settings.docker, settings.docker_tls_verify, settings.docker_cert_path, settings.docker_timeout_s
-        ),
-        Telemetry("inspect", time.time),
+        )
     )
     try:
         wanted = [what] if what is not None else list(await engine.running())
         found = [await engine.inspect(container) for container in wanted]
     except EngineError as error:
-        raise CannotReach(f"{error}; is the engine running? --docker URL names another") from error
+        raise CannotReach(str(error)) from error
     finally:
         await engine.close()
     if what is not None and found == [None]:

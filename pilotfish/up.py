@@ -16,22 +16,22 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
-from dnsserver.service import DnsService
-from registrator.service import RegistratorService
 
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
+from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_status, keys
 from pilotfish.catalog.failure import CannotStart
-from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_feed import FeedServer, FeedStore
 from pilotfish.catalog.io_follow import Backoff, Follower
-from pilotfish.catalog.io_stores import open_etcd
-from pilotfish.catalog.store import Store, StoreError
+from pilotfish.catalog.io_log import set_up
+from pilotfish.catalog.io_stores import open_embedded, open_etcd
+from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.run import run_until_signal, status_server
 from pilotfish.settings import UpSettings
+from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings
 
 CHILD_STOP_S = 3.0  # a DNS server that was asked to end and still runs after this is ended
@@ -100,10 +100,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Everythin
 
 @contextlib.asynccontextmanager
 async def _opened(everything: Everything) -> AsyncIterator[Store]:
-    try:
-        store: Store = open_etcd(everything.up) if everything.up.etcd else EmbeddedStore(everything.data / "store.db")
-    except StoreError as error:
-        raise CannotStart(str(error)) from error
+    store: Store = open_etcd(everything.up) if everything.up.etcd else open_embedded(everything.data / "store.db")
     try:
         yield store
     finally:
@@ -189,6 +186,7 @@ def dns_child(orders: bytes) -> None:
         CannotStart: an address is taken, or not this host's.
     """
     given = msgspec.json.decode(orders, type=ChildOrders)
+    set_up(given.settings.log_level, given.settings.log_format)
     run_until_signal(_serve_child(given))
 
 

@@ -14,6 +14,7 @@ def welcome(everything: Everything, *, ready: bool) -> str:
     port = dns.listen[0][1]
     store = f"etcd at {', '.join(up.etcd)}" if up.etcd else f"embedded, in {everything.data}"
     host = f"hello.{domain}"
+    web = "" if confgen.http_port == 80 else f":{confgen.http_port}"
     return "\n".join([
         f"pilotfish {own_version()} on {up.node_name}" + ("" if ready else ", not ready yet: see the status address"),
         f"  watches  {everything.registrator.docker}",
@@ -24,5 +25,5 @@ def welcome(everything: Everything, *, ready: bool) -> str:
         "Try:",
         "  docker run -d -P --name hello -e SERVICE_80_PROXY=http -e SERVICE_NAME=hello nginx",
         f"  dig @127.0.0.1 -p {port} {host}",
-        f"  curl -H 'Host: {host}' http://127.0.0.1:{confgen.http_port}/",
+        f"  curl -H 'Host: {host}' http://127.0.0.1{web}/",
     ])  # fmt: skip

@@ -158,7 +158,7 @@ class Writer:
         self._doubtful.clear()
         await self._read(self.recorded.listed())
         self._loaded = epoch
-        self.mark(self._book.pages)
+        self.mark(self._book.pages.keys() | self.recorded.records.keys())
         self._look_at({container for container in self.recorded.records if not self._book.knows(container)})
 
     async def _read(self, keys: Iterable[str]) -> set[str]:

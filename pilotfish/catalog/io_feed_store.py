@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,7 +67,7 @@ class FeedStore:
         done = _expected(feed.CountDone, answer)
         return Survey(done.cluster, done.revision, done.count, found)
 
-    async def watch(self, prefix: str, revision: int) -> AsyncIterator[Change | Quiet]:
+    async def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet, None]:
         """Follow a prefix from just after `revision`; see `Store.watch`."""
         parts: list[feed.Changed] = []
         async with self._asked(feed.Watch(prefix, revision, self._cluster)) as line:

@@ -95,6 +95,9 @@ class Follower:
                     self._take(await self._store.read(self.mirror.prefix))
                     must_read = False
                     backoff.reset()
+                elif await self._is_another():
+                    must_read = True
+                    continue
                 await self._watch(backoff)
             except StartOver as error:
                 self._telemetry.log.info("reading everything anew", extra={"prefix": self.mirror.prefix, "why": error})
@@ -102,6 +105,14 @@ class Follower:
             except StoreError as error:
                 self._lost(error)
             await backoff.wait()
+
+    async def _is_another(self) -> bool:
+        """True when the store is not the one that was read: another cluster, or one that was restored.
+
+        A watch cannot tell when the other one's revision is higher already.
+        """
+        now = await self._store.survey(self.mirror.prefix, keys=False)
+        return now.cluster != self.mirror.cluster or now.revision < self.mirror.revision
 
     async def _watch(self, backoff: Backoff) -> None:
         async with contextlib.aclosing(self._store.watch(self.mirror.prefix, self.mirror.revision)) as watch:

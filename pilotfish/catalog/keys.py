@@ -75,6 +75,13 @@ def _join(prefix: str, *parts: str) -> str:
     return prefix + "/".join(parts)
 
 
+def _encoded(part: str) -> str:
+    try:
+        return quote(part, safe="")
+    except UnicodeEncodeError:
+        raise BadKey(f"{quoted(part)} cannot stand in a key: it cannot be written in UTF-8") from None
+
+
 def node_key(node: str) -> str:
     """Key of a host's registrator."""
     return _join(NODES, node)
@@ -97,12 +104,12 @@ def proxy_key(node: str) -> str:
 
 def claim_key(place: Place) -> str:
     """Key of the claim to a place; the path is percent-encoded into one part."""
-    return _join(CLAIMS, place.host, quote(place.path, safe=""))
+    return _join(CLAIMS, place.host, _encoded(place.path))
 
 
 def wish_key(kind: str, name: str) -> str:
     """Key of an operator's wish; the name is percent-encoded into one part."""
-    return _join(WISHES, kind, quote(name, safe=""))
+    return _join(WISHES, kind, _encoded(name))
 
 
 def parse(key: str) -> OurKey | None:
@@ -129,7 +136,7 @@ def parse(key: str) -> OurKey | None:
 
 # One thing has one key: another spelling of it ("%2f" for "%2F") is none, or removing it would remove the thing.
 def _is_encoded(part: str) -> bool:
-    return part != "" and quote(unquote(part, errors="strict"), safe="") == part
+    return part != "" and quote(unquote(part), safe="") == part
 
 
 def skydns_key(prefix: str, name: str) -> str:

@@ -1,8 +1,8 @@
 """Settings: one frozen value per part, made by a pure function from flags, environment and file.
 
-An option is one line of a frozen dataclass: name, type, unit, default with its reason, and the sentence that `--help` and
-the reference page show. Precedence: flag, then environment (`PILOTFISH_<FLAG>`, then older names that people already have
-in their compose files), then file, then default. Everything that is wrong is said at once.
+An option is one line of a frozen dataclass: name, type, unit, default with its reason, and the sentence that `--help`
+and the reference page show. Precedence: flag, then environment (`PILOTFISH_<FLAG>`, then older names that people
+already have in their compose files), then file, then default. Everything that is wrong is said at once.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-MAX_OPERATIONS = 120  # operations in one commit: etcd refuses more than 128 by default, comparisons not counted
+MAX_OPERATIONS = 120  # operations in one commit: etcd refuses more than 128 by default; conditions count apart
 MAX_VALUE_BYTES = 256 * 1024  # etcd refuses requests over 1.5 MiB; a record is 1 to 20 KiB
 
 
@@ -115,14 +115,14 @@ class Absent(msgspec.Struct, frozen=True, tag=True):
 
 
 class CreatedAt(msgspec.Struct, frozen=True, tag=True):
-    """Holds when `key` exists and was created at `revision`: the fence that a stale process cannot pass."""
+    """Holds when `key` exists and was created at `revision` (1 or more): the fence that a stale process cannot pass."""
 
     key: str
     revision: int
 
 
 class ModifiedAt(msgspec.Struct, frozen=True, tag=True):
-    """Holds when `key` exists and was last put at `revision`."""
+    """Holds when `key` exists and was last put at `revision` (1 or more)."""
 
     key: str
     revision: int
@@ -205,14 +205,14 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet]:
+    def watch(self, prefix: str, revision: int) -> AsyncGenerator[Change | Quiet, None]:
         """Follow one prefix from just after `revision`, for ever.
 
         Close it (contextlib.aclosing) when it is left before its end.
 
         Yields:
-            Change for each transaction, whole and in order; Quiet at least every 10 s while nothing changes, as the
-            sign that the watch is alive.
+            Quiet as soon as the watch stands; Change for each transaction, whole and in order; Quiet at least every
+            10 s while nothing changes, as the sign that the watch is alive.
 
         Raises:
             StartOver: the changes after `revision` are no longer known.

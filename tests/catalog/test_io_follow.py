@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 
+import msgspec
 import pytest
 
 from pilotfish.catalog import io_follow
@@ -74,7 +75,7 @@ class ScriptedStore:
     def __init__(self, reads: Sequence[Reading | Exception], watches: Sequence[Sequence[Change | Quiet | Exception]]):
         self.reads, self.watches = list(reads), list(watches)
         self.asked_from: list[int] = []
-        self.survey_answer = Survey("c", 1, 0)
+        self.survey_answer = Survey("c", 99, 0)
 
     async def read(self, *_: str) -> Reading:
         step = self.reads.pop(0) if len(self.reads) > 1 else self.reads[0]
@@ -83,7 +84,7 @@ class ScriptedStore:
         return step
 
     async def survey(self, _: str, *, keys: bool) -> Survey:
-        return self.survey_answer if keys else Survey("c", 1, len(self.survey_answer.keys))
+        return self.survey_answer if keys else msgspec.structs.replace(self.survey_answer, keys={})
 
     async def watch(self, _: str, revision: int) -> AsyncGenerator[Change | Quiet]:
         self.asked_from.append(revision)
@@ -152,12 +153,23 @@ async def test_restored_cluster_is_read_whole(caplog):
     assert "the store's revision went back: it was restored" in caplog.text
 
 
+async def test_another_cluster_is_seen_when_the_watch_is_taken_up():
+    """After a break the store is asked who it is: another cluster's later revision is not taken for news."""
+    store = ScriptedStore(
+        [Reading("c", 9, (entry("/p/a", 9),)), Reading("d", 50, (entry("/p/b", 40),))], [[StoreUnavailable("cut")]]
+    )
+    store.survey_answer = Survey("d", 50, 1)
+    async with following(store) as (follower, _):
+        await until(lambda: list(follower.mirror.entries) == ["/p/b"])
+        assert follower.mirror.cluster == "d"
+
+
 async def test_lost_events_are_found_and_mended(monkeypatch):
     """A delete and a put that the watch never told are seen by a survey, read, counted and mended."""
     monkeypatch.setattr(io_follow, "SUSPICION_S", 0.0)
     stale, lost, fine = entry("/p/stale", 2), entry("/p/lost", 4), entry("/p/fine", 3)
     store = ScriptedStore([Reading("c", 5, (fine, stale)), Reading("c", 6, (fine, lost))], [[]])
-    store.survey_answer = Survey("c", 6, 2, {"/p/fine": 3, "/p/lost": 4})
+    store.survey_answer = Survey("c", 99, 2, {"/p/fine": 3, "/p/lost": 4})
     async with following(store) as (follower, differences):
         await until(lambda: follower.mirror.complete)
         assert await follower.verify(keys=True) == 2
@@ -169,7 +181,7 @@ async def test_lost_events_are_found_and_mended(monkeypatch):
 async def test_a_count_that_agrees_costs_no_keys():
     """The frequent check reads one number."""
     store = ScriptedStore([Reading("c", 5, (entry("/p/a", 1),))], [[]])
-    store.survey_answer = Survey("c", 6, 1, {"/p/other": 1})
+    store.survey_answer = Survey("c", 99, 1, {"/p/other": 1})
     async with following(store) as (follower, _):
         await until(lambda: follower.mirror.complete)
         assert await follower.verify(keys=False) == 0

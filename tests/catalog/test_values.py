@@ -152,7 +152,7 @@ def test_nothing_that_is_taken_can_leave_its_place(parse, text):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_harmful_character_is_taken_anywhere(kind):
     """One by one, at every place of a good value."""
-    row, type_ = KINDS[kind]
+    row, _ = KINDS[kind]
     good = {"path": "/ab/"}.get(kind, "ab")
     spoiled = (good[:at] + char + good[at:] for char in sorted(HARMFUL) for at in range(len(good) + 1))
 

@@ -37,7 +37,9 @@ def lan(ip: str, port: int = 80) -> Address:
     return Address(ip, port, "lan")
 
 
-def endpoint(service: str, port: int, *addresses: Address, host: str = "h1", name: str = "c", **fields: Any) -> Endpoint:
+def endpoint(
+    service: str, port: int, *addresses: Address, host: str = "h1", name: str = "c", **fields: Any
+) -> Endpoint:
     """A passing endpoint; its id and label are those that a registrator would give."""
     protocol = fields.get("protocol", "tcp")
     endpoint_id = fields.pop("id", f"{host}:{name}:{port}" + (":udp" if protocol == "udp" else ""))
@@ -48,7 +50,13 @@ def endpoint(service: str, port: int, *addresses: Address, host: str = "h1", nam
 
 def container(number: int, *endpoints: Endpoint, host: str = "h1", observed: float = 1.0) -> Container:
     return Container(
-        node=host, id=f"{number:012x}", name=f"c{number}", image="x", started=1.0, observed=observed, endpoints=endpoints
+        node=host,
+        id=f"{number:012x}",
+        name=f"c{number}",
+        image="x",
+        started=1.0,
+        observed=observed,
+        endpoints=endpoints,
     )
 
 
@@ -157,7 +165,9 @@ class World:
     def raw(self, key: str, value: bytes) -> int:
         return self._apply({key: value})
 
-    def _apply(self, puts: Mapping[str, bytes], deletes: Iterable[str] = (), *, foreign: bool = False, lease: int = 0) -> int:
+    def _apply(
+        self, puts: Mapping[str, bytes], deletes: Iterable[str] = (), *, foreign: bool = False, lease: int = 0
+    ) -> int:
         self.revision += 1
         entries = tuple(Entry(key, puts[key], 1, self.revision, lease) for key in sorted(puts))
         difference = Difference(self.revision, entries, tuple(sorted(deletes)))

@@ -104,7 +104,10 @@ ROWS = {
     "padding": (head(ar=1) + Q + opt(rdata=b"\x00\x0c\x00\x10" + bytes(16)), "NOERROR"),
     "EDNS version 1": (head(ar=1) + Q + opt(version=1), "BADVERS"),
     "EDNS version 255": (head(ar=1) + Q + opt(version=255), "BADVERS"),
-    "another record beside OPT": (head(ar=2) + Q + OPT + b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00", "NOERROR"),
+    "another record beside OPT": (
+        head(ar=2) + Q + OPT + b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x00",
+        "NOERROR",
+    ),
     "names outside our domains": (head() + b"\x07example\x03com\x00" + A_IN, "REFUSED"),
     "the root": (head() + b"\x00" + A_IN, "REFUSED"),
 }

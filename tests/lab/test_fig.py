@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dns.message
@@ -48,8 +49,8 @@ def folder(fig_lab: Lab, tools: Tools, tmp_path_factory: pytest.TempPathFactory)
     suite_image.compose(first, tools, into, "-f", "fig.yml", "build", within_s=600)
     packed = into / "images.tar"
     first.docker(["save", "-o", packed, *IMAGES], within_s=300)
-    for host in others:
-        host.docker(["load", "-i", packed], within_s=300)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda host: host.docker(["load", "-i", packed], within_s=300), others))
     packed.unlink()
     return into
 

@@ -3,7 +3,7 @@
     with EtcdCluster(tmp_path, members=3) as cluster:
         cluster.members[0].pause()
 
-PILOTFISH_TEST_ETCD names another etcd than the lab's, to run the same tests on another release.
+TEST_ETCD names another etcd than the lab's, to run the same tests on another release.
 Every process dies with the test process, however that ends (PR_SET_PDEATHSIG); each fault waits until it has bitten.
 """
 
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 def etcd_program() -> str:
     """Path of the server that is tested."""
-    return os.environ.get("PILOTFISH_TEST_ETCD") or str(Tools(["lab"]).find("etcd"))
+    return os.environ.get("TEST_ETCD") or str(Tools(["lab"]).find("etcd"))
 
 
 class EtcdMember:

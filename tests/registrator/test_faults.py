@@ -1,0 +1,443 @@
+"""Faults of engines, stores and of ourselves that the registrator survives, on parts that fail on demand.
+
+Each test proves that its fault has bitten before it looks at what came of it.
+"""
+
+# ruff: noqa: N802  the names carry the rows of the table of faults
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from pilotfish.catalog.io_embedded import EmbeddedStore
+from pilotfish.catalog.keys import CONTAINERS, container_key, containers_of, node_key
+from pilotfish.catalog.store import Change, StoreUnavailable
+from tests.parts.etcd_server import EtcdCluster
+from tests.parts.etcd_stores import connected
+from tests.parts.fake_docker import FakeDocker, container, dropped
+from tests.registrator import harness
+from tests.registrator.harness import NODE, exports, records, web
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with harness.world(tmp_path) as there:
+        yield there
+
+
+async def listening(world, **changes):
+    one = world.start(**changes)
+    await harness.until(lambda: world.engine.listeners, "the registrator listens")
+    return one
+
+
+def many(world, count, **how):
+    return [world.engine.add(web(f"web-{n}", host_port=10_000 + n), **how) for n in range(count)]
+
+
+class Losses:
+    """Watches a prefix and notes every key that goes."""
+
+    def __init__(self, store, prefix):
+        self.store, self.prefix, self.lost = store, prefix, []
+
+    async def __aenter__(self):
+        revision = (await self.store.read(self.prefix)).revision
+        self.watch = self.store.watch(self.prefix, revision)
+        await anext(self.watch)
+        self.task = asyncio.create_task(self.follow())
+        return self
+
+    async def follow(self):
+        async for one in self.watch:
+            if isinstance(one, Change):
+                self.lost += one.deletes
+
+    async def __aexit__(self, *_):
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+        await self.watch.aclose()
+
+
+class Breakable:
+    """A store that can be cut off, or exchanged for another one, under a running registrator."""
+
+    def __init__(self, inner):
+        self.inner, self.broken, self.bitten = inner, asyncio.Event(), 0
+
+    def cut(self):
+        self.broken.set()
+
+    def heal(self, inner=None):
+        self.inner, self.broken = inner or self.inner, asyncio.Event()
+
+    def __getattr__(self, name):
+        async def call(*arguments, **named):
+            if self.broken.is_set():
+                self.bitten += 1
+                raise StoreUnavailable("cut off")
+            return await getattr(self.inner, name)(*arguments, **named)
+
+        return call
+
+    async def watch(self, prefix, revision):
+        if self.broken.is_set():
+            self.bitten += 1
+            raise StoreUnavailable("cut off")
+        cut = asyncio.ensure_future(self.broken.wait())
+        async with contextlib.aclosing(self.inner.watch(prefix, revision)) as inner:
+            try:
+                while True:
+                    step = asyncio.ensure_future(anext(inner))
+                    try:
+                        await asyncio.wait({step, cut}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        if not step.done():
+                            step.cancel()
+                            await asyncio.gather(step, return_exceptions=True)
+                    if cut.done():
+                        raise StoreUnavailable("cut off")
+                    yield step.result()
+            finally:
+                cut.cancel()
+
+
+async def test_fault_A1_engine_restarts(world):
+    """While the engine is away nothing living is lost, whatever the lease; afterwards, what went meanwhile goes."""
+    one = await listening(world, lease_ttl_s=2)
+    stays, goes = many(world, 2)
+    await world.see("both are recorded", lambda found: records(found) == {stays, goes})
+    lease = (await world.entries())[node_key(NODE)].lease
+    async with Losses(world.store, CONTAINERS) as losses:
+        await world.engine.down()
+        await harness.until(lambda: "docker" in one.telemetry.ready.missing, "it is noticed")
+        world.engine.containers.pop(goes)
+        renewed = time.monotonic() + 3  # longer than the lease
+        await harness.until(lambda: time.monotonic() > renewed, "the lease would have ended")
+        assert losses.lost == []
+        world.engine.history.clear()
+        await world.engine.up()
+        await world.see_states(goes, {})
+        await harness.until(lambda: not one.telemetry.ready.missing, "it is ready again")
+        assert losses.lost == [container_key(NODE, goes)]
+    assert (await world.entries())[node_key(NODE)].lease == lease
+
+
+async def test_fault_A2_engine_hangs_half_open(world):
+    """A stream that says nothing and an engine that does not answer: noticed by a ping, and all is made up for."""
+    one = await listening(world, docker_timeout_s=1.0, resync_s=60.0)
+    await world.see("started", lambda found: found)
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+    ping = world.engine.disturb("ping", hang=True)
+    world.engine.freeze_streams()
+    hidden = world.engine.add(web("web-1"))
+    await harness.until(lambda: "docker" in one.telemetry.ready.missing, "it is noticed")
+    assert world.engine.bitten["frozen"]
+    assert ping.bitten
+    ping.end()
+    await world.see_states(hidden, {80: "passing"})
+
+
+async def test_fault_A2_stream_is_dead_and_the_engine_is_well(world):
+    """Pings say that all is well, and events do not come: what the comparison finds makes us listen anew."""
+    one = await listening(world, resync_s=0.3)
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+    world.engine.freeze_streams()
+    hidden = world.engine.add(web("web-1"))
+    await world.see_states(hidden, {80: "passing"})
+    assert world.engine.bitten["frozen"]
+    before = world.engine.requests["events"]
+    assert before >= 1
+    await harness.until(lambda: world.engine.requests["events"] >= 2, "it listens on a fresh stream")
+    assert one.metric("pilotfish_registrator_reconcile_fixed_total") == 1
+
+
+async def lose_all(world, count):
+    one = await listening(world, resync_s=1.0)
+    ids = many(world, count)
+    await world.see("all are recorded", lambda found: records(found) == set(ids), wait_s=90)
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+    fixed = one.metric("pilotfish_registrator_reconcile_fixed_total")
+    world.engine.tamper = dropped
+    for each in ids:
+        world.engine.die(each)
+    assert world.engine.bitten["tampered"] >= count
+    await world.see("none is recorded", lambda found: not records(found) and not exports(found), wait_s=90)
+    assert one.metric("pilotfish_registrator_reconcile_fixed_total") - fixed == count
+
+
+async def test_fault_A3_events_are_lost(world):
+    """What no event told is found by listing, and counted."""
+    await lose_all(world, 100)
+
+
+@pytest.mark.soak
+async def test_fault_A3_a_thousand_events_are_lost(world):
+    """The same with more than the engine itself remembers."""
+    await lose_all(world, 1000)
+
+
+async def test_fault_A3_more_events_than_the_engine_keeps(world):
+    """A burst of starts beyond every buffer, read in odd pieces, ends with all of them recorded."""
+    await listening(world, resync_s=1.0)
+    world.engine.chunk = 700
+    ids = many(world, 300)
+    await world.see("all are recorded", lambda found: records(found) == set(ids), wait_s=90)
+
+
+class Program:
+    """The registrator as a process of its own, on a fake engine and a real etcd."""
+
+    def __init__(self, engine: FakeDocker, etcd: EtcdCluster, *flags: str) -> None:
+        self.command = [
+            sys.executable, "-m", "pilotfish", "registrator", "--docker", engine.url, "--etcd", etcd.urls[0],
+            "--node-name", NODE, "--ip", harness.HOST_IP, "--lease-ttl", "5", "--status", "127.0.0.1:0", *flags,
+        ]  # fmt: skip
+        self.process = None
+
+    async def __aenter__(self):
+        self.process = await asyncio.create_subprocess_exec(*self.command, stderr=asyncio.subprocess.DEVNULL)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.end(signal.SIGKILL)
+
+    async def end(self, how: signal.Signals) -> float:
+        """Send a signal and wait; returns the seconds that it took."""
+        began = time.monotonic()
+        if self.process.returncode is None:
+            os.kill(self.process.pid, how)
+            async with asyncio.timeout(harness.WAIT_S):
+                await self.process.wait()
+        return time.monotonic() - began
+
+
+@pytest.fixture
+async def etcd_world(tmp_path):
+    with EtcdCluster(tmp_path / "etcd") as etcd:
+        async with connected(etcd.urls) as store, FakeDocker(tmp_path / "docker.sock") as engine:
+            there = harness.World(store, engine)
+            there.etcd = etcd
+            yield there
+            await there.close()
+
+
+async def test_fault_A4_killed_and_back(etcd_world):
+    """Killed and back within its lease, nothing goes; away for longer, everything goes once and comes back."""
+    world = etcd_world
+    web_1 = world.engine.add(web("web-1"), quiet=True)
+    async with Losses(world.store, "/") as losses:
+        async with Program(world.engine, world.etcd) as first:
+            await world.see("written", lambda found: web_1 in records(found) and len(exports(found)) == 2)
+            lease = (await world.entries())[node_key(NODE)].lease
+            await first.end(signal.SIGKILL)
+            assert first.process.returncode == -signal.SIGKILL
+        instance = (await world.node()).instance
+        async with Program(world.engine, world.etcd) as second:
+            deadline = time.monotonic() + harness.WAIT_S
+            while (await world.node()).instance == instance and time.monotonic() < deadline:
+                await asyncio.sleep(0.01)
+            renewed = time.monotonic() + 6  # longer than the lease
+            await harness.until(lambda: time.monotonic() > renewed, "the lease would have ended")
+            assert losses.lost == []
+            assert (await world.entries())[node_key(NODE)].lease == lease
+            await second.end(signal.SIGKILL)
+        await world.see("all is gone with the lease", lambda found: not found)
+        assert sorted(losses.lost) == sorted({*losses.lost})
+    async with Program(world.engine, world.etcd):
+        await world.see("written again", lambda found: web_1 in records(found) and len(exports(found)) == 2)
+
+
+@pytest.mark.parametrize("on_exit", ["keep", "remove"])
+async def test_fault_A5_terminated(etcd_world, on_exit):
+    """SIGTERM: it is gone within two seconds; its keys stay for the next one, or go with it."""
+    world = etcd_world
+    web_1 = world.engine.add(web("web-1"), quiet=True)
+    async with Program(world.engine, world.etcd, "--on-exit", on_exit) as program:
+        await world.see("written", lambda found: web_1 in records(found) and len(exports(found)) == 2)
+        took_s = await program.end(signal.SIGTERM)
+        assert program.process.returncode == 0
+    found = await world.entries()
+    assert bool(found) == (on_exit == "keep")
+    assert took_s < harness.WAIT_S
+
+
+async def test_fault_A7_one_inspection_hangs(world):
+    """A container that the engine cannot describe is tried again; the others do not wait for it."""
+    await listening(world, docker_timeout_s=5.0)
+    slow = container("slow-1", env={"SERVICE_NAME": "slow"}, ports={80: 9000}, health="healthy")
+    hang = world.engine.disturb("inspect", container=slow["Id"], hang=True)
+    world.engine.add(slow)
+    await harness.until(lambda: hang.bitten, "its inspection hangs")
+    others = many(world, 20)
+    await world.see("the others are recorded", lambda found: records(found) == set(others))
+    hang.end()
+    await world.see_states(slow["Id"], {80: "passing"})
+
+
+ODD = {
+    "an error": {"status": 500},
+    "no JSON": {"body": b"<html>"},
+    "null": {"body": b"null"},
+    "fields that are null": {"body": b'{"Id": null, "Name": null}'},
+    "not there, for a moment": {"status": 404},
+}
+
+
+@pytest.mark.parametrize("how", ODD.values(), ids=ODD)
+async def test_fault_A7_an_inspection_is_answered_with(world, how):
+    """One bad answer about one container disturbs nobody and is made up for."""
+    await listening(world, resync_s=0.3)
+    odd = container("odd-1", env={"SERVICE_NAME": "odd"}, ports={80: 9000}, health="healthy")
+    disturbance = world.engine.disturb("inspect", container=odd["Id"], times=1, **how)
+    world.engine.add(odd)
+    await harness.until(lambda: disturbance.bitten, "it is answered so")
+    [other] = many(world, 1)
+    await world.see_states(other, {80: "passing"})
+    await world.see_states(odd["Id"], {80: "passing"})
+
+
+async def test_fault_A8_many_start_at_once(world):
+    """Starts that come together are written together."""
+    one = await listening(world)
+    ids = many(world, 200)
+    await world.see("all are recorded", lambda found: records(found) == set(ids) and len(exports(found)) == 400)
+    assert one.metric("pilotfish_registrator_operations_total") == 3 * 200
+    assert one.metric("pilotfish_registrator_commits_total") <= 50
+
+
+async def test_fault_A9_two_registrators_of_one_engine(world):
+    """The later one takes over, the earlier one stands by and says so; nobody fights."""
+    first = await listening(world, resync_s=0.1)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    second = world.start(resync_s=0.1)
+    await harness.until(
+        lambda: "end one of the two" in first.telemetry.ready.missing.get("node", ""), "the first says so"
+    )
+    await harness.until(lambda: not second.telemetry.ready.missing, "the second is ready")
+    before = (await world.store.read("/")).revision
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 10, "both have compared several times")
+    assert (await world.store.read("/")).revision == before
+    await second.stop()
+    world.running.remove(second)
+    world.engine.pause(web_1)
+    await world.store.revoke((await world.entries())[node_key(NODE)].lease)
+    await world.see_states(web_1, {80: "failing"})
+    await harness.until(lambda: not first.telemetry.ready.missing, "the first has taken over again")
+
+
+async def test_fault_A9_two_engines_under_one_name(world, tmp_path):
+    """Another host with the same name is refused with a sentence, until the first one's lease ends."""
+    first = await listening(world, lease_ttl_s=2)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    async with FakeDocker(tmp_path / "other.sock", seed=1) as other:
+        shop = other.add(web("shop-1"), quiet=True)
+        second = world.start(engine=other)
+        await harness.until(
+            lambda: "own --node-name" in second.telemetry.ready.missing.get("node", ""), "it is refused"
+        )
+        assert records(await world.entries()) == {web_1}
+        await first.stop()
+        await world.see("the second has the name", lambda found: records(found) == {shop})
+        await second.stop()
+
+
+async def test_fault_B10_cut_off_for_longer_than_the_lease(world):
+    """The lease ends behind our back: afterwards everything is there again, once, under one lease."""
+    cut = Breakable(world.store)
+    one = world.start(store=cut, lease_ttl_s=2)
+    ids = many(world, 30)
+    await world.see("written", lambda found: records(found) == set(ids) and len(exports(found)) == 60)
+    before = await world.entries()
+    cut.cut()
+    await world.see("everything went with the lease", lambda found: not found)
+    assert cut.bitten
+    gone = ids.pop()
+    world.engine.remove(gone)
+    cut.heal()
+    await world.see("everything is back", lambda found: records(found) == set(ids) and len(exports(found)) == 58)
+    after = await world.entries()
+    assert len({entry.lease for entry in after.values()}) == 1
+    assert after[node_key(NODE)].lease != before[node_key(NODE)].lease
+    assert {key: entry.value for key, entry in after.items() if key not in {node_key(NODE)}}.items() <= {
+        key: entry.value for key, entry in before.items()
+    }.items()
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+
+
+async def test_fault_B10_a_lease_that_is_revoked(world):
+    """Somebody ends our lease while all is well: the watch tells, and everything is registered anew."""
+    world.start()
+    ids = many(world, 5)
+    await world.see("written", lambda found: records(found) == set(ids) and len(exports(found)) == 10)
+    lease = (await world.entries())[node_key(NODE)].lease
+    await world.store.revoke(lease)
+    await world.see(
+        "all is back",
+        lambda found: records(found) == set(ids) and len(exports(found)) == 10 and found[node_key(NODE)].lease != lease,
+    )
+
+
+async def test_fault_B13_another_store(world):
+    """The store is another one, at a lower revision and empty: everything is registered anew."""
+    cut = Breakable(world.store)
+    world.start(store=cut)
+    ids = many(world, 5)
+    await world.see("written", lambda found: records(found) == set(ids) and len(exports(found)) == 10)
+    before = await world.store.read("/")
+    cut.cut()
+    fresh = EmbeddedStore(quiet_s=1.0)
+    try:
+        cut.heal(fresh)
+        old, world.store = world.store, fresh
+        await world.see("all is there", lambda found: records(found) == set(ids) and len(exports(found)) == 10)
+        assert (await fresh.read("/")).cluster != before.cluster
+        await world.close()
+        world.store = old
+    finally:
+        await fresh.close()
+
+
+async def test_fault_B13_etcd_is_restored(etcd_world, tmp_path):
+    """A real etcd comes back from an older snapshot: what was written since is written again."""
+    world = etcd_world
+    member = world.etcd.members[0]
+    one = world.start()
+    early, late = (web(name) for name in ("early-1", "late-1"))
+    world.engine.add(early)
+    await world.see("the early one is written", lambda found: records(found) == {early["Id"]})
+    member.ctl("snapshot", "save", str(tmp_path / "snapshot.db"))
+    revision = (await world.store.read("/")).revision
+    world.engine.add(late)
+    world.engine.remove(early["Id"])
+    await world.see("the late one is written", lambda found: records(found) == {late["Id"]})
+    member.kill()
+    member.wipe()
+    member.ctl(
+        "snapshot", "restore", str(tmp_path / "snapshot.db"), "--data-dir", str(member.data), "--name", member.name,
+        "--initial-cluster", member.initial_cluster, "--initial-advertise-peer-urls", member.peer_url,
+    )  # fmt: skip
+    member.restart()
+    restored = await connected_once(world.etcd.urls)
+    assert restored.revision <= revision + 3  # it went back
+    await world.see(
+        "only the late one is there",
+        lambda found: records(found) == {late["Id"]} and len(exports(found)) == 2 and late["Id"] in str(found),
+    )
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+
+
+async def connected_once(urls):
+    async with connected(urls) as store:
+        return await store.read(containers_of(NODE))
