@@ -17,12 +17,15 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import TypeAlias
 
 from confgen.render import Tree
 
 _NAME = re.compile(r"[0-9a-f]{32}\Z")
 _PART = re.compile(r"[A-Za-z0-9._@+~-]+\Z")
 _ASIDE = re.compile(r"\.(?:staging|old|link)-")
+Stamp: TypeAlias = tuple[int, int, int]  # inode, size, time of change in ns
+
 SYNC_ALL_FROM = 64  # this many new files are synced with their whole file system: cheaper than one by one
 
 
@@ -48,7 +51,7 @@ class Folder:
         self._keep = keep
         self._lock = -1
         self._last: Tree | None = None
-        self._stamps: dict[str, tuple[int, int, int]] = {}  # of its files, as we wrote them
+        self._stamps: dict[str, Stamp] = {}  # of its files, as we wrote them
 
     def open(self) -> None:
         """Make the folder, take it for ourselves, and remove what a killed process left.
@@ -118,50 +121,55 @@ class Folder:
             OSError: disk full, no rights.
         """
         if self.holds(tree):
-            self._last, self._stamps = (
-                tree,
-                {name: _stamp(self._generations / tree.generation / name) for name in tree.files},
-            )
+            self._last, self._stamps = tree, self._stamps_of(tree)
             return
         aside = self._generations / f".staging-{tree.generation}"
         _remove(aside)
         try:
             aside.mkdir()
-            self._write(aside, tree)
-            stamps = {name: _stamp(aside / name) for name in tree.files}
+            stamps = self._write(str(aside), tree)
             self._place(aside, tree.generation)
         finally:
             _remove(aside)
         self._last, self._stamps = tree, stamps
 
-    def _write(self, aside: Path, tree: Tree) -> None:
-        written = []
-        for folder in sorted({Path(name).parent for name in tree.files} - {Path()}):
-            (aside / _inside(str(folder))).mkdir(parents=True, exist_ok=True)
+    def _stamps_of(self, tree: Tree) -> dict[str, Stamp]:
+        return {name: _stamp(f"{self._generations}/{tree.generation}/{name}") for name in tree.files}
+
+    def _write(self, aside: str, tree: Tree) -> dict[str, Stamp]:
+        """Write or link every file; returns how each looks."""
+        stamps, written = {}, []
+        folders = sorted({os.path.dirname(_inside(name)) for name in tree.files})  # noqa: PTH120  thousands of them
+        for folder in folders:
+            os.makedirs(f"{aside}/{folder}", exist_ok=True)  # noqa: PTH103
         for name, text in tree.files.items():
-            if not self._link(aside, name, text):
-                _write_new(aside / _inside(name), text)
-                written.append(aside / name)
+            stamp = self._link(aside, name, text)
+            if stamp is None:
+                _write_new(f"{aside}/{name}", text)
+                written.append(f"{aside}/{name}")
+                stamp = _stamp(f"{aside}/{name}")
+            stamps[name] = stamp
         if len(written) >= SYNC_ALL_FROM:
             os.sync()
-            return
-        for file in written:
-            _sync(file)
-        for folder in sorted({file.parent for file in aside.rglob("*")}):
-            _sync(folder)
+        else:
+            for path in [*written, *(f"{aside}/{folder}" for folder in folders)]:
+                _sync(path)
+        return stamps
 
-    def _link(self, aside: Path, name: str, text: bytes) -> bool:
+    def _link(self, aside: str, name: str, text: bytes) -> Stamp | None:
+        """Link a file to the generation before, if it is the same there; how it looks, or None."""
         last = self._last
         if last is None or last.files.get(name) != text:
-            return False
-        before = self._generations / last.generation / _inside(name)
+            return None
+        before = f"{self._generations}/{last.generation}/{name}"
         try:
-            if _stamp(before) != self._stamps.get(name):  # edited by hand: the next generation must not inherit that
-                return False
-            os.link(before, aside / name, follow_symlinks=False)
+            stamp = _stamp(before)
+            if stamp != self._stamps.get(name):  # edited by hand: the next generation must not inherit that
+                return None
+            os.link(before, f"{aside}/{name}", follow_symlinks=False)
         except OSError:  # pruned, or the file system has no such links
-            return False
-        return True
+            return None
+        return stamp
 
     def _place(self, aside: Path, generation: str) -> None:
         place = self._generations / generation
@@ -224,18 +232,18 @@ def _inside(name: str) -> str:
     return name
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    facts = path.lstat()
+def _stamp(path: str) -> Stamp:
+    facts = os.lstat(path)
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _write_new(path: Path, text: bytes) -> None:
+def _write_new(path: str, text: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(handle, "wb") as file:
         file.write(text)
 
 
-def _sync(path: Path) -> None:
+def _sync(path: Path | str) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -34,18 +34,16 @@ def _of(kind: values.Kind) -> Callable[[str], bool]:
 
 
 _SEGMENT = r"[A-Za-z0-9._@+,:=~-]+"
-_PATH = _of(values.PATH)
 
 # What the text of a token of each kind looks like in the configuration.
 KINDS: dict[str, Callable[[str], bool]] = {
     "host": _of(values.HOST),
-    "match": lambda text: _PATH(text.removeprefix("= ")),
+    "match": lambda text: values.PATH.pattern.match(text.removeprefix("= ")) is not None,
     "number": _whole(r"0|[1-9][0-9]{0,9}"),
     "duration": _whole(r"(0|[1-9][0-9]{0,17})(ms|s)"),
     "address": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}|\[[0-9a-f:.]{2,45}\]:[0-9]{1,5}"),
     "upstream": _whole(r"[a-z0-9][a-z0-9._-]{0,299}"),
     "label": _whole(r"@[a-z0-9][a-z0-9._-]{0,299}"),
-    "zone": _whole(r"[a-z0-9][a-z0-9._-]{0,339}"),
     "digest": _whole(r"[0-9a-f]{8,64}"),
     "file": _whole(rf"/?{_SEGMENT}(?:/{_SEGMENT})*"),
     "account": _whole(r"[a-z_][a-z0-9_-]{0,31}"),
@@ -140,11 +138,6 @@ def upstream(text: str) -> Token:
 def label(text: str) -> Token:
     """The name of a named location: `@...`."""
     return Token("label", f"@{text}")
-
-
-def zone(text: str) -> Token:
-    """The name of a shared memory zone."""
-    return Token("zone", text)
 
 
 def digest(text: str) -> Token:

@@ -15,8 +15,6 @@ from confgen.quote import Token
 
 KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
 MAX_KEEPALIVE = 64
-ZONE_BYTES = 65536  # nginx needs 8 pages; the rest holds about 60 servers
-ZONE_BYTES_PER_SERVER = 1024
 MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
 
 
@@ -49,10 +47,6 @@ class Upstream(msgspec.Struct, frozen=True):
         once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
         upgrade: the named location for upgraded connections.
         servers: sorted, at least one.
-        zone: shared memory in which workers tell each other who failed; None for a single server, which never counts
-            as failed anyway.
-        zone_once: the same for the second group.
-        zone_bytes: its size.
         keepalive: idle connections kept by each worker.
     """
 
@@ -60,9 +54,6 @@ class Upstream(msgspec.Struct, frozen=True):
     once: Token
     upgrade: Token
     servers: tuple[Server, ...]
-    zone: Token | None
-    zone_once: Token | None
-    zone_bytes: Token
     keepalive: Token
 
 
@@ -149,16 +140,10 @@ def part_file(service: str, host: str) -> Token:
 def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
     """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
     name = f"{service}--{turn}"
-    size = ZONE_BYTES + ZONE_BYTES_PER_SERVER * (len(servers) // 16) * 16
-    key = sha256(f"round robin {size}".encode()).hexdigest()[:8]
-    shared = len(servers) > 1
     return Upstream(
         name=quote.upstream(name),
         once=quote.upstream(f"{name}--once"),
         upgrade=quote.label(name),
         servers=servers,
-        zone=quote.zone(f"{name}.{key}") if shared else None,
-        zone_once=quote.zone(f"{name}--once.{key}") if shared else None,
-        zone_bytes=quote.number(size),
         keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))),
     )

@@ -150,12 +150,26 @@ class Views:
 _NOTHING = _Wanted({}, frozenset(), ())
 
 
+def matches(path: str) -> tuple[Token, ...]:
+    """How nginx says "this path, and everything below it".
+
+    >>> [token.text for token in matches("/api")]
+    ['= /api', '/api/']
+    """
+    return (quote.below(path),) if path.endswith("/") else (quote.exactly(path), quote.below(f"{path}/"))
+
+
 def place_problem(place: Place, reserved: frozenset[str]) -> str:
-    """Why a place cannot be served at all; empty when it can. Claims' keys are as untrusted as anything else."""
-    if len(place.host) > values.HOST.longest or not values.HOST.pattern.match(place.host):
-        return f"{values.quoted(place.host)} is no host"
-    if len(place.path) > values.PATH.longest or not values.PATH.pattern.match(place.path):
-        return f"{values.quoted(place.path)} is no path"
+    """Why a place cannot be served at all; empty when it can.
+
+    Claims' keys are as untrusted as anything else. What passes here can be printed, so that no service's mistake shows
+    only when all are rendered.
+    """
+    for noun, printed, text in (("host", quote.host, place.host), ("path", matches, place.path)):
+        try:
+            printed(text)
+        except quote.Unprintable:
+            return f"{values.quoted(text)} is no {noun}"
     if "//" in place.path:
         return "no request reaches a path with '//': give it with single slashes"
     if place.host in reserved:
@@ -271,8 +285,7 @@ class _Builder:
         servers = dict.fromkeys(server for one in served if (server := _server(one, self._settings.node)))
         strip = any(one.endpoint.route is not None and one.endpoint.route.strip for one in served) and place.path != "/"
         path = place.path
-        matches = (quote.below(path),) if path.endswith("/") else (quote.exactly(path), quote.below(f"{path}/"))
-        return Location(path, matches, self._upstream(tuple(sorted(servers))) if servers else None, strip)
+        return Location(path, matches(path), self._upstream(tuple(sorted(servers))) if servers else None, strip)
 
     def _upstream(self, servers: tuple[Server, ...]) -> Upstream:
         servers = tuple({one.address: one for one in reversed(servers)}.values())[::-1]

@@ -104,8 +104,6 @@ class OwnNames:
                 changed.update(_wire(host))
         for node in touched.nodes | touched.proxies:
             self._touch_node(node, changed)
-        if touched.nodes:
-            changed |= {b"\x02ns\x03dns" + domain.name for domain in self.domains}
         if touched.proxies or self._proxy_name in touched.names:
             self._touch_proxies(changed)
         return changed
@@ -157,6 +155,7 @@ class OwnNames:
         if ips == before:
             return
         for domain in self.domains:
+            changed.add(b"\x02ns\x03dns" + domain.name)  # the hosts are its addresses, unless we were told better
             full = names.host_name(node, domain.name)
             if full is not None:
                 changed.add(full)

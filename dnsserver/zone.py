@@ -120,7 +120,7 @@ class Zone:
         if own is not None and not own.empty and not (own.yields and self.foreign.exists(lower)):
             work.depends |= {lower, *own.depends}
             return Case(name, domain, own, self._exactly(lower))
-        work.depends |= self._around(lower, domain)
+        work.depends |= self._around(lower, domain) | (own.depends if own else frozenset())
         foreign = self.foreign.find(lower)
         if own is None and foreign is None and domain is not None and lower != domain.name:
             own = self._wildcard(lower, domain, work)

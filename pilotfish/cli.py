@@ -8,30 +8,26 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import click
-from dnsserver.service import DnsService
-from registrator.service import RegistratorService
 
-from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
-from pilotfish import look, up
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.settings import BadSettings, Shared
-from pilotfish.catalog.store import Store
-from pilotfish.catalog.telemetry import Telemetry, own_version
-from pilotfish.console.service import ConsoleService
+from pilotfish.catalog.telemetry import own_version
 from pilotfish.flags import Given, environment, options, with_double_dashes
-from pilotfish.folders import data_folder, nginx_program
+from pilotfish.folders import data_folder, host_name, nginx_program
+from pilotfish.health import health
 from pilotfish.reference import settings_page
-from pilotfish.run import Service, host_name, run_until_signal, serve_part
-from pilotfish.settings import ConsoleSettings, UpSettings
-from pilotfish.welcome import welcome
+from pilotfish.settings import ConsoleSettings, Everything, UpSettings
 from registrator.settings import RegistratorSettings
+
+# What runs parts is imported by the command that needs it: --help, health and a wrong flag answer without gRPC, the
+# Docker SDK and the rest, in a third of the time.
 
 S = TypeVar("S", bound=Shared)
 Flags = dict[str, Any]
@@ -70,22 +66,16 @@ def _settings(given: Given, name: str, kind: type[S], **defaults: object) -> S:
     return settings
 
 
-def _part(
-    name: str, kind: type[S], make: Callable[[S, Store, Telemetry], Service], about: str, **defaults: str
-) -> click.Command:
+def _part(name: str, kind: type[Shared], about: str) -> click.Command:
     def run(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
         given = Given(flags, environment(), flags.pop("config") or "")
-        settings = _settings(given, name, kind, **defaults)
+        settings = _settings(given, name, kind)
         set_up(settings.log_level, settings.log_format)
-        run_until_signal(serve_part(name, settings, make))
+        from pilotfish import parts  # noqa: PLC0415  see above
+
+        parts.run(name, settings)
 
     return click.Command(name, params=list(options(kind)), callback=run, help=about)
-
-
-def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
-    folder = settings.nginx_dir or str(data_folder("") / "nginx")
-    settings = dataclasses.replace(settings, nginx_dir=folder, nginx_bin=nginx_program(settings.nginx_bin))
-    return ConfgenService(settings, store, telemetry)
 
 
 def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
@@ -105,14 +95,17 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
         raise BadSettings(["the settings cannot be used"])
     set_up(settings.log_level, settings.log_format)
     confgen = dataclasses.replace(confgen, nginx_bin=nginx_program(confgen.nginx_bin))
-    everything = up.Everything(settings, registrator, dns, confgen, folder)
-    run_until_signal(up.serve_everything(everything, lambda all_, ready: click.echo(welcome(all_, ready=ready))))
+    from pilotfish import up  # noqa: PLC0415  see above
+
+    up.run(Everything(settings, registrator, dns, confgen, folder), click.echo)
 
 
 @program.command("dns-child", hidden=True)
 def _dns_child() -> None:
     """The DNS server of `up`; reads its orders from standard input."""
     orders = sys.stdin.buffer.raw.readline() if hasattr(sys.stdin.buffer, "raw") else sys.stdin.buffer.readline()
+    from pilotfish import up  # noqa: PLC0415  see above
+
     up.dns_child(orders)
 
 
@@ -127,6 +120,8 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
     """
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "registrator", RegistratorSettings)
+    from pilotfish import look  # noqa: PLC0415  see above
+
     click.echo(look.inspect(settings, what, as_json=as_json))
 
 
@@ -136,7 +131,7 @@ def _health(ready: bool, **flags: Any) -> None:  # noqa: ANN401  click hands ove
     """Ask a part at --status whether it is alive; exit code 0 or 1."""
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "up", UpSettings)
-    alive, text = look.health(settings.status, "/ready" if ready else "/health")
+    alive, text = health(settings.status, "/ready" if ready else "/health")
     click.echo(text)
     sys.exit(0 if alive else FAILED)
 
@@ -148,12 +143,11 @@ def _reference() -> None:
 
 
 PART_COMMANDS = (
-    _part("registrator", RegistratorSettings, RegistratorService,
-          "Watch a Docker engine and record what its containers publish."),
-    _part("dns", DnsSettings, DnsService, "Answer DNS queries from the catalog."),
-    _part("confgen", ConfgenSettings, _confgen, "Render nginx from the catalog, check it, and reload it."),
-    _part("console", ConsoleSettings, ConsoleService, "Show the catalog as JSON."),
-)  # fmt: skip
+    _part("registrator", RegistratorSettings, "Watch a Docker engine and record what its containers publish."),
+    _part("dns", DnsSettings, "Answer DNS queries from the catalog."),
+    _part("confgen", ConfgenSettings, "Render nginx from the catalog, check it, and reload it."),
+    _part("console", ConsoleSettings, "Show the catalog as JSON."),
+)
 for _command in PART_COMMANDS:
     program.add_command(_command)
 program.add_command(

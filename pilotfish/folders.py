@@ -1,9 +1,10 @@
-"""Where `up` keeps its files, and which nginx it takes. Known to the command line only."""
+"""What the machine gives the command line: folders, the nginx program, its own name."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
@@ -54,3 +55,8 @@ def nginx_program(given: str) -> str:
         else:
             return str(nginx_binary())
     raise CannotReach(f"no nginx: {given!r} is not a program; install nginx, or name it with --nginx-bin")
+
+
+def host_name() -> str:
+    """The default node name: this machine's name, its first label."""
+    return socket.gethostname().partition(".")[0]

@@ -1,9 +1,8 @@
-"""One-shot looks from the command line: what a container would publish, and whether a part is alive."""
+"""`pilotfish inspect`: what containers would publish, live or from saved JSON."""
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import msgspec
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_host import default_addresses
-from pilotfish.catalog.values import join_host_port, quoted
+from pilotfish.catalog.values import quoted
 from registrator.address import Host
 from registrator.engine import EngineError
 from registrator.inspect import inspect as inspected
@@ -20,7 +19,6 @@ from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.settings import RegistratorSettings
 
 LARGEST = 256 * 1024 * 1024  # octets of saved JSON
-HEALTH_TIMEOUT_S = 3.0
 
 
 def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -> str:
@@ -80,16 +78,3 @@ async def _asked(settings: RegistratorSettings, what: str | None) -> list[object
     if what is not None and found == [None]:
         raise CannotReach(f"{quoted(what)} is neither a file nor a container of {settings.docker}")
     return [document for document in found if document is not None]
-
-
-def health(address: tuple[str, int], path: str) -> tuple[bool, str]:
-    """Ask a status server; returns whether it said yes, and what it said."""
-    connection = http.client.HTTPConnection(address[0], address[1], timeout=HEALTH_TIMEOUT_S)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status == http.HTTPStatus.OK, response.read(65536).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        return False, f"nothing answers at {join_host_port(*address)}: {error}"
-    finally:
-        connection.close()

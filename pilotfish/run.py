@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Protocol, TypeVar
@@ -32,11 +31,6 @@ class Service(Protocol):
     def state(self) -> Mapping[str, object]:
         """What /api/state shows."""
         ...
-
-
-def host_name() -> str:
-    """The default node name: this machine's name, its first label."""
-    return socket.gethostname().partition(".")[0]
 
 
 async def serve_part(part: str, settings: S, make: Callable[[S, Store, Telemetry], Service]) -> None:

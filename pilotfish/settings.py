@@ -1,10 +1,14 @@
-"""Settings of `up` and of the console; the shared ones are inherited."""
+"""Settings of `up` and of the console, and those of all parts together; the shared ones are inherited."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+from confgen.settings import ConfgenSettings
+from dnsserver.settings import DnsSettings
 from pilotfish.catalog.settings import Shared, option
+from registrator.settings import RegistratorSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,3 +31,18 @@ class UpSettings(Shared):
         flag="--data",
         metavar="DIR",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Everything:
+    """The settings of all parts, and the folder they share.
+
+    Attributes:
+        data: existing folder, ours alone: the store, the snapshot, nginx's files, and run/ with the sockets.
+    """
+
+    up: UpSettings
+    registrator: RegistratorSettings
+    dns: DnsSettings
+    confgen: ConfgenSettings
+    data: Path

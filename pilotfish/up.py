@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from confgen.service import ConfgenService
-from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_status, keys
@@ -30,26 +29,12 @@ from pilotfish.catalog.io_stores import open_embedded, open_etcd
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.run import run_until_signal, status_server
-from pilotfish.settings import UpSettings
+from pilotfish.settings import Everything
+from pilotfish.welcome import welcome
 from registrator.service import RegistratorService
-from registrator.settings import RegistratorSettings
 
 CHILD_STOP_S = 3.0  # a DNS server that was asked to end and still runs after this is ended
 STEADY_S = 10.0  # a child that ran this long was started well; the next start waits only shortly
-
-
-class Everything(msgspec.Struct, frozen=True):
-    """The settings of all parts, and the folder they share.
-
-    Attributes:
-        data: existing folder, ours alone: the store, the snapshot, nginx's files, and run/ with the sockets.
-    """
-
-    up: UpSettings
-    registrator: RegistratorSettings
-    dns: DnsSettings
-    confgen: ConfgenSettings
-    data: Path
 
 
 class ChildOrders(msgspec.Struct, frozen=True):
@@ -60,7 +45,24 @@ class ChildOrders(msgspec.Struct, frozen=True):
     status: str
 
 
-async def serve_everything(everything: Everything, announce: Callable[[Everything, bool], None]) -> None:
+def run(everything: Everything, say: Callable[[str], None]) -> None:
+    """Run all parts until a signal ends them.
+
+    Args:
+        everything: the settings.
+        say: gets the lines that are printed once all are ready.
+
+    Raises:
+        CannotStart: a part cannot start; the message says which and why.
+    """
+
+    def announce(ready: bool) -> None:
+        say(welcome(everything, ready=ready))
+
+    run_until_signal(serve_everything(everything, announce))
+
+
+async def serve_everything(everything: Everything, announce: Callable[[bool], None]) -> None:
     """Run all parts until cancelled.
 
     Args:
@@ -95,7 +97,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Everythin
             tasks.create_task(child.run())
             tasks.create_task(registrator.run())
             tasks.create_task(confgen.run())
-            tasks.create_task(_announce(sources, lambda ready: announce(everything, ready)))
+            tasks.create_task(_announce(sources, announce))
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pilotfish.catalog.telemetry import own_version
 from pilotfish.catalog.values import join_host_port
-from pilotfish.up import Everything
+from pilotfish.settings import Everything
 
 
 def welcome(everything: Everything, *, ready: bool) -> str:

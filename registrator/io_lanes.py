@@ -49,6 +49,11 @@ class Lanes:
             self._busy[container] = task
             task.add_done_callback(lambda _: self._done(container))
 
+    @property
+    def waiting(self) -> int:
+        """How many containers are to be looked at, or are being looked at."""
+        return len(self._piles.keys() | self._busy.keys())
+
     async def idle(self) -> None:
         """Wait until nothing is to be done."""
         await self._idle.wait()

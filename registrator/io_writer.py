@@ -28,6 +28,11 @@ READ_AT_ONCE = 100  # keys in one read; etcd takes 128 operations in a transacti
 MOST_AT_ONCE = 1000  # containers planned together
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
+# A storm is when this many containers wait to be looked at: then a commit waits for so many containers, or so long.
+STORM = 16
+STORM_CONTAINERS = 40  # with three keys each, a whole transaction
+STORM_S = 0.25
+STORM_STEP_S = 0.01
 
 
 class Writer:
@@ -40,6 +45,7 @@ class Writer:
         claimant: puts the claims.
         telemetry: readiness under the name "records", log.
         metrics: counts.
+        crowd: how many containers wait to be looked at.
         look_at: called with ids of containers that are recorded, or marked, and were never looked at; also, with
             whatever there is, when the model was read for the first time.
     """
@@ -53,6 +59,7 @@ class Writer:
         claimant: Claimant,
         telemetry: Telemetry,
         metrics: Metrics,
+        crowd: Callable[[], int],
         look_at: Callable[[set[str]], None],
     ) -> None:
         self.recorded = Recorded(tenure.node)
@@ -61,6 +68,7 @@ class Writer:
         self._store, self._tenure, self._book = store, tenure, book
         self._claimant = claimant
         self._telemetry, self._metrics, self._look_at = telemetry, metrics, look_at
+        self._crowd = crowd
         self._owners = Owners()
         self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
         self._doubtful: set[str] = set()  # keys that must be read before they are planned with
@@ -114,6 +122,7 @@ class Writer:
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while True:
             await self._wake.wait()
+            await self._gather()
             try:
                 await self._round()
                 backoff.reset()
@@ -124,6 +133,13 @@ class Writer:
                     self._telemetry.ready.bad("records", str(error))
                 self._telemetry.log.warning("cannot write yet: %s", error, extra={"cause": f"write {type(error)}"})
                 await backoff.wait()
+
+    async def _gather(self) -> None:
+        """In a storm, let changes pile up, so that a thousand starts do not make a thousand transactions."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STORM_S
+        while self._crowd() >= STORM and len(self._dirty) < STORM_CONTAINERS and loop.time() < until:
+            await asyncio.sleep(STORM_STEP_S)
 
     async def _round(self) -> None:
         ground = await self._tenure.held()

@@ -97,7 +97,7 @@ def label_of(endpoint_id: str) -> str:
     SHA-256 are put behind it, so that two ids do not become one label.
 
     >>> label_of("h1:web:80"), label_of("Docker01:estest_1:9200")
-    ('h1-web-80', 'docker01-estest-1-9200-f50fa4a8')
+    ('h1-web-80', 'docker01-estest-1-9200-69ebcdb4')
     """
     plain = endpoint_id.lower().replace(":", "-")
     label = re.sub(r"[^a-z0-9-]", "-", plain)

@@ -57,7 +57,7 @@ class RegistratorService:
     Args:
         settings: what it was told.
         store: where records go.
-        telemetry: readiness under "docker", "node" and "records", log, metrics.
+        telemetry: readiness under "docker", "containers", "node" and "records", log, metrics.
         engine: the engine; None: the Docker engine of the settings.
 
     Raises:
@@ -91,6 +91,7 @@ class RegistratorService:
         self._lanes = Lanes(self._look, telemetry)
         self.metrics.show(self._counts, self._endpoints)
         telemetry.ready.bad("docker", "not reached yet")
+        telemetry.ready.bad("containers", "not all looked at yet")
 
     async def run(self) -> None:
         """Register until cancelled; with `once` or `dry_run`, do what there is to do and return.
@@ -163,12 +164,13 @@ class RegistratorService:
             claimant=self.claimant,
             telemetry=self._telemetry,
             metrics=self.metrics,
+            crowd=lambda: self._lanes.waiting,
             look_at=self._look_at,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = (self._follower.run(), self._tenure.run(), self._writer.run(), self._hear(), self._reconcile())
-                running = [tasks.create_task(one) for one in (*work, self._watch_deadlines())]
+                running = [tasks.create_task(one) for one in (*work, self._watch_deadlines(), self._become_ready())]
                 if self._settings.once:
                     await self._all_written()
                     for task in running:
@@ -344,10 +346,15 @@ class RegistratorService:
     def _stands(self, name: str, how: How) -> bool:
         return any(its is how for its, _ in self.registry.standing(name))
 
+    async def _become_ready(self) -> None:
+        """Ready is whoever has looked at everything that ran when it came."""
+        await self._listed.wait()
+        await self._lanes.idle()
+        self._telemetry.ready.good("containers")
+
     async def _all_written(self) -> None:
         """For `once`: everything that runs is looked at, dialled and written."""
         await self._listed.wait()
-        await self._begun.wait()
         await self._lanes.idle()
         await self._dials.quiet(ONCE_S)
         await self.writer.settled()

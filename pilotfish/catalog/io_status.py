@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -192,7 +193,7 @@ async def serving(app: web.Application, where: tuple[str, int] | Path) -> AsyncI
             try:
                 await web.TCPSite(runner, where[0], where[1]).start()
             except OSError as error:
-                reason = f"--status {join_host_port(*where)}: {error.strerror}"
+                reason = f"--status {join_host_port(*where)}: {os.strerror(error.errno or 0)}"
                 raise OSError(error.errno, reason) from error
         yield runner.addresses[0]
     finally:

@@ -77,7 +77,7 @@ class Registry:
         """All endpoints of a service, sorted by id; empty for one that is not known."""
         held = self._services.get(name.lower(), {})
         placed = (Placed(self.containers[key], endpoint) for key, endpoints in held.items() for endpoint in endpoints)
-        return tuple(sorted(placed, key=lambda one: (one.endpoint.id, one.node)))
+        return tuple(sorted(placed, key=_order))
 
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""
@@ -99,7 +99,7 @@ class Registry:
         """Every endpoint that stands behind a name in whatever way, sorted by id."""
         held = self._names.get(name.lower(), {})
         found = ((how, Placed(self.containers[key], endpoint)) for key, of in held.items() for how, endpoint in of)
-        return tuple(sorted(found, key=lambda one: (one[1].endpoint.id, one[1].node)))
+        return tuple(sorted(found, key=lambda one: _order(one[1])))
 
     def is_remembered(self, name: str) -> bool:
         """True for a name that had an endpoint since this process began, and has none now."""
@@ -172,6 +172,11 @@ def _named(record: T, name: str) -> T:
     if record.node != name:
         raise BadRecord(f"says it is {record.node}, which is not its key")
     return record
+
+
+# While a container is replaced by one of its name, both have the same endpoint ids.
+def _order(placed: Placed) -> tuple[str, str, str]:
+    return placed.endpoint.id, placed.node, placed.container.id
 
 
 def _by_service(endpoints: Iterable[Endpoint]) -> dict[str, tuple[Endpoint, ...]]:

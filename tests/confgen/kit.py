@@ -146,13 +146,13 @@ class Answer:
     body: str
 
 
-async def get(port, host, path="/", *, method="GET", body="", headers=(), timeout=10.0):
+async def get(port, host, path="/", *, method="GET", body="", headers=()):
     """One HTTP request on a connection of its own."""
     extra = "".join(f"{name}: {value}\r\n" for name, value in headers)
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
     )
-    async with asyncio.timeout(timeout):
+    async with asyncio.timeout(10.0):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write((head + body).encode())
@@ -169,7 +169,7 @@ class Backend:
     """A small HTTP server that remembers its requests and can misbehave.
 
     Attributes:
-        mood: "answer", "drop" (close after reading the request) or "drop reused" (close on a second request of a connection).
+        mood: "answer", "drop" (close after reading a request) or "drop reused" (the same, on a connection's second).
     """
 
     name: str
@@ -236,8 +236,9 @@ class Running:
         self.store = store or EmbeddedStore(quiet_s=1.0)
         self._keep_store = store is not None
         self.settings = ConfgenSettings(
-            node_name=NODE, domain=(DOMAIN,), ip=("10.0.0.1",), nginx_dir=str(folder), nginx_bin=str(program),
-            http_port=self.port, **{"wait_s": 0.05, "quiet_s": 0.05, "proof_s": 5.0, "nginx_on_exit": "quit", **settings},
+            node_name=NODE, domain=(DOMAIN,), nginx_dir=str(folder), nginx_bin=str(program),
+            http_port=self.port,
+            **{"ip": ("10.0.0.1",), "wait_s": 0.05, "quiet_s": 0.05, "nginx_on_exit": "quit", **settings},
         )  # fmt: skip
         self.telemetry = Telemetry("confgen", time.time)
         self.service = ConfgenService(self.settings, self.store, self.telemetry, templates)

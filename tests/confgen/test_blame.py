@@ -35,9 +35,13 @@ ROWS = [
         f"{T}bind() to 0.0.0.0:80 failed (98: Address already in use)\n{T}still could not bind()\n",
         ("", "", 0, "bind() to 0.0.0.0:80 failed (98: Address already in use)"),
     ),
-    ("other words", "nginx did not end within 10 s and was killed", ("", "", 0, "nginx did not end within 10 s and was killed")),
+    ("other words", "nginx did not end and was killed", ("", "", 0, "nginx did not end and was killed")),
     ("silence", "", ("", "", 0, "nginx said nothing")),
-    ("control characters", f"{T}bad \x1b[31m in {BASE}/services/web.conf:1", ("web", "services/web.conf", 1, "bad ?[31m in services/web.conf:1")),
+    (
+        "control characters",
+        f"{T}bad \x1b[31m in {BASE}/services/web.conf:1",
+        ("web", "services/web.conf", 1, "bad ?[31m in services/web.conf:1"),
+    ),
 ]  # fmt: skip
 
 

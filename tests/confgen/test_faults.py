@@ -1,4 +1,4 @@
-"""Each way in which applying a configuration, or nginx itself, can fail: what serves meanwhile, what is said, how it heals."""
+"""Each way in which applying a configuration can fail: what serves meanwhile, what is said, how it heals."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ async def test_a_configuration_that_was_swapped_but_never_reloaded_is_noticed_at
                 swapped = (folder / "current").readlink().name
                 await first.stop()
         async with Running(folder, one_nginx, store=store, port=first.port) as second:
-            served = await until(lambda: second.service._nginx.served())
+            served = await until(second.service._nginx.served)
             assert served.generation != swapped  # nginx was never told: the fault was met
             await until(lambda: second.state["serving"], "told now")
             assert (await second.service._nginx.served()).generation == swapped
@@ -264,7 +264,7 @@ async def test_two_generators_in_one_folder_do_not_fight(one_nginx, folder):
     store = EmbeddedStore(quiet_s=1.0)
     async with Running(folder, one_nginx, store=store) as first:
         await until(lambda: first.state["serving"], "the first serves")
-        with pytest.raises(CannotStart, match="another config generator uses .* --nginx-dir"):
+        with pytest.raises(CannotStart, match=r"another config generator uses .* --nginx-dir"):
             async with Running(folder, one_nginx, store=store, port=first.port) as second:
                 await second.task
     await store.close()
@@ -394,3 +394,48 @@ async def test_a_change_is_counted_from_its_event_to_the_workers_that_serve_it(o
         )
         assert count == 1
         assert 0 < total < 10
+
+
+async def test_applied_means_that_no_new_connection_sees_what_was_before(nginx, folder):
+    async with Backend("a") as a, Backend("b") as b, Running(folder, nginx) as running:
+        await running.settle(web(a.port), claim("web", WEB))
+        for turn in range(10):
+            backend = (b, a)[turn % 2]
+            await running.settle(web(backend.port))
+            seen = await asyncio.gather(*(get(running.port, WEB) for _ in range(20)))
+            assert {answer.body for answer in seen} == {f"{backend.name} GET /"}
+
+
+async def test_no_request_fails_while_configurations_change(nginx, folder):
+    async with Backend("a") as a, Backend("b") as b, Running(folder, nginx) as running:
+        await running.settle(web(a.port), claim("web", WEB))
+        answers, done = [], asyncio.Event()
+
+        async def ask():
+            while not done.is_set():
+                answers.append((await get(running.port, WEB, f"/{len(answers)}")).status)
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        for turn in range(10):
+            await running.settle(web((b, a)[turn % 2].port))
+        done.set()
+        await asyncio.gather(*asking)
+        assert len(answers) > 50
+        assert set(answers) == {200}
+
+
+async def test_an_older_worker_that_still_accepts_is_not_overlooked(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx, proof_s=1.0) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        frozen = min(workers_of(running.pid))
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            revision = await running.write(web(one.port, weight=9))
+            error = await until(lambda: running.state["nginx"]["error"], "it is not called applied")
+            assert "did not see the new configuration within 1 s" in error["message"]
+            assert look(frozen).accepts  # the fault was met
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        await running.applied(revision)
+        assert "weight=9 " in (folder / "current" / "services" / "web.conf").read_text()
+        assert running.state["nginx"]["error"] is None

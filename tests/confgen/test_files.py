@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -185,7 +184,7 @@ print("calls:", calls)
 
 def run_program(folder, how, count):
     argv = [sys.executable, "-c", PROGRAM, str(folder), how, str(count)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
 
 
 def prepared(path):
@@ -225,4 +224,3 @@ def test_fault_C6_a_full_disk_leaves_what_was_there_and_nothing_half(tmp_path):
     before = Folder(tmp_path / "nginx", keep=2)
     assert before.current == tree(1).generation
     assert [one.name for one in (tmp_path / "nginx" / "generations").iterdir()] == [tree(1).generation]
-    assert os.listdir(tmp_path / "nginx" / "generations") == [tree(1).generation]

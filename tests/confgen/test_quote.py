@@ -44,7 +44,6 @@ MAKERS = {
     "exact path": quote.exactly,
     "upstream": quote.upstream,
     "label": quote.label,
-    "zone": quote.zone,
     "digest": quote.digest,
     "file": quote.file,
     "account": quote.account,

@@ -229,16 +229,6 @@ def test_hosts_of_one_service_that_are_alike_share_a_server():
     assert [host.text for host in site.hosts] == ["web.example.net", "web.svc.test"]
 
 
-def test_a_single_server_has_no_shared_zone_and_two_have_one_named_by_its_key():
-    catalog = Catalog()
-    catalog.feed(put(container("one", endpoint("one"))), claim("one", f"one.{DOMAIN}"))
-    catalog.feed(put(container("two", endpoint("two"), endpoint("two", 81))), claim("two", f"two.{DOMAIN}"))
-    (one,), (two,) = catalog.views.services["one"].upstreams, catalog.views.services["two"].upstreams
-    assert one.zone is None
-    assert two.zone.text.startswith("two--1.")
-    assert two.zone.text != two.zone_once.text
-
-
 def test_file_names_stay_short_and_apart():
     names = ["a" * 253, "a" * 252 + "b"]
     stems = [stem(*pair) for pair in [(names[0],), (names[1],), (names[0], names[1]), (names[1], names[0])]]

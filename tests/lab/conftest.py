@@ -8,6 +8,8 @@ import pytest
 from lab.lab import Lab, require_root
 from lab.tools import Tools
 from lab.waiting import LabError
+from tests.lab.faults import QUICK, Standing
+from tests.lab.suite import running
 
 DESELECTED = pytest.StashKey[str]()
 
@@ -63,3 +65,18 @@ def fresh3(lab3: Lab) -> Iterator[Lab]:
     """`lab3`, put back afterwards to how it started."""
     yield lab3
     lab3.reset()
+
+
+@pytest.fixture(scope="module")
+def suite3(lab3: Lab) -> Iterator[Standing]:
+    """Every part on every host of `lab3`, for the fault tests of one module; see `standing`."""
+    with running(lab3, **QUICK) as suite:
+        yield Standing(lab3, suite)
+    lab3.reset()
+
+
+@pytest.fixture
+def standing(suite3: Standing) -> Standing:
+    """`suite3` with nothing hurt and everything converged."""
+    suite3.restore()
+    return suite3

@@ -23,6 +23,7 @@ AFTER_LEASE_S = 5.0  # a lease ends up to this much later than its time
 DOMAIN = "svc.internal"
 APP = "pilotfish-lab/app:1"
 PARTS = ("registrator", "dns", "confgen")
+STALL = () if SOAK else ("--etcd-stall", "3s")
 TIMERS: dict[str, tuple[str, ...]] = {
     "registrator": ("--lease-ttl", str(LEASE_S)),
     "dns": (),
@@ -59,7 +60,7 @@ class Suite:
             "dns": ("--listen", f"{host.address}:53", "--snapshot", str(folder / "zone.snapshot")),
             "confgen": ("--ip", host.address, "--nginx-dir", str(folder / "nginx")),
         }[part]
-        command = [sys.executable, "-m", "pilotfish", part, "--etcd", self.lab.etcd.urls, "--etcd-stall", "3s"]
+        command = [sys.executable, "-m", "pilotfish", part, "--etcd", self.lab.etcd.urls, *STALL]
         command += ["--node-name", host.name, *own, *TIMERS[part], *self.more.get(part, ()), *arguments]
         process = host.popen(command, name=part, env=env)
         self.processes[host.name, part] = process

@@ -1,0 +1,107 @@
+"""Made-up records of many hosts: what registrators would have written, for as many services as wanted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pilotfish.catalog import keys
+from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, encode
+from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.store import Entry, Reading
+
+DOMAIN = "svc.internal"
+HOSTS = 20
+CONTAINER_PORT = 8080
+STARTED = 1_760_000_000.0  # any time will do; records carry one
+
+
+class Estate(NamedTuple):
+    """How much there is.
+
+    Attributes:
+        services: how many, named s00000, s00001 and so on.
+        each: endpoints of each, on hosts in turn; one endpoint a container.
+        proxied: whether the proxies serve them, under their names.
+    """
+
+    services: int
+    each: int
+    proxied: bool
+
+    @property
+    def endpoints(self) -> int:
+        """All endpoints."""
+        return self.services * self.each
+
+    def values(self) -> Iterator[tuple[str, bytes]]:
+        """All keys with their values: hosts, containers, claims."""
+        for host in range(HOSTS):
+            yield keys.node_key(host_name(host)), encode(_node(host))
+        for service in range(self.services):
+            for one in range(self.each):
+                made = container(self, service, one)
+                yield keys.container_key(made.node, made.id), encode(made)
+            if self.proxied:
+                claim = Claim(service=service_name(service), since=STARTED + service)
+                yield keys.claim_key(Place(f"{service_name(service)}.{DOMAIN}", "/")), encode(claim)
+
+    def reading(self) -> Reading:
+        """All of it as it would be read from a store, each key with a revision of its own."""
+        numbered = enumerate(sorted(self.values()), 2)
+        entries = tuple(Entry(key, value, revision, revision) for revision, (key, value) in numbered)
+        return Reading("made-up", len(entries) + 1, entries)
+
+
+def service_name(service: int) -> str:
+    """Name of the n-th service."""
+    return f"s{service:05}"
+
+
+def host_name(host: int) -> str:
+    """Name of the n-th host; no lab has one of that name."""
+    return f"far{host:02}"
+
+
+def host_ip(host: int) -> str:
+    """Address of the n-th host, which nobody has."""
+    return f"10.77.{host}.1"
+
+
+def container(estate: Estate, service: int, one: int, *, weight: int = 100) -> Container:
+    """One container of a service with its one endpoint."""
+    number = service * estate.each + one
+    name, node = f"{service_name(service)}-{one}", number % HOSTS
+    port = 20000 + number // HOSTS % 40000
+    own = f"172.17.{number // 250 % 250}.{number % 250 + 2}"
+    endpoint = Endpoint(
+        service=service_name(service),
+        id=f"{host_name(node)}:{name}:{CONTAINER_PORT}",
+        label=label(service, one, node),
+        port=CONTAINER_PORT,
+        addresses=(Address(host_ip(node), port, "lan"), Address(own, CONTAINER_PORT, "node")),
+        route=Route("http") if estate.proxied else None,
+        state="passing",
+        weight=weight,
+    )
+    return Container(
+        node=host_name(node),
+        id=f"{number:064x}",
+        name=name,
+        image="example/application:1.2.3",
+        started=STARTED,
+        observed=STARTED,
+        endpoints=(endpoint,),
+        exports=(keys.registry_all_key(endpoint.service, endpoint.id),),
+    )
+
+
+def label(service: int, one: int, node: int) -> str:
+    """Instance label of an endpoint."""
+    return f"{host_name(node)}-{service_name(service)}-{one}-{CONTAINER_PORT}"
+
+
+def _node(host: int) -> Node:
+    return Node(
+        node=host_name(host), addresses=(host_ip(host),), boot="b", engine=f"e{host}", instance="i", version="1"
+    )

@@ -1,0 +1,111 @@
+"""Parts of the suite as processes on loopback, and the etcd that they read; everything ends with its `with` block."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.estate import Estate
+from bench.machine import free_port
+from lab.process import Process
+from lab.tools import Tools
+from lab.waiting import wait_until
+
+LOCAL = "127.0.0.1"
+UP_WITHIN_S = 120
+
+
+class Folder:
+    """A folder that goes with everything that was started in it.
+
+    Args:
+        path: absolute.
+        tools: whose programs are first on PATH.
+    """
+
+    def __init__(self, path: Path, tools: Tools) -> None:
+        self.path, self.tools = path, tools
+        self._started: list[Process] = []
+
+    def start(self, name: str, command: list[str | Path]) -> Process:
+        """Start a program; its output is in `<name>.log`."""
+        started = Process(
+            [str(part) for part in command], name=name, log=self.path / f"{name}.log", env=self.tools.env()
+        )
+        self._started.append(started)
+        return started
+
+    def end(self) -> None:
+        """End what still runs, the youngest first."""
+        for process in reversed(self._started):
+            if process.alive:
+                process.terminate()
+
+
+@contextlib.contextmanager
+def folder(*groups: str) -> Iterator[Folder]:
+    """A temporary folder and the programs of some groups of tools."""
+    with tempfile.TemporaryDirectory(prefix="pilotfish-bench-") as path:
+        made = Folder(Path(path), Tools(groups))
+        try:
+            yield made
+        finally:
+            made.end()
+
+
+def etcd(place: Folder, estate: Estate) -> str:
+    """Start an etcd of one member that holds an estate; returns its URL."""
+    url, peer = f"http://{LOCAL}:{free_port()}", f"http://{LOCAL}:{free_port()}"
+    process = place.start("etcd", [
+        place.tools.find("etcd"), "--data-dir", place.path / "etcd", "--unsafe-no-fsync", "--logger", "zap",
+        "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peer,
+        "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+    ])  # fmt: skip
+    process.wait_line("serving client traffic", within_s=UP_WITHIN_S)
+    how = "proxied" if estate.proxied else "plain"
+    filling = [sys.executable, "-m", "bench.fill", url, str(estate.services), str(estate.each), how]
+    filler = place.start("fill", filling)
+    if filler.wait(UP_WITHIN_S) != 0:
+        raise RuntimeError(f"the store could not be filled:\n{filler.tail()}")
+    return url
+
+
+class Part:
+    """One part on loopback, ready.
+
+    Args:
+        place: where it runs.
+        name: dns or confgen.
+        options: more arguments.
+    """
+
+    def __init__(self, place: Folder, name: str, *options: str) -> None:
+        self._status = free_port()
+        command = [sys.executable, "-m", "pilotfish", name, "--status", f"{LOCAL}:{self._status}", *options]
+        self.process = place.start(name, [*command, "--log-level", "warning"])
+
+    def wait_ready(self, every_s: float = 0.02) -> None:
+        """Wait until /ready says that nothing is missing."""
+        wait_until(self._ready, within_s=UP_WITHIN_S, what=f"{self.process.name} to be ready", every_s=every_s)
+
+    def _ready(self) -> bool:
+        if not self.process.alive:
+            raise RuntimeError(f"{self.process.name} ended:\n{self.process.tail()}")
+        asking = http.client.HTTPConnection(LOCAL, self._status, timeout=30)
+        try:
+            asking.request("GET", "/ready")
+            return asking.getresponse().status == http.HTTPStatus.OK
+        except OSError:
+            return False
+        finally:
+            asking.close()
+
+
+def dns_server(place: Folder, url: str) -> tuple[Part, int]:
+    """A DNS server on an etcd, not waited for, and the port that it answers at."""
+    port = free_port(datagrams=True)
+    return Part(place, "dns", "--etcd", url, "--listen", f"{LOCAL}:{port}"), port

@@ -1,0 +1,40 @@
+"""The parts by name, and how one of them is run. Importing this imports all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from confgen.service import ConfgenService
+from confgen.settings import ConfgenSettings
+from dnsserver.service import DnsService
+from pilotfish.catalog.settings import Shared
+from pilotfish.catalog.store import Store
+from pilotfish.catalog.telemetry import Telemetry
+from pilotfish.console.service import ConsoleService
+from pilotfish.folders import data_folder, nginx_program
+from pilotfish.run import Service, run_until_signal, serve_part
+from registrator.service import RegistratorService
+
+
+def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
+    folder = settings.nginx_dir or str(data_folder("") / "nginx")
+    settings = dataclasses.replace(settings, nginx_dir=folder, nginx_bin=nginx_program(settings.nginx_bin))
+    return ConfgenService(settings, store, telemetry)
+
+
+SERVICES: Mapping[str, Callable[[Any, Store, Telemetry], Service]] = MappingProxyType(
+    {"registrator": RegistratorService, "dns": DnsService, "confgen": _confgen, "console": ConsoleService}
+)
+
+
+def run(part: str, settings: Shared) -> None:
+    """Run one part until it ends or a signal ends it.
+
+    Raises:
+        BadSettings: settings that can be judged only now, such as files that they name.
+        CannotStart: the part cannot start.
+    """
+    run_until_signal(serve_part(part, settings, SERVICES[part]))

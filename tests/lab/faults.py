@@ -1,0 +1,341 @@
+"""What the fault tests share: the standing suite, traffic around a fault, a timeline, and "everything converged again".
+
+Converged means equal to a fresh start: what the engines run, what the store holds, what every DNS server answers and
+what every proxy serves are one and the same thing. It is looked up, not believed from readiness alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import dns.exception
+
+from lab.host import Host
+from lab.lab import Lab
+from lab.waiting import wait_until
+from tests.lab.suite import DOMAIN, ESTEST, PARTS, SOAK, STATUS, Suite, additional, answers, ask, run
+from tests.parts import checker, prober, writer
+from tests.parts.aside import Aside
+from tests.parts.checker import Sent, Serving
+from tests.parts.prober import Asked, Fact
+from tests.parts.writer import BEAT, Written
+
+NAME = f"estest.{DOMAIN}"
+PLAIN = f"_9300._tcp.{NAME}"
+LASTING = f"lasting.{DOMAIN}"  # a record of somebody else's that nobody touches
+FOREIGN = "/skydns/internal/svc"
+QUICK: Mapping[str, tuple[str, ...]] = (
+    {}
+    if SOAK
+    else {"registrator": ("--docker-ping", "1s", "--docker-timeout", "3s"), "dns": ("--stale-after", "4s")}
+)
+CONVERGED_S = 60.0
+RECORD = '{{"host": "{}", "port": 80}}'
+
+
+class Timeline:
+    """What happened when; `show` prints it in one line, seconds from the first mark."""
+
+    def __init__(self, row: str) -> None:
+        self.row = row
+        self.at: dict[str, float] = {}
+        self.notes: list[str] = []
+
+    def mark(self, what: str, at: float | None = None) -> float:
+        """Note that something happened now, or at a time of the monotonic clock."""
+        self.at[what] = time.monotonic() if at is None else at
+        return self.at[what]
+
+    def between(self, first: str, then: str) -> float:
+        """Seconds from one mark to another."""
+        return self.at[then] - self.at[first]
+
+    def note(self, text: str) -> None:
+        """A figure, for the second line."""
+        self.notes.append(text)
+
+    def show(self) -> None:
+        """Print it."""
+        begin = min(self.at.values())
+        marks = ", ".join(f"{what} {at - begin:.2f}" for what, at in sorted(self.at.items(), key=lambda one: one[1]))
+        print(f"\n{self.row}: {marks} s" + (f"\n  {'; '.join(self.notes)}" if self.notes else ""))
+
+
+class Standing:
+    """All parts on three hosts with one `estest` container each, put back to that before every test."""
+
+    def __init__(self, lab: Lab, suite: Suite) -> None:
+        self.lab, self.suite = lab, suite
+        self.hosts = suite.hosts
+        self.proxies = sorted(host.address for host in self.hosts)
+
+    def restore(self) -> None:
+        """Heal, resume and start whatever a test left otherwise, and wait until all is as it was."""
+        for host in self.hosts:
+            host.heal()
+            for chain in ("INPUT", "OUTPUT", "DOCKER-USER"):
+                host.iptables("-F", chain)
+            host.engine.revive()
+        for member in self.lab.etcd.members:
+            if member.process is not None and member.process.alive:
+                member.resume()
+        self.lab.etcd.start()
+        for host in self.hosts:
+            host.engine.wait_ready()
+            self.revive_parts(host)
+            self._containers(host)
+        self._keys()
+        self.converged()
+
+    def revive_parts(self, host: Host, parts: Sequence[str] = PARTS) -> None:
+        """Start the parts that do not run, as a supervisor does, and resume those that stand still."""
+        for part in parts:
+            process = self.suite.processes.get((host.name, part))
+            if process is None or not process.alive:
+                self.suite.start(host, part)
+            else:
+                process.resume()
+
+    def _containers(self, host: Host) -> None:
+        own = f"estest{host.number}"
+        found = dict(line.split() for line in host.docker(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).stdout.splitlines())
+        others = [name for name in found if name != own]
+        if others:
+            host.docker(["rm", "-f", *others])
+        if own not in found:
+            run(host, *ESTEST, name=own)
+        elif found[own] != "running":
+            host.docker(["start", own])
+
+    def _keys(self) -> None:
+        kept = f"{FOREIGN}/lasting"
+        ours = [key for key, value in self.lab.etcd.get(f"{FOREIGN}/").items() if '"pilotfish"' not in value]
+        for key in ours:
+            if key != kept:
+                self.lab.etcd.ctl("del", "--prefix", FOREIGN + "/w") if "/w" in key else self.lab.etcd.ctl("del", key)
+        if kept not in ours:
+            self.lab.etcd.ctl("put", kept, RECORD.format("10.250.255.1"))
+
+    def converged(self, within_s: float = CONVERGED_S) -> None:
+        """Wait until nothing differs any more; the error lists what does."""
+        found: list[str] = []
+
+        def same() -> bool:
+            found[:] = self.differences()
+            return not found
+
+        try:
+            wait_until(same, within_s=within_s, what="everything to converge", every_s=0.05)
+        except Exception as error:
+            error.add_note("\n".join(found))
+            for (host, part), process in self.suite.processes.items():
+                error.add_note(f"--- {part} on {host}, {process.state or 'ended'}: {process.tail(12)}")
+            raise
+
+    def differences(self) -> list[str]:
+        """What is not as the engines' containers say it has to be; the first kind that is found."""
+        endpoints = {(host.address, *pair) for host in self.hosts for pair in published(host)}
+        for look in (self._unready, self._dns, self._proxies, self._exports):
+            if found := look(endpoints):
+                return found
+        return []
+
+    def _unready(self, _: set[tuple[str, int, int]]) -> list[str]:
+        ready = {(host.name, part): fetch(host, STATUS[part], "/ready") for host in self.hosts for part in PARTS}
+        return [f"{part} on {host}: {said}" for (host, part), (status, said) in ready.items() if status != 200]
+
+    def _dns(self, endpoints: set[tuple[str, int, int]]) -> list[str]:
+        plain = {(address, port) for address, inside, port in endpoints if inside == 9300}
+        found = []
+        for host in self.hosts:
+            try:
+                seen = answers(host, NAME), srv(host, PLAIN), answers(host, LASTING)
+            except dns.exception.Timeout:
+                return [f"{host.name}: no answer"]
+            if seen != (self.proxies, plain, ["10.250.255.1"]):
+                found.append(f"{host.name}: DNS answers {seen}, not {self.proxies, plain}")
+        return found
+
+    def _proxies(self, endpoints: set[tuple[str, int, int]]) -> list[str]:
+        count = sum(inside == 9200 for _, inside, _ in endpoints)
+        found = []
+        for host in self.hosts:
+            state = json.loads(fetch(host, STATUS["confgen"], "/api/state")[1] or "{}")
+            routes = [route for route in state.get("routes", []) if route["host"] == NAME]
+            if [len(route["servers"]) for route in routes] != [count]:
+                found.append(f"{host.name}: the proxy has {routes}, not {count} servers")
+            elif fetch(host, 80, "/", NAME)[0] != 200:
+                found.append(f"{host.name}: the page is not served")
+        return found
+
+    def _exports(self, endpoints: set[tuple[str, int, int]]) -> list[str]:
+        expected = {f"{address}:{port}" for address, _, port in endpoints}
+        seen = self.lab.etcd.get("/reg/all/")
+        nodes = self.lab.etcd.get("/pilotfish/v1/nodes/")
+        if set(seen.values()) != expected or len(seen) != len(expected) or len(nodes) != len(self.hosts):
+            return [f"the store has {seen} of {sorted(nodes)}, not {expected}"]
+        return []
+
+
+def published(host: Host) -> Iterator[tuple[int, int]]:
+    """(container port, host port) of everything that runs on a host and is published, asked of the engine."""
+    for one in host.engine.get("/containers/json"):
+        for port in one["Ports"]:
+            if port.get("PublicPort") and ":" not in port.get("IP", ""):
+                yield port["PrivatePort"], port["PublicPort"]
+
+
+def srv(host: Host, name: str) -> set[tuple[str, int]]:
+    """(address, port) of an SRV answer of a host's DNS server."""
+    message = ask(host, name, "SRV")
+    where = additional(message)
+    records = [record for rrset in message.answer for record in rrset]
+    return {(address, record.port) for record in records for address in where.get(str(record.target), ())}
+
+
+def fetch(host: Host, port: int, path: str, name: str = "localhost", within_s: float = 3) -> tuple[int, str]:
+    """Status and body of one request to a host's own port, sent on that host; (0, reason) without an answer."""
+    with host.inside():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
+        try:
+            connection.request("GET", path, headers={"Host": name})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+
+def state(host: Host, part: str) -> dict:
+    """A part's /api/state; empty without an answer."""
+    status, said = fetch(host, STATUS[part], "/api/state")
+    return json.loads(said) if status == 200 else {}
+
+
+def missing(host: Host, part: str) -> str:
+    """What a part says it misses; "" when it is ready."""
+    status, said = fetch(host, STATUS[part], "/ready")
+    return "" if status == 200 else said
+
+
+def metric(host: Host, part: str, line: str) -> float:
+    """The value of the one metric line that begins with `line`, name and labels; 0 without it."""
+    text = fetch(host, STATUS[part], "/metrics")[1]
+    return sum(float(found.rpartition(" ")[2]) for found in text.splitlines() if found.startswith(line))
+
+
+class Load:
+    """HTTP, DNS and store traffic of processes outside the hosts; use as `async with`.
+
+    Args:
+        standing: what it goes to.
+        folder: for logs.
+        writes: whether numbered records are written; they show how far each DNS server is behind the store.
+        at: the hosts whose DNS servers and proxies are used; default: all.
+        place: from where; default: the switch, outside every host.
+        web: whether there is HTTP.
+    """
+
+    def __init__(
+        self,
+        standing: Standing,
+        folder: Path,
+        *,
+        writes: bool = False,
+        at: Sequence[Host] = (),
+        place: Host | None = None,
+        web: bool = True,
+    ) -> None:
+        self.standing = standing
+        self.hosts = list(at or standing.hosts)
+        holder = place.place.holder if place else standing.lab.switch.holder
+        inside = ("nsenter", f"--net=/proc/{holder}/ns/net")
+        outside = ("nsenter", f"--net=/proc/{standing.lab.switch.holder}/ns/net")
+        asked = [f"{NAME}:A", f"{PLAIN}:SRV", f"{LASTING}:A", *([f"{BEAT}:A"] if writes else [])]
+        servers = [part for host in self.hosts for part in ("--server", f"{host.address}:53")]
+        self.dns_load = Aside(
+            prober.__name__,
+            [*servers, *(part for one in asked for part in ("--ask", one)), "--rate", "60", "--timeout", "1"],
+            folder / "dns.log", prefix=inside,
+        )  # fmt: skip
+        through = [part for host in self.hosts for part in ("--proxy", f"{host.address}:80")]
+        methods = ("--method", "GET", "--method", "POST")
+        self.web_load = Aside(
+            checker.__name__,
+            [*through, *methods, "--host", NAME, "--workers", "8", "--rate", "100", "--run", folder.name],
+            folder / "web.log", prefix=inside,
+        ) if web else None  # fmt: skip
+        self.write_load = Aside(
+            writer.__name__, ["--etcd", standing.lab.etcd.urls, "--rate", "20"], folder / "writes.log", prefix=outside
+        ) if writes else None  # fmt: skip
+        self._stack = contextlib.AsyncExitStack()
+
+    @property
+    def _all(self) -> list[Aside]:
+        return [load for load in (self.write_load, self.dns_load, self.web_load) if load is not None]
+
+    async def __aenter__(self) -> Self:
+        for load in self._all:
+            await self._stack.enter_async_context(load)
+        await self.flow()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def flow(self, within_s: float = 30) -> None:
+        """Wait until more of everything was answered, good or bad."""
+        for load, more in ((self.dns_load, 60), (self.web_load, 40), (self.write_load, 8)):
+            if load is not None:
+                await load.until_answered(more, within_s)
+
+    def requests(
+        self, allowed: Sequence[str | Serving] = (), *, besides: Collection[Sent] = (), **how: object
+    ) -> checker.Verdict:
+        """What became of the requests but some, joined with the containers' own logs."""
+        assert self.web_load is not None
+        served = [row for host in self.standing.hosts for row in self._served(host)]
+        left_out = {row.seq for row in besides}
+        rows = [row for row in self.web_load.rows(Sent) if row.seq not in left_out]
+        names = [f"estest{host.number}" for host in self.standing.hosts]
+        return checker.judge(rows, allowed or names, served=served, **how)
+
+    def _served(self, host: Host) -> Iterator[checker.Served]:
+        for name in host.docker(["ps", "-a", "--format", "{{.Names}}"]).stdout.split():
+            yield from checker.served_by(name, host.docker(["logs", "--since", "15m", name]).stdout)
+
+    def asked(self, *, beat: bool = False) -> list[Asked]:
+        """The prober's rows, without those of the numbered records unless these are wanted."""
+        return [row for row in self.dns_load.rows(Asked) if (row.name == BEAT) == beat]
+
+    def questions(
+        self,
+        facts: Mapping[str, Sequence[Fact]] | None = None,
+        *,
+        besides: Collection[Asked] = (),
+        bound_s: float = 1.0,
+    ) -> prober.Verdict:
+        """What became of the questions but some, if nothing was to change but what `facts` say."""
+        steady = {NAME: [Fact(0.0, address) for address in self.standing.proxies], LASTING: [Fact(0.0, "10.250.255.1")]}
+        left_out = {(row.server, row.seq) for row in besides}
+        rows = [row for row in self.asked() if (row.server, row.seq) not in left_out]
+        held = {text for row in rows if row.name == PLAIN for text in row.answers}
+        history = {**steady, PLAIN: [Fact(0.0, text) for text in held], **(facts or {})}
+        return prober.judge(rows, history, bound_s)
+
+    def writes(self) -> list[Written]:
+        """The writer's rows."""
+        assert self.write_load is not None
+        return self.write_load.rows(Written)
+
+    def lost_writes(self, host: Host) -> list[int]:
+        """Acknowledged writes of which a host's DNS server knows nothing."""
+        done = writer.acknowledged(self.writes())
+        return [one.number for one in done if answers(host, writer.name_of(one.number)) != [writer.address(one.number)]]

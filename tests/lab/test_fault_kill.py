@@ -1,0 +1,133 @@
+"""kill -9 of each part in turn while requests and questions run: what failed, for how long, and that all converged."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pytest
+
+from lab.host import Host
+from lab.process import state_of
+from lab.waiting import wait_until
+from tests.lab.faults import NAME, Load, Standing, Timeline, state
+from tests.lab.suite import PARTS
+from tests.parts import checker, prober
+from tests.parts.checker import Sent
+from tests.parts.prober import Asked
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+CLIENT_S = 1.0  # a question that was sent just before may be answered, or given up, this much later
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A row: whom to kill, and what may fail for it, until it runs again, at its own host.
+
+    Attributes:
+        victims: the processes that are killed at once.
+        back: what a supervisor does then.
+        web: requests through that host's proxy may fail.
+        dns: questions to that host's server may be lost.
+        leaves: the host's proxy may leave the answers meanwhile.
+        everywhere: the same holds for every host.
+    """
+
+    victims: Callable[[Standing, Host], Iterable[int]]
+    back: Callable[[Standing, Host], None] = lambda standing, host: standing.revive_parts(host)
+    web: bool = False
+    dns: bool = False
+    leaves: bool = False
+    everywhere: bool = False
+
+
+def part(name: str) -> Callable[[Standing, Host], Iterable[int]]:
+    return lambda standing, host: [standing.suite.process(host, name).pid]
+
+
+def all_parts(standing: Standing, _: Host) -> Iterable[int]:
+    return [standing.suite.process(host, name).pid for host in standing.hosts for name in PARTS]
+
+
+def nginx_master(_: Standing, host: Host) -> Iterable[int]:
+    return [state(host, "confgen")["nginx"]["pid"]]
+
+
+def nginx_whole(standing: Standing, host: Host) -> Iterable[int]:
+    (master,) = nginx_master(standing, host)
+    with open(f"/proc/{master}/task/{master}/children", encoding="ascii") as children:
+        return [master, *map(int, children.read().split())]
+
+
+def etcd_member(standing: Standing, _: Host) -> Iterable[int]:
+    leader = standing.lab.etcd.leader
+    return [next(member for member in standing.lab.etcd.members if member is not leader).process.pid]
+
+
+KILLS = {
+    "registrator": Kill(part("registrator")),
+    "dnsserver": Kill(part("dns"), dns=True),
+    "confgen": Kill(part("confgen")),
+    "nginx, its master": Kill(nginx_master, back=lambda *_: None, web=True, leaves=True),
+    "nginx, all of it": Kill(nginx_whole, back=lambda *_: None, web=True, leaves=True),
+    "an etcd member": Kill(etcd_member, back=lambda standing, _: standing.lab.etcd.start()),
+    "every part on every host": Kill(
+        all_parts, back=lambda standing, _: [standing.revive_parts(host) for host in standing.hosts],
+        dns=True, everywhere=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", KILLS.values(), ids=KILLS)
+async def test_kill(standing, tmp_path, request, row):
+    """The rest goes on; what fails is what the victim alone does, until it is back; then nothing differs."""
+    host = standing.hosts[1]
+    line = Timeline(f"kill -9 {request.node.callspec.id}")
+    async with Load(standing, tmp_path) as load:
+        victims = list(row.victims(standing, host))
+        line.mark("killed")
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: all(state_of(pid) in {"", "Z", "X"} for pid in victims), within_s=5, what="their end")
+        if not row.dns:
+            await load.flow()  # away for a while: whoever is not missed at once may be missed later
+        row.back(standing, host)
+        line.mark("started again")
+        standing.converged()
+        line.mark("verified equal")
+        await load.flow()
+    rows, asked = load.web_load.rows(Sent), load.asked()
+    theirs = {host.address} if not row.everywhere else {each.address for each in standing.hosts}
+    until = line.at["verified equal"] + CLIENT_S
+    may_fail = [one for one in rows if row.web and _hurt(one.proxy, one.at, theirs, line, until)]
+    may_be_lost = [one for one in asked if row.dns and _hurt(one.server, one.at, theirs, line, until)]
+    may_differ = [one for one in asked if row.leaves and one.name == NAME and _during(one.at, line, until)]
+    line.note(f"requests: {checker.text(load.requests()).splitlines()[0]}")
+    failed = [one for one in may_fail if one.status != 200]
+    lost = [one for one in may_be_lost if one.rcode is None]
+    if failed:
+        line.note(f"{len(failed)} requests failed in {_span(failed):.2f} s, through {host.name} alone")
+    if lost:
+        line.note(f"{len(lost)} questions lost in {_span(lost):.2f} s")
+    line.show()
+    verdict = load.requests(besides=may_fail)
+    assert verdict.bad == 0, checker.text(verdict)
+    verdict = load.questions(besides=[*may_be_lost, *may_differ])
+    assert verdict.bad == 0, prober.text(verdict)
+    assert all(one.rcode in {None, "NOERROR"} for one in may_be_lost)
+    assert all(set(one.answers) <= set(standing.proxies) and one.answers for one in may_differ)
+
+
+def _hurt(address: str, at: float, theirs: set[str], line: Timeline, until: float) -> bool:
+    return address.rpartition(":")[0] in theirs and _during(at, line, until)
+
+
+def _during(at: float, line: Timeline, until: float) -> bool:
+    return line.at["killed"] - CLIENT_S <= at <= until
+
+
+def _span(rows: list[Sent] | list[Asked]) -> float:
+    return max(one.at for one in rows) - min(one.at for one in rows)
