@@ -43,17 +43,26 @@ class Answered(NamedTuple):
     depends: frozenset[bytes]
 
 
-class Authority(NamedTuple):
-    """What the SOA of our domains says: serial, and seconds for which "no such name" may be kept."""
+class Authority:
+    """The SOA records of our domains, made once for each serial.
 
-    serial: int
-    negative_ttl: int
+    Args:
+        serial: highest revision of the zone; modulo 2^32 on the wire (RFC 1982).
+        negative_ttl: seconds for which "no such name" may be kept.
+    """
+
+    def __init__(self, serial: int, negative_ttl: int) -> None:
+        self.serial, self.negative_ttl = serial & 0xFFFFFFFF, negative_ttl
+        self._made: dict[Domain, Record] = {}
 
     def record(self, domain: Domain) -> Record:
         """The SOA of a domain (RFC 1035 §3.3.13); its own TTL is that of negative answers (RFC 2308 §3)."""
-        says = Soa(self.serial, REFRESH_S, RETRY_S, EXPIRE_S, self.negative_ttl)
-        data = rr.soa(b"\x02ns\x03dns" + domain.name, b"\x0ahostmaster" + domain.name, says)
-        return Record(domain.name, Type.SOA, self.negative_ttl, data)
+        found = self._made.get(domain)
+        if found is None:
+            says = Soa(self.serial, REFRESH_S, RETRY_S, EXPIRE_S, self.negative_ttl)
+            data = rr.soa(b"\x02ns\x03dns" + domain.name, b"\x0ahostmaster" + domain.name, says)
+            found = self._made[domain] = Record(domain.name, Type.SOA, self.negative_ttl, data)
+        return found
 
 
 def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answered:

@@ -186,7 +186,7 @@ class Foreign:
         Raises:
             TooMuch: more than MAX_FOUND.
         """
-        labels = dname.labels_of(name)
+        labels = dname.labels_of(name) if may_be_wildcard(name) else ()
         fixed = _fixed(labels)
         top = dname.from_labels(labels[fixed:]) if fixed else name
         if not self.exists(top):
@@ -270,6 +270,11 @@ def _served(found: list[Found]) -> list[Found]:
     for one in found:
         first.setdefault(one.same, one)
     return grouped(list(first.values()))
+
+
+def may_be_wildcard(name: bytes) -> bool:
+    """False when a name in lower case has no wildcard label for certain; most have none."""
+    return b"\x01*" in name or b"\x03any" in name
 
 
 # How many labels from the left are not certain: up to and including the rightmost wildcard.

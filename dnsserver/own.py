@@ -24,15 +24,17 @@ PROTOCOLS = {"_tcp": "tcp", "_udp": "udp"}
 
 
 class Domain(NamedTuple):
-    """One domain that we are authoritative for: as text in lower case without its last dot, and as wire name."""
+    """One domain that we are authoritative for.
+
+    Attributes:
+        text: in lower case, without its last dot.
+        name: as wire name.
+        reverse: below in-addr.arpa or ip6.arpa: it holds no services.
+    """
 
     text: str
     name: bytes
-
-    @property
-    def reverse(self) -> bool:
-        """True for a domain below in-addr.arpa or ip6.arpa: it holds no services."""
-        return dname.is_reverse(self.name)
+    reverse: bool = False
 
 
 class Existing:
@@ -44,6 +46,10 @@ class Existing:
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._members or name in self._below
+
+    def itself(self, name: bytes) -> bool:
+        """True for a name that was put, not only one that has such below it."""
+        return name in self._members
 
     def put(self, name: bytes) -> None:
         """It exists."""
@@ -88,6 +94,10 @@ class OwnNames:
         self._claimed = Existing()
         self._pointed = Existing()  # reverse names
         self._gone: dict[str, None] = {}
+        reserved = ("dns", "ns.dns", self._proxy_name)
+        self._reserved = {
+            full for domain in self.domains for label in reserved for full in _wire(f"{label}.{domain.text}")
+        }
 
     # --- changes
 
@@ -207,6 +217,8 @@ class OwnNames:
         """
         if domain.reverse:
             return Own() if name in self._pointed else None
+        if not self._is_near(name):
+            return None
         labels = _texts(name, domain)
         if labels is None:
             return None
@@ -220,10 +232,23 @@ class OwnNames:
             return Own()
         return found
 
+    # What a name brings with it is at most two labels below it; most names that do not exist are near none of ours.
+    def _is_near(self, name: bytes) -> bool:
+        above = dname.parent(name)
+        return (
+            name in self._reserved
+            or self.exists(name)
+            or self._existing.itself(above)
+            or above in self._reserved
+            or self._existing.itself(dname.parent(above))
+        )
+
     def wildcard(self, name: bytes, domain: Domain) -> Own | None:
         """What `*.<name>` says, if a service serves all hosts below `name`; None if none claims it."""
+        if domain.reverse or b"\x01*" + name not in self._claimed:
+            return None
         labels = _texts(name, domain)
-        if labels is None or domain.reverse:
+        if labels is None:
             return None
         host = _host(("*", *labels), domain)
         if host not in self._hosts:

@@ -77,7 +77,7 @@ class Responder:
         self.zone = zone
         self.misses = 0
         self.dropped = 0
-        self._negative_ttl = negative_ttl
+        self._authority = Authority(0, negative_ttl)
         self._data = Data.NONE
         self._serial = 0
         self._serial_octets = bytes(4)
@@ -128,7 +128,7 @@ class Responder:
         self.misses += 1
         if self._data is Data.NONE and self.zone.covers(query.name.lower()):
             return self._kept(query, Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), frozenset(), side)
-        answered = answer.answer(self.zone, query.name, query.type, Authority(self._serial, self._negative_ttl))
+        answered = answer.answer(self.zone, query.name, query.type, self._authority)
         reply = _as_stale(answered.reply) if self._data is Data.STALE else answered.reply
         kept = self._kept(query, reply, answered.depends, side)
         (side.some if reply.answer else side.nothing).put(query.plain, kept)
@@ -193,6 +193,7 @@ class Responder:
             highest = max(highest, difference.revision)
         if highest > self._serial or difference.revision < self._serial:
             self._serial = max(highest, 1)
+            self._authority = Authority(self._serial, self._authority.negative_ttl)
             self._serial_octets = struct.pack("!I", self._serial & 0xFFFFFFFF)
 
     def _caches(self) -> tuple[Cache, ...]:

@@ -255,17 +255,18 @@ class _Writer:
             name, at = name[step:], at + step
 
     def _name(self, name: bytes, *, compress: bool) -> None:
-        rest = name
-        while rest[0]:
-            if compress and rest in self._seen:
-                break
-            rest = rest[1 + rest[0] :]
-        plain = len(name) - len(rest)
-        self._remember(name, len(self.out))
-        if rest[0]:
-            self.out += name[:plain] + struct.pack("!H", 0xC000 | self._seen[rest])
-        else:
+        if not compress:
+            self._remember(name, len(self.out))
             self.out += name
+            return
+        rest, start, seen = name, len(self.out), self._seen
+        while rest[0] and rest not in seen:
+            if start < _POINTERS_END:
+                seen[rest] = start
+            step = 1 + rest[0]
+            rest, start = rest[step:], start + step
+        self.out += name[: len(name) - len(rest)]
+        self.out += (0xC000 | seen[rest]).to_bytes(2) if rest[0] else rest
 
     def record(self, record: Record) -> None:
         owner, rtype, ttl, data = record

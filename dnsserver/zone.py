@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from dnsserver import dname, rr
 from dnsserver.dname import BadName
-from dnsserver.foreign import MAX_FOUND, Foreign, Found, Hits, TooMuch
+from dnsserver.foreign import MAX_FOUND, Foreign, Found, Hits, TooMuch, may_be_wildcard
 from dnsserver.names import Own
 from dnsserver.own import Domain, OwnNames
 from dnsserver.rr import Record, Type
@@ -23,6 +23,8 @@ MAX_WORK = 4 * MAX_FOUND  # records looked at for one answer, all aliases togeth
 
 class Work:
     """How much one answer has cost so far, and which names it depends on."""
+
+    __slots__ = ("_left", "depends")
 
     def __init__(self) -> None:
         self.depends: set[bytes] = set()
@@ -64,6 +66,8 @@ class Case:
         own: what our own records say; None: it is not ours.
         foreign: what a question for it finds among foreign records; None: nothing at or below it.
     """
+
+    __slots__ = ("domain", "foreign", "lower", "name", "own")
 
     def __init__(self, name: bytes, domain: Domain | None, own: Own | None, foreign: Hits | None) -> None:
         self.name, self.lower = name, name.lower()
@@ -140,7 +144,7 @@ class Zone:
             if ancestor == top:
                 break
             names.add(ancestor)
-        if any(label in {b"*", b"any"} for label in dname.labels_of(lower)):
+        if may_be_wildcard(lower):
             names.add(top)
         return names
 
@@ -206,4 +210,5 @@ def domain(text: str) -> Domain:
     """
     if not text.strip("."):
         raise BadName("the root is no domain of ours")
-    return Domain(text.lower().rstrip("."), dname.from_text(text.lower()))
+    name = dname.from_text(text.lower())
+    return Domain(text.lower().rstrip("."), name, dname.is_reverse(name))

@@ -42,9 +42,8 @@ def release() -> tuple[str, str]:
         key, _, value = line.partition("=")
         fields[key] = value.strip('"')
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise PackagesUnavailable(
-            f"{fields.get('PRETTY_NAME', 'this system')} has no apt-get and dpkg: put the programs on PATH yourself"
-        )
+        system = fields.get("PRETTY_NAME", "this system")
+        raise PackagesUnavailable(f"{system} has no apt-get: install the programs yourself (lab/tools.py lists them)")
     return fields.get("ID", "unknown"), fields.get("VERSION_ID", "rolling")
 
 

@@ -21,12 +21,14 @@ from lab.waiting import LabError
 CLONE_NEWNET = 0x40000000  # sched.h
 
 # The machine's resolv.conf is often a link into /run, which is empty inside: so its target is made there.
+# An engine loads its AppArmor profile through securityfs, where the kernel has it.
 # /etc/docker holds the key from which an engine derives its id: each host's own, and the same after a crash.
 SETUP = """\
 set -e
 resolver=$(readlink -f /etc/resolv.conf || echo /etc/resolv.conf)
 umount -l -R /sys
 mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount -t securityfs securityfs /sys/kernel/security 2>/dev/null || true
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
 case "$resolver" in /run/*) mkdir -p "$(dirname "$resolver")"; touch "$resolver";; esac

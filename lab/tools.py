@@ -96,7 +96,7 @@ class Tools:
     ) -> None:
         self._base = base or default_base()
         self._say = say
-        self.roots = [self._root_of(name) for name in groups]
+        self.roots = [root for name in groups if (root := self._root_of(name))]
 
     def find(self, program: str) -> Path:
         """The absolute path of `program`: fetched, or of this machine.
@@ -124,8 +124,14 @@ class Tools:
         unpacked = [root / "lib/nginx/modules" for root in self.roots]
         return next((folder for folder in unpacked if folder.is_dir()), Path("/usr/lib/nginx/modules"))
 
-    def _root_of(self, name: str) -> Path:
-        root = self._base / _folder_name(name)
+    def _root_of(self, name: str) -> Path | None:
+        """The group's folder, fetched if need be; None on a system without apt that has all the programs itself."""
+        try:
+            root = self._base / _folder_name(name)
+        except PackagesUnavailable:
+            if all(_search(program, []) for program in GROUPS[name].programs):
+                return None
+            raise
         if _complete(name, root):
             return root
         self._base.mkdir(parents=True, exist_ok=True)

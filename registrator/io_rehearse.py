@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Mapping
 
-from pilotfish.catalog.keys import ROOT, claim_key, containers_of, node_key
+from pilotfish.catalog.keys import ROOT, containers_of, node_key
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Absent, Delete, Entry, Operation, Put, Store
 from pilotfish.catalog.values import quoted
+from registrator.around import Around
 from registrator.book import Book, Look
 from registrator.claims import Held, Rules, plan_claims
 from registrator.container import facts
@@ -27,7 +27,7 @@ READ_AT_ONCE = 100  # keys in one read
 SHOWN = 2000  # characters of a value
 
 
-async def rehearse(engine: Engine, store: Store, book: Book, registry: Registry, rules: Rules) -> None:
+async def rehearse(engine: Engine, store: Store, book: Book, around: Around, rules: Rules) -> None:
     """Print what a registrator would write now, one line a key, on standard output.
 
     Raises:
@@ -35,17 +35,14 @@ async def rehearse(engine: Engine, store: Store, book: Book, registry: Registry,
         StoreError: the store cannot be read.
     """
     node, mirror = book.host.node, Mirror(ROOT)
-    registry.apply(mirror.start(await store.read(ROOT)))
+    around.apply(mirror.start(await store.read(ROOT)), mirror.entries)
     recorded = await _recorded(store, node)
     for container in await engine.running():
         document = await engine.inspect(container)
         seen = facts(document) if document else None
         book.look(Look(container, seen, (), time.time()), recorded.container(container))
         await _dial(book, container)
-    held = {
-        place: Held(claim, mirror.entries[claim_key(place)].mod_revision) for place, claim in registry.claims.items()
-    }
-    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), held, rules))
+    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, rules))
 
 
 async def _recorded(store: Store, node: str) -> Recorded:

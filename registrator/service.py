@@ -17,19 +17,18 @@ from collections.abc import Mapping, Sequence
 from pilotfish.catalog import io_host
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
-from pilotfish.catalog.keys import ROOT, claim_key, node_key
+from pilotfish.catalog.keys import ROOT, node_key
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Node, same
-from pilotfish.catalog.registry import Registry
-from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.catalog.values import BadValue, parse_node
-from pilotfish.catalog.verdict import How, judge
+from pilotfish.catalog.verdict import judge
 from registrator import templates
 from registrator.address import FactsOf, Host
+from registrator.around import Around
 from registrator.book import Book, Look
-from registrator.claims import Held, Rules
+from registrator.claims import Rules
 from registrator.container import BadDocument, Facts, facts
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
 from registrator.exports import judge_exports
@@ -74,12 +73,11 @@ class RegistratorService:
         self._engine = engine or self._docker()
         self._engine_info: EngineInfo | None = None
         self.metrics = Metrics(telemetry.registry)
-        self.registry = Registry()
+        self.around = Around()
         self.book = Book(self._host, self._wanted_of, self._exports_of)
         self.remarks = Remarks(telemetry.log)
-        self._claims: dict[Place, Held] = {}
         self._rules = Rules(settings.domain, settings.proxy_name)
-        self.claimant = Claimant(store, lambda: self._claims, self._rules, telemetry, self.metrics)
+        self.claimant = Claimant(store, lambda: self.around.claims, self._rules, telemetry, self.metrics)
         self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
         self._writer: Writer | None = None
         self._tenure: Tenure | None = None
@@ -102,7 +100,7 @@ class RegistratorService:
         try:
             info = await self._meet()
             if self._settings.dry_run:
-                await rehearse(self._engine, self._store, self.book, self.registry, self._rules)
+                await rehearse(self._engine, self._store, self.book, self.around, self._rules)
                 return
             await self._register(info)
         finally:
@@ -240,9 +238,8 @@ class RegistratorService:
         """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
         self.writer.verify()
         if self._follower.mirror.complete:
-            theirs = [endpoint for one in self.registry.containers.values() for endpoint in one.endpoints]
             ours = [endpoint for page in self.book.pages.values() for endpoint in page.wanted.container.endpoints]
-            self.writer.tend([*theirs, *ours])
+            self.writer.tend([*self.around.endpoints(), *ours])
 
     async def _look(self, container: str, events: Sequence[Event]) -> None:
         """Look at one container and take in what is seen."""
@@ -310,22 +307,15 @@ class RegistratorService:
             self._lanes.put(container)
 
     def _on_difference(self, difference: Difference) -> None:
-        touched = self.registry.apply(difference)
-        for place in touched.places:
-            claim = self.registry.claims.get(place)
-            if claim is None:
-                self._claims.pop(place, None)
-            else:
-                entry = self._follower.mirror.entries[claim_key(place)]
-                self._claims[place] = Held(claim, entry.mod_revision)
+        turned = self.around.apply(difference, self._follower.mirror.entries)
         if self._writer is None or self._tenure is None:
             return
         key = node_key(self._host.node)
         if difference.started_over or key in difference.deletes or any(one.key == key for one in difference.puts):
             self._tenure.doubt()
         self._writer.observe(difference)
-        self._writer.mark(self.book.named(touched.names))
-        if touched.places:
+        self._writer.mark(self.book.named(turned.names))
+        if turned.places:
             self._writer.mark(self.claimant.conflicts)
 
     def _wanted_of(self, seen: Facts, facts_of: FactsOf) -> Wanted:
@@ -335,16 +325,13 @@ class RegistratorService:
         made = judge_exports(
             record,
             lambda endpoint: judge(endpoint).published,
-            lambda name: self._stands(name, How.PROXIED),
+            self.around.is_proxied,
             self._settings,
             self._templates,
-            is_tagged=lambda name: self._stands(name, How.TAGGED),
+            is_tagged=self.around.is_tagged,
         )
         self.remarks.problems(record, made.problems)
         return {key: value.encode() for key, value in made.keys.items()}
-
-    def _stands(self, name: str, how: How) -> bool:
-        return any(its is how for its, _ in self.registry.standing(name))
 
     async def _become_ready(self) -> None:
         """Ready is whoever has looked at everything that ran when it came."""

@@ -21,8 +21,6 @@ import msgspec
 
 MAX_OPERATIONS = 120  # operations in one commit: etcd refuses more than 128 by default; conditions count apart
 MAX_VALUE_BYTES = 1_000_000  # etcd refuses requests over 1.5 MiB; our largest record has 600 kB, a usual one 2
-    1_000_000  # etcd refuses requests over 1.5 MiB; a record is 1 to 20 KiB, with 64 ports and all attributes 600
-)
 
 
 class Entry(msgspec.Struct, frozen=True):

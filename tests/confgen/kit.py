@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import functools
 import os
 import socket
 import time
@@ -113,8 +115,16 @@ def machine(folder="/srv/nginx", port=8080, **more):
     return Machine(folder=str(folder), http_port=port, **facts)
 
 
+@functools.lru_cache
+def compiled(facts):
+    """A renderer that nobody may render with: compiling the templates is most of what a small rendering costs."""
+    return Renderer(facts, builtin_templates())
+
+
 def tree_of(catalog, folder="/srv/nginx", port=8080, templates=None, **more):
-    renderer = Renderer(machine(folder, port, **more), templates or builtin_templates())
+    facts = machine(folder, port, **more)
+    env = compiled(facts)._env
+    renderer = Renderer(facts, templates) if templates else copy.deepcopy(compiled(facts), {id(env): env})
     views = catalog.views
     return renderer.render(views.services, views.services, views.host_count, views.longest_host)
 

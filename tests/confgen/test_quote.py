@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confgen import quote
@@ -109,6 +109,7 @@ def test_a_template_prints_nothing_but_tokens(value):
         finalize(value)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.text() | st.from_regex(r"[a-z0-9./@_-]{1,20}.?"))
 def test_whatever_becomes_a_token_stays_one_word_of_nginx(kind, text):
     try:

@@ -167,8 +167,11 @@ def benign(tmp_path_factory):
     return shapes
 
 
+PLAIN = tree_of(catalog_of("neighbour"))
+
+
 def assert_harmless(tree, benign, tmp):
-    plain = tree_of(catalog_of("neighbour"))
+    plain = PLAIN
     assert tree.files["services/neighbour.conf"] == plain.files["services/neighbour.conf"]
     assert tree.files["unknown.conf"] == plain.files["unknown.conf"]
     main, plain_main = (parsed(tmp, one.files["nginx.conf"]) for one in (tree, plain))

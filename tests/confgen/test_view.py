@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confgen.shapes import stem
@@ -246,6 +246,7 @@ CONTAINERS = st.tuples(
 CLAIMS = st.tuples(st.just("claim"), st.tuples(HOSTS, PATHS), st.none() | st.tuples(SERVICES, st.integers(1, 3)))
 
 
+@settings(deadline=None)
 @given(st.lists(CONTAINERS | CLAIMS, max_size=12))
 def test_step_by_step_gives_the_same_as_all_at_once(steps):
     stepwise, held = Catalog(), {}

@@ -150,6 +150,7 @@ def endpoints():
     )  # fmt: skip
 
 
+VALUES = [{"host": "10.0.0.1"}, {"host": f"web.{DOMAIN}"}, {"host": f"alias.{DOMAIN}", "text": "t"}]
 OPERATIONS = st.one_of(
     st.tuples(st.just("container"), st.integers(1, 3), endpoints() | st.none()),
     st.tuples(st.just("node"), st.sampled_from(["h1", "h2"]), st.integers(1, 3) | st.none()),
@@ -158,7 +159,7 @@ OPERATIONS = st.one_of(
     st.tuples(
         st.just("skydns"),
         st.sampled_from(["web", "web/x", "web/x/y", "alias", "shop/a", "new", "dns/ns/a", ""]),
-        st.none() | st.sampled_from([{"host": "10.0.0.1"}, {"host": f"web.{DOMAIN}"}, {"host": f"alias.{DOMAIN}", "text": "t"}]),
+        st.none() | st.sampled_from(VALUES),
     ),
 )  # fmt: skip
 

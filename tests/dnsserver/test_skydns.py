@@ -69,7 +69,7 @@ def test_where_both_agree_we_do_too(number):
 
 
 def test_where_they_disagree_we_follow_one_of_them():
-    """Every other answer is one of the two, as often as written down; one cannot be, since it would have two aliases."""
+    """Every other answer is one of the two, as often as written down; one cannot be: it would have two aliases."""
     followed: Counter[tuple[str, str]] = Counter()
     for one in sets():
         world = world_of(one["records"])

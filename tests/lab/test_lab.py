@@ -288,27 +288,27 @@ def test_reset_puts_everything_back(lab1):
     assert "state UP" in lab1.switch.run(["ip", "link", "show", host.name]).stdout
 
 
-def leftovers() -> dict[str, set[str]]:
-    """What a lab could leave on the machine."""
+def leftovers(lab_id: str) -> dict[str, set[str]]:
+    """What a lab has on the machine, outside its own namespaces; others may run beside it."""
     mounts = Path("/proc/self/mounts").read_text().splitlines()
-    folders = {folder.name for folder in state.base().iterdir()}
+    groups = {path.name for path in cgroup.mount_point().glob(f"{cgroup.PREFIX}*")}
     return {
-        "mounts": {line.split()[1] for line in mounts if "pilotfish" in line},
-        "folders": folders,
-        "groups": {path.name for path in cgroup.mount_point().glob(f"{cgroup.PREFIX}*")},
+        "mounts": {line.split()[1] for line in mounts if lab_id in line.split()[1]},
+        "folders": {folder.name for folder in state.base().iterdir()} & {lab_id},
+        "groups": groups & {f"{cgroup.PREFIX}{lab_id}"},
     }
 
 
 def test_nothing_is_left_after_a_lab():
     """A lab that ended has no mount, folder or control group any more, and none of its processes lives."""
-    before = leftovers()
     with Lab(hosts=1, etcd=1) as lab:
         lab.hosts[0].docker(["run", "-d", APP])
         folder, pids = lab.folder, lab.hosts[0].pids()
         assert len(pids) > 4
-        assert leftovers()["mounts"] == before["mounts"]
         assert living(pids) == pids
-    assert leftovers() == before
+        assert leftovers(lab.id) == {"mounts": set(), "folders": {lab.id}, "groups": {f"{cgroup.PREFIX}{lab.id}"}}
+        lab_id = lab.id
+    assert leftovers(lab_id) == {"mounts": set(), "folders": set(), "groups": set()}
     assert not folder.exists()
     assert living(pids) == []
 
@@ -341,12 +341,12 @@ def test_a_killed_owner_is_cleaned_at_once(owner):
     process, lab_id, keeper = owner
     pids = cgroup.of_lab(lab_id).pids()
     process.kill()
-    wait_until(lambda: lab_id not in leftovers()["folders"], within_s=30, what="the keeper")
+    wait_until(lambda: not leftovers(lab_id)["folders"], within_s=30, what="the keeper")
     wait_until(lambda: not living([keeper]), within_s=10, what="the keeper to end")
 
     assert len(pids) > 5
     assert living(pids) == []
-    assert f"{cgroup.PREFIX}{lab_id}" not in leftovers()["groups"]
+    assert not leftovers(lab_id)["groups"]
 
 
 def test_a_killed_owner_and_keeper_are_cleaned_at_the_next_start(owner):
@@ -364,8 +364,8 @@ def test_a_killed_owner_and_keeper_are_cleaned_at_the_next_start(owner):
 
     assert f"cleaned lab {lab_id}" in said
     assert living(pids) == []
-    assert lab_id not in leftovers()["folders"]
-    assert f"{cgroup.PREFIX}{lab_id}" not in leftovers()["groups"]
+    assert not leftovers(lab_id)["folders"]
+    assert not leftovers(lab_id)["groups"]
 
 
 def test_a_living_lab_is_not_cleaned(lab1):

@@ -117,3 +117,21 @@ def test_packages_of_the_dockerfile():
     found = suite_image.debian_packages((suite_image.CHECKOUT / "Dockerfile").read_text())
     assert {"etcd-client", "etcd-server", "nginx", "python3", "python3-venv"} <= set(found)
     assert all(name == name.lower() and " " not in name for name in found)
+
+
+def test_a_system_without_apt_uses_what_it_has(group, tmp_path, monkeypatch):
+    """No apt: the machine's own programs serve if they are all there; else the error says which system this is."""
+
+    def no_apt() -> tuple[str, str]:
+        raise debian.PackagesUnavailable("Fedora has no apt-get and dpkg")
+
+    monkeypatch.setattr(tools, "release", no_apt)
+    with pytest.raises(debian.PackagesUnavailable, match="Fedora"):
+        Tools([group], base=tmp_path, say=str)
+    own = tmp_path / "hello-daemon"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert Tools([group], base=tmp_path, say=str).find("hello-daemon") == own
+    assert tools._unpacked == []

@@ -1,0 +1,154 @@
+"""What one changed endpoint costs the config generator and the DNS server, in this process, without any waiting.
+
+The config generator: from the store's change to the staged files on disk, without nginx's own check and reload, which
+are measured beside it. The DNS server: from the change to the first answer that shows it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.estate import DOMAIN, Estate, container, service_name
+from bench.figures import percentile, table
+from confgen import io_machine
+from confgen.io_files import Folder
+from confgen.render import Renderer, Tree, builtin_templates
+from confgen.view import Views, ViewSettings
+from dnsserver import zone
+from dnsserver.foreign import Foreign
+from dnsserver.own import OwnNames
+from dnsserver.responder import Data, Responder
+from dnsserver.zone import Zone
+from lab.tools import Tools, ToolMissing
+from pilotfish.catalog import keys
+from pilotfish.catalog.mirror import Difference, Mirror
+from pilotfish.catalog.record import encode
+from pilotfish.catalog.registry import Registry, Touched
+from pilotfish.catalog.store import Change, Entry
+
+CONFGEN_ESTATE = Estate(services=1000, each=10, proxied=True)
+DNS_ESTATES = (Estate(services=100, each=10, proxied=False), Estate(services=10_000, each=10, proxied=False))
+CHANGES = 50
+DNS_CHANGES = 2000
+
+Step = Callable[[], None]
+
+
+class Feed:
+    """A mirror that holds an estate, and the changes of it that a store would send: another weight for an endpoint."""
+
+    def __init__(self, estate: Estate) -> None:
+        self.estate = estate
+        self.mirror = Mirror(keys.ROOT)
+        self.first = self.mirror.start(estate.reading())
+        self._made = 0
+
+    def next(self) -> tuple[str, Change]:
+        """The name of a service, and a change of one of its endpoints."""
+        self._made += 1
+        service = self._made * 7 % self.estate.services
+        changed = container(self.estate, service, self._made % self.estate.each, weight=1 + self._made % 99)
+        revision = self.mirror.revision + 1
+        entry = Entry(keys.container_key(changed.node, changed.id), encode(changed), 2, revision)
+        return service_name(service), Change(revision, (entry,))
+
+
+class Staging:
+    """What the config generator does with a change, up to the staged files."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._registry = Registry()
+        self._views = Views(ViewSettings("here", (DOMAIN,)))
+        self._renderer = Renderer(io_machine.machine(folder.path, 8080, ()), builtin_templates())
+        self._folder = folder
+
+    def take(self, difference: Difference) -> tuple[Tree, dict[str, float]]:
+        """Take in a difference; returns the staged tree, and the seconds of each step."""
+        marks = [time.perf_counter()]
+        touched: Touched = self._registry.apply(difference)
+        changed = self._views.update(self._registry, touched)
+        marks.append(time.perf_counter())
+        tree = self._renderer.render(self._views.services, changed, self._views.host_count, self._views.longest_host)
+        marks.append(time.perf_counter())
+        self._folder.stage(tree)
+        marks.append(time.perf_counter())
+        steps = zip(("catalog and view", "render", "stage on disk"), marks, marks[1:], strict=False)
+        return tree, {name: end - begin for name, begin, end in steps}
+
+
+def run(changes: int = CHANGES, dns_changes: int = DNS_CHANGES) -> None:
+    """Measure, and print two tables."""
+    estate = CONFGEN_ESTATE
+    print(table(
+        f"Config generator: one endpoint changes among {estate.endpoints:,} in {estate.services:,} services; "
+        f"{changes} changes, milliseconds",
+        ("", "p50", "p99", "most"), _confgen(estate, changes),
+    ))  # fmt: skip
+    print(table(
+        f"DNS server: one endpoint changes, and its name is asked for; {dns_changes:,} changes, microseconds",
+        ("endpoints", "step", "p50", "p99", "most"), (row for one in DNS_ESTATES for row in _dns(one, dns_changes)),
+    ))  # fmt: skip
+
+
+def _confgen(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
+    with tempfile.TemporaryDirectory(prefix="pilotfish-bench-") as path:
+        Path(path).chmod(0o755)
+        folder = Folder(Path(path) / "nginx", keep=5)
+        folder.open()
+        feed, staging = Feed(estate), Staging(folder)
+        tree, _ = staging.take(feed.first)
+        found: dict[str, list[float]] = {}
+        for _ in range(changes):
+            folder.swap(tree.generation)
+            folder.accept(tree.generation)
+            _, change = feed.next()
+            begun = time.perf_counter()
+            tree, steps = staging.take(feed.mirror.apply(change))
+            steps["received to staged"] = time.perf_counter() - begun
+            steps["then, for comparison: nginx -t"] = _nginx_check(folder.config(tree.generation))
+            for name, took in steps.items():
+                found.setdefault(name, []).append(took * 1000)
+        folder.close()
+    for name, all_ in found.items():
+        yield (name, *(f"{one:.1f}" for one in (percentile(all_, 50), percentile(all_, 99), max(all_))))
+
+
+def _nginx_check(config: Path) -> float:
+    try:
+        command = [Tools(["lab"]).find("nginx"), "-t", "-q", "-c", config, "-e", "stderr"]
+    except ToolMissing:
+        return 0.0
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return time.perf_counter() - begun
+
+
+def _dns(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
+    feed = Feed(estate)
+    responder = Responder(Zone([zone.domain(DOMAIN)], OwnNames([zone.domain(DOMAIN)], "proxy"), Foreign("/skydns", 30)), 2)
+    responder.apply_own(feed.first)
+    responder.set_data(Data.FRESH)
+    questions = [_question(service_name(number)) for number in range(estate.services)]
+    for question in questions:
+        responder.udp(question)
+    applied, answered = [], []
+    for _ in range(changes):
+        name, change = feed.next()
+        question = _question(name)
+        begun = time.perf_counter()
+        responder.apply_own(feed.mirror.apply(change))
+        between = time.perf_counter()
+        responder.udp(question)
+        answered.append((time.perf_counter() - between) * 1e6)
+        applied.append((between - begun) * 1e6)
+    for step, took in (("change taken in", applied), ("first answer", answered)):
+        yield (f"{estate.endpoints:,}", step, *(f"{one:.0f}" for one in (percentile(took, 50), percentile(took, 99), max(took))))
+
+
+def _question(name: str) -> bytes:
+    labels = b"".join(bytes((len(one),)) + one for one in f"{name}.{DOMAIN}".encode().split(b"."))
+    return bytes.fromhex("0001 0100 0001 0000 0000 0000") + labels + bytes.fromhex("00 0001 0001")

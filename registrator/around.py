@@ -1,0 +1,76 @@
+"""What all nodes have registered, as far as it decides about what this one writes: claims, and what names stand for.
+
+Pure; fed with the mirror's differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from pilotfish.catalog.keys import claim_key
+from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.record import Endpoint
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.route import Place
+from pilotfish.catalog.store import Entry
+from pilotfish.catalog.verdict import How
+from registrator.claims import Held
+
+
+class Turned(NamedTuple):
+    """What a difference changed for us.
+
+    Attributes:
+        names: in lower case, that stand for something else than before: our exports under them change.
+        places: whose claim changed.
+    """
+
+    names: frozenset[str]
+    places: frozenset[Place]
+
+
+class Around:
+    """The catalog as a registrator reads it.
+
+    Attributes:
+        claims: all of them, with the revision of their last change.
+    """
+
+    def __init__(self) -> None:
+        self.claims: dict[Place, Held] = {}
+        self._registry = Registry()
+        self._ways: dict[str, frozenset[How]] = {}
+
+    def apply(self, difference: Difference, entries: Mapping[str, Entry]) -> Turned:
+        """Take in a difference of the mirror of /pilotfish/v1/, whose entries after it are `entries`."""
+        touched = self._registry.apply(difference)
+        for place in touched.places:
+            claim = self._registry.claims.get(place)
+            if claim is None:
+                self.claims.pop(place, None)
+            else:
+                self.claims[place] = Held(claim, entries[claim_key(place)].mod_revision)
+        return Turned(frozenset(self._turned(touched.names)), frozenset(touched.places))
+
+    def is_proxied(self, name: str) -> bool:
+        """True when an endpoint of any node has the name stand for the proxies."""
+        return How.PROXIED in self._ways.get(name, ())
+
+    def is_tagged(self, name: str) -> bool:
+        """True when a DNS tag of an endpoint of any node has this name."""
+        return How.TAGGED in self._ways.get(name, ())
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints of all nodes."""
+        return [endpoint for container in self._registry.containers.values() for endpoint in container.endpoints]
+
+    def _turned(self, names: Iterable[str]) -> Iterable[str]:
+        for name in names:
+            ways = self._registry.ways(name)
+            if ways != self._ways.get(name, frozenset()):
+                yield name
+            if ways:
+                self._ways[name] = ways
+            else:
+                self._ways.pop(name, None)
