@@ -23,7 +23,7 @@ from dnsserver.foreign import Foreign
 from dnsserver.own import OwnNames
 from dnsserver.responder import Data, Responder
 from dnsserver.zone import Zone
-from lab.tools import Tools, ToolMissing
+from lab.tools import ToolMissing, Tools
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.record import encode
@@ -119,7 +119,7 @@ def _confgen(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
 
 def _nginx_check(config: Path) -> float:
     try:
-        command = [Tools(["lab"]).find("nginx"), "-t", "-q", "-c", config, "-e", "stderr"]
+        command: list[str | Path] = [Tools(["lab"]).find("nginx"), "-t", "-q", "-c", config, "-e", "stderr"]
     except ToolMissing:
         return 0.0
     begun = time.perf_counter()
@@ -129,7 +129,9 @@ def _nginx_check(config: Path) -> float:
 
 def _dns(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
     feed = Feed(estate)
-    responder = Responder(Zone([zone.domain(DOMAIN)], OwnNames([zone.domain(DOMAIN)], "proxy"), Foreign("/skydns", 30)), 2)
+    responder = Responder(
+        Zone([zone.domain(DOMAIN)], OwnNames([zone.domain(DOMAIN)], "proxy"), Foreign("/skydns", 30)), 2
+    )
     responder.apply_own(feed.first)
     responder.set_data(Data.FRESH)
     questions = [_question(service_name(number)) for number in range(estate.services)]
@@ -146,7 +148,11 @@ def _dns(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
         answered.append((time.perf_counter() - between) * 1e6)
         applied.append((between - begun) * 1e6)
     for step, took in (("change taken in", applied), ("first answer", answered)):
-        yield (f"{estate.endpoints:,}", step, *(f"{one:.0f}" for one in (percentile(took, 50), percentile(took, 99), max(took))))
+        yield (
+            f"{estate.endpoints:,}",
+            step,
+            *(f"{one:.0f}" for one in (percentile(took, 50), percentile(took, 99), max(took))),
+        )
 
 
 def _question(name: str) -> bytes:

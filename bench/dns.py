@@ -83,7 +83,7 @@ def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> None:
         peer, peer_port = knot.start(place, ESTATE)
         servers = [Server("Pilotfish", part.process.pid, port), Server("Knot DNS", peer.pid, peer_port)]
         _compare(*servers)
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for title, questions in WORKLOADS.items():
             file = place.path / "questions"
             file.write_text("\n".join(questions(random.Random(1))) + "\n", encoding="ascii")
@@ -102,7 +102,13 @@ def _compare(ours: Server, other: Server) -> None:
         RuntimeError: what each said.
     """
     name = f"{service_name(7)}.{DOMAIN}"
-    asked = [(name, "A"), (name, "SRV"), (f"_{CONTAINER_PORT}._tcp.{name}", "SRV"), (name, "AAAA"), (f"x.{DOMAIN}", "A")]
+    asked = [
+        (name, "A"),
+        (name, "SRV"),
+        (f"_{CONTAINER_PORT}._tcp.{name}", "SRV"),
+        (name, "AAAA"),
+        (f"x.{DOMAIN}", "A"),
+    ]
     for question in asked:
         one, two = (_sections(server, *question) for server in (ours, other))
         if one != two:
@@ -130,7 +136,7 @@ def _measured(place: Folder, servers: list[Server], file: Path, rounds: int, sec
 
 def _run(place: Folder, server: Server, file: Path, seconds: float) -> Run:
     before = cpu_s(server.pid)
-    command = [place.tools.find("dnsperf"), "-s", LOCAL, "-p", str(server.port), "-d", file, "-l", f"{seconds:g}",
+    command: list[str | Path] = [place.tools.find("dnsperf"), "-s", LOCAL, "-p", str(server.port), "-d", file, "-l", f"{seconds:g}",
                "-q", str(IN_FLIGHT), "-t", "1"]  # fmt: skip
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     completed = _figure(said, "Queries completed")
@@ -152,6 +158,9 @@ def _rows(title: str, measured: dict[str, list[Run]]) -> Iterator[tuple[str, ...
     for name, runs in measured.items():
         ratios = ("", "")
         if name == ours:
-            ratios = (f"{rates[ours].median / rates[other].median:.2f}", f"{cpus[ours].median / cpus[other].median:.2f}")
+            ratios = (
+                f"{rates[ours].median / rates[other].median:.2f}",
+                f"{cpus[ours].median / cpus[other].median:.2f}",
+            )
         lost = str(sum(one.lost for one in runs))
         yield (title, name, rates[name].shown(), cpus[name].shown(2), lost, *ratios)

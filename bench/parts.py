@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.estate import Estate
@@ -31,7 +31,7 @@ class Folder:
         self.path, self.tools = path, tools
         self._started: list[Process] = []
 
-    def start(self, name: str, command: list[str | Path]) -> Process:
+    def start(self, name: str, command: Sequence[str | Path]) -> Process:
         """Start a program; its output is in `<name>.log`."""
         started = Process(
             [str(part) for part in command], name=name, log=self.path / f"{name}.log", env=self.tools.env()

@@ -41,7 +41,20 @@ def _started(place: Folder, name: str, url: str, number: int) -> tuple[float, fl
         part, _ = dns_server(place, url)
     else:
         nginx = place.path / f"nginx-{number}"
-        part = Part(place, "confgen", "--etcd", url, "--nginx", "off", "--nginx-dir", str(nginx), "--node-name", "here")
+        part = Part(
+            place,
+            "confgen",
+            "--etcd",
+            url,
+            "--nginx",
+            "off",
+            "--nginx-dir",
+            str(nginx),
+            "--node-name",
+            "here",
+            "--ip",
+            "10.77.0.99",
+        )
     part.wait_ready()
     took = time.perf_counter() - begun
     pid = part.process.pid

@@ -126,9 +126,7 @@ def _traefik(lab: Lab, at: tuple[str, int], starts: int) -> list[Started]:
         return _measured([container], [[suite.http_probe(at, name)]], starts, TRAEFIK_REST_S)
 
 
-def _measured(
-    containers: list[Container], probes: list[list[Probe]], starts: int, rest_s: float
-) -> list[Started]:
+def _measured(containers: list[Container], probes: list[list[Probe]], starts: int, rest_s: float) -> list[Started]:
     found = []
     with ThreadPoolExecutor(max(len(one) for one in probes)) as pool:
         for number in range(-len(containers), starts):  # the first of each claims its route, which later ones have

@@ -39,7 +39,7 @@ class Probe(NamedTuple):
     every_s: float
     in_a_row: int
 
-    def until(self, wanted: bool) -> float:  # noqa: FBT001  the answer that is waited for
+    def until(self, wanted: bool) -> float:
         """UNIX time of the answer from which on all were as wanted, as far as was looked.
 
         Raises:
@@ -97,10 +97,7 @@ def running(lab: Lab, estate: Estate) -> Iterator[None]:
     try:
         for host in lab.hosts:
             for part in STATUS:
-                wait_until(
-                    lambda host=host, part=part: is_ready(host, part), within_s=READY_WITHIN_S,
-                    what=f"{part} on {host.name} to be ready", every_s=0.2,
-                )  # fmt: skip
+                wait_ready(host, part)
         yield
     finally:
         for process in processes:
@@ -118,6 +115,12 @@ def start(lab: Lab, host: Host, part: str) -> Process:
     return host.popen(command, name=part)
 
 
-def is_ready(host: Host, part: str) -> bool:
-    """True when nothing is missing."""
-    return host.run(["curl", "-fsS", f"http://127.0.0.1:{STATUS[part]}/ready"], check=False).returncode == 0
+def wait_ready(host: Host, part: str) -> None:
+    """Wait until a part says that nothing is missing."""
+    asking = ["curl", "-fsS", f"http://127.0.0.1:{STATUS[part]}/ready"]
+    wait_until(
+        lambda: host.run(asking, check=False).returncode == 0,
+        within_s=READY_WITHIN_S,
+        what=f"{part} on {host.name} to be ready",
+        every_s=0.2,
+    )

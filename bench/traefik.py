@@ -31,7 +31,7 @@ def program() -> Path | None:
     if not found.exists():
         print(f"bench: fetching {RELEASE}", flush=True)
         venv.create(place, with_pip=True)
-        command = [place / "bin/python", "-m", "pip", "install", "--quiet", RELEASE]
+        command: list[str | Path] = [place / "bin/python", "-m", "pip", "install", "--quiet", RELEASE]
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_WITHIN_S)
         if answer.returncode != 0:
             print(f"bench: no {RELEASE}, so no comparison with it: {answer.stderr.strip()[-300:]}", file=sys.stderr)

@@ -178,11 +178,12 @@ class Nginx:
 
     async def stop(self) -> None:
         """End nginx: let it finish for a moment, then insist."""
+        master = self.pid  # asked once: nginx removes its pid file some time before it ends
         for number in (signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL):
-            if not (master := self.pid):
+            if not master or not io_processes.look(master):
                 return
             _signal({master}, number)
-            await _within(STOP_S, lambda: not self.pid)
+            await _within(STOP_S, lambda: not io_processes.look(master))
 
 
 def _parsed(answer: bytes) -> Served | None:

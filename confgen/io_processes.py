@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 PROC = Path("/proc")
 MASTER = "nginx: master process"
-WORKER = "nginx: worker process"
 LEAVING = "nginx: worker process is shutting down"
 
 
@@ -29,8 +28,8 @@ class Process(NamedTuple):
 
     @property
     def accepts(self) -> bool:
-        """True for a worker that still takes new connections."""
-        return self.title.startswith(WORKER) and not self.title.startswith(LEAVING)
+        """True for a worker that still takes new connections; one that was just forked still has its master's title."""
+        return self.title.startswith("nginx: ") and not self.title.startswith(LEAVING)
 
 
 def look(pid: int) -> Process | None:
@@ -75,7 +74,7 @@ def _children(master: int) -> Iterable[Process]:
 
 def orphans_of(master: int) -> frozenset[int]:
     """Workers that still accept although their master is gone; they keep its session, and the listening sockets."""
-    return frozenset(one.pid for one in everybody() if one.session == master and one.accepts)
+    return frozenset(one.pid for one in everybody() if one.session == master != one.pid and one.accepts)
 
 
 def still_accepting(pids: Iterable[int]) -> frozenset[int]:

@@ -111,6 +111,8 @@ class ConfgenService:
             await in_thread(self._folder.open)
             machine = io_machine.machine(self._path, self._settings.http_port, self._reserved)
             self._renderer = Renderer(machine, self._templates)
+            if machine.user == "root":
+                self._telemetry.log.warning("nginx's workers run as root: no lesser account reaches %s", self._path)
         except (FolderTaken, UnsafePath, RenderFailed) as error:
             raise CannotStart(str(error)) from error
         except Unprintable as error:
@@ -133,11 +135,11 @@ class ConfgenService:
         self._touched.places |= touched.places
         if difference.started_over or any(not key.startswith(keys.PROXIES) for key in _keys(difference)):
             self._known = difference.revision  # our own record must not count, or writing it would never end
+            self._wake.set()
         if not difference.started_over:
             self._observe(difference)
         for key in difference.deletes:
             self._observed.pop(key, None)
-        self._wake.set()
 
     def _observe(self, difference: Difference) -> None:
         for entry in difference.puts:
@@ -154,6 +156,8 @@ class ConfgenService:
             wait_s = due(now, self._last_reload, quiet_s=self._settings.quiet_s, wait_s=self._settings.wait_s) - now
             await asyncio.sleep(max(0.0, wait_s))
             self._wake.clear()
+            if not self._follower.mirror.complete:  # an empty catalog is not what the store says, it is what we know
+                continue
             if await self._apply_once():
                 backoff.reset()
             else:
@@ -243,8 +247,8 @@ class ConfgenService:
             self._serving = True
             self._telemetry.ready.good(NGINX)
             self._telemetry.log.info("nginx serves again", extra={"generation": generation})
-        elif generation != self._generation:
-            self._wake.set()  # what is served is not what we applied last: compare, and apply if need be
+        elif generation != self._generation and self._blame is None:
+            self._wake.set()  # what is served is not what we applied last; while something is refused, backoff rules
         self._metrics.show(self._views, serving=True)
         self._show_record()
 

@@ -4,18 +4,19 @@ Pure: no socket, no clock. The edge calls `udp` or `tcp` once for each message, 
 store. What can be answered from what was answered before costs one dictionary look-up.
 
 Answers that name addresses are held apart from those that say that there is nothing: a flood of made-up names pushes
-out others of its kind only. Those carry an SOA, whose serial moves with every change; it is put in when they are sent.
+out others of its kind only, and what is asked once is not held at all. Those carry an SOA, whose serial moves with every
+change; it is put in when they are sent.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import NamedTuple
 
 from dnsserver import answer, wire
-from dnsserver.answer import Authority
+from dnsserver.answer import Answered, Authority
 from dnsserver.cache import MAX_TURNS, Cache, Kept, turns
 from dnsserver.rr import Type
 from dnsserver.screen import screen
@@ -61,6 +62,17 @@ class _Side:
         self.some = Cache(MAX_KEPT, MAX_OCTETS)
         self.nothing = Cache(MAX_KEPT_NOTHING, MAX_OCTETS)
 
+        self._asked: set[bytes] = set()
+
+    def asked_again(self, key: bytes) -> bool:
+        """True for what was asked before: made-up names are asked once, and are not worth holding."""
+        if key in self._asked:
+            return True
+        if len(self._asked) >= MAX_KEPT_NOTHING:
+            self._asked.clear()
+        self._asked.add(key)
+        return False
+
     def limit(self, query: Query) -> int:
         return wire.MAX_TCP if self.transport is Transport.TCP else wire.udp_limit(query.edns)
 
@@ -81,7 +93,7 @@ class Responder:
         self._data = Data.NONE
         self._serial = 0
         self._serial_octets = bytes(4)
-        self._tallies: dict[Counted, list[int]] = {}
+        self._tallies: dict[tuple[Transport, int | None, int], list[int]] = {}
         self._udp, self._tcp = _Side(Transport.UDP), _Side(Transport.TCP)
         self._udp_get = self._udp.some.get
 
@@ -114,41 +126,52 @@ class Responder:
                 self.dropped += 1
                 return None
             if isinstance(query, bytes):
-                self._tally(side.transport, "-", _refusal_name(query))[0] += 1
+                self._tally(side.transport, None, _refusal_code(query))[0] += 1
                 return query
-            kept = self._made(query, side)
+            if len(query.plain) != len(message) - 2:  # it has options: what is held has none
+                kept = side.some.get(query.plain) or side.nothing.get(query.plain)
+            if kept is None:
+                return message[:2] + self._made(query, side)
         kept.tally[0] += 1
         return message[:2] + kept.body()
 
-    def _made(self, query: Query, side: _Side) -> Kept:
-        """What is held for a question that differs in its options only, or a new answer, then held."""
-        kept = side.some.get(query.plain) or side.nothing.get(query.plain)
-        if kept is not None:
-            return kept
+    def _made(self, query: Query, side: _Side) -> bytes:
+        """The body of a new answer, held from now on if it is worth it."""
         self.misses += 1
-        if self._data is Data.NONE and self.zone.covers(query.name.lower()):
-            return self._kept(query, Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), frozenset(), side)
-        answered = answer.answer(self.zone, query.name, query.type, self._authority)
-        reply = _as_stale(answered.reply) if self._data is Data.STALE else answered.reply
-        kept = self._kept(query, reply, answered.depends, side)
-        (side.some if reply.answer else side.nothing).put(query.plain, kept)
-        return kept
-
-    def _kept(self, query: Query, reply: Reply, depends: frozenset[bytes], side: _Side) -> Kept:
+        answered = self._answered(query)
+        reply = answered.reply
         written = wire.write(query, reply, side.limit(query))
-        tally = self._tally(side.transport, _type_name(query.type), reply.rcode.name)
-        if reply.authority and written.authority:
-            return Kept(self._with_serial(written, query, reply), len(written.body), depends, tally)
-        bodies = _bodies(written)
-        return Kept(turns(bodies), sum(map(len, bodies)), depends, tally)
+        tally = self._tally(side.transport, query.type, reply.rcode)
+        tally[0] += 1
+        if reply.answer:
+            bodies = _bodies(written)
+            next_turn = turns(bodies)
+            side.some.put(query.plain, Kept(next_turn, sum(map(len, bodies)), answered.depends, tally))
+            return next_turn()
+        if self._data is not Data.NONE and side.asked_again(query.plain):
+            body = self._denial(written, query, reply)
+            side.nothing.put(query.plain, Kept(body, len(written.body), answered.depends, tally))
+        return written.body
 
-    def _with_serial(self, written: Written, query: Query, reply: Reply) -> _Negative:
-        opt = wire.opt_size(query.edns, reply)
-        end = len(written.body) - opt
-        return _Negative(self, written.body[: end - _SERIAL], written.body[end - _SERIAL + 4 :])
+    def _answered(self, query: Query) -> Answered:
+        if self._data is Data.NONE and self.zone.covers(query.name.lower()):
+            return Answered(Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), frozenset())
+        found = answer.answer(self.zone, query.name, query.type, self._authority)
+        return found._replace(reply=_as_stale(found.reply)) if self._data is Data.STALE else found
 
-    def _tally(self, transport: Transport, qtype: str, rcode: str) -> list[int]:
-        return self._tallies.setdefault(Counted(transport, qtype, rcode), [0])
+    def _denial(self, written: Written, query: Query, reply: Reply) -> Callable[[], bytes]:
+        if not written.authority:
+            return turns([written.body])
+        end = len(written.body) - wire.opt_size(query.edns, reply)
+        return _Denial(self, written.body[: end - _SERIAL], written.body[end - _SERIAL + 4 :])
+
+    def _tally(self, transport: Transport, qtype: int | None, rcode: int) -> list[int]:
+        # Types that clients make up must not become as many counters.
+        key = (transport, qtype if qtype in _KNOWN_TYPES or qtype is None else _OTHER_TYPE, rcode)
+        found = self._tallies.get(key)
+        if found is None:
+            found = self._tallies[key] = [0]
+        return found
 
     @property
     def serial_octets(self) -> bytes:
@@ -203,7 +226,10 @@ class Responder:
 
     def counts(self) -> dict[Counted, int]:
         """Messages answered so far."""
-        return {counted: cell[0] for counted, cell in self._tallies.items()}
+        return {
+            Counted(transport, _type_name(qtype), Rcode(rcode).name): cell[0]
+            for (transport, qtype, rcode), cell in self._tallies.items()
+        }
 
     @property
     def kept(self) -> int:
@@ -216,7 +242,7 @@ class Responder:
         return self._serial
 
 
-class _Negative:
+class _Denial:
     """A negative answer, cut where the serial goes."""
 
     __slots__ = ("_head", "_responder", "_tail")
@@ -247,13 +273,15 @@ _STALE = {Rcode.NOERROR: Ede.STALE, Rcode.NXDOMAIN: Ede.STALE_NXDOMAIN}
 
 
 # BADVERS is the one refusal whose code does not fit in the header.
-def _refusal_name(reply: bytes) -> str:
-    return (Rcode(reply[3] & 0xF) or Rcode.BADVERS).name
+def _refusal_code(reply: bytes) -> int:
+    return (reply[3] & 0xF) or Rcode.BADVERS
 
 
-# Types that clients make up must not become as many counters.
-def _type_name(qtype: int) -> str:
-    return Type(qtype).name if qtype in _KNOWN else "other"
+def _type_name(qtype: int | None) -> str:
+    if qtype is None:
+        return "-"
+    return "other" if qtype == _OTHER_TYPE else Type(qtype).name
 
 
-_KNOWN = frozenset(Type)
+_KNOWN_TYPES = frozenset(Type)
+_OTHER_TYPE = -1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -191,6 +192,8 @@ class DnsService:
         else:
             data = Data.FRESH if age_s <= self._settings.stale_after_s else Data.STALE
         if data is not self.responder.data:
+            if self.responder.data is Data.NONE:
+                gc.freeze()  # what was read stays; looking through it for garbage would hold up answers
             self.responder.set_data(data)
             self._telemetry.log.info("answers come from %s data", data.value)
         if data is Data.FRESH:

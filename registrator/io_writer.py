@@ -31,7 +31,7 @@ LAST_RETRY_S = 1.0
 # A storm is when this many containers wait to be looked at: then a commit waits for so many containers, or so long.
 STORM = 16
 STORM_CONTAINERS = 40  # with three keys each, a whole transaction
-STORM_S = 0.25
+STORM_STEPS = 25
 STORM_STEP_S = 0.01
 
 
@@ -136,9 +136,9 @@ class Writer:
 
     async def _gather(self) -> None:
         """In a storm, let changes pile up, so that a thousand starts do not make a thousand transactions."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + STORM_S
-        while self._crowd() >= STORM and len(self._dirty) < STORM_CONTAINERS and loop.time() < until:
+        for _ in range(STORM_STEPS):
+            if self._crowd() < STORM or len(self._dirty) >= STORM_CONTAINERS:
+                return
             await asyncio.sleep(STORM_STEP_S)
 
     async def _round(self) -> None:

@@ -104,6 +104,8 @@ class FeedServer:
             await writer.wait_closed()
         except (OSError, EOFError, TimeoutError):
             pass  # the client is gone, or does not take what it asked for
+        except asyncio.CancelledError:
+            pass  # we are closing; asyncio before 3.12 reports a connection's task that ends so as a fault
         finally:
             line.drop()
             self._tasks.discard(task)

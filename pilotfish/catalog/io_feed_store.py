@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pilotfish.catalog import feed
+from pilotfish.catalog.commit import check_commit
 from pilotfish.catalog.io_line import Line, connect
 from pilotfish.catalog.store import (
     AccessRefused,
@@ -83,6 +84,7 @@ class FeedStore:
 
     async def commit(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Committed:
         """All or nothing; see `Store.commit`."""
+        check_commit(conditions, operations)
         answer = await self._call(feed.Commit(tuple(conditions), tuple(operations)))
         return _expected(feed.CommitDone, answer).committed
 

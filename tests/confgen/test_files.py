@@ -149,7 +149,7 @@ def test_fault_C6_readers_never_see_a_missing_or_half_file(opened):
     assert reads > 100
 
 
-# A process of its own, so that forking, killing and limits meet neither pytest nor its threads. Prints one JSON line a try.
+# A process of its own: forking, killing and limits meet neither pytest nor its threads. Prints one JSON line a try.
 PROGRAM = """
 import json, os, resource, shutil, sys
 from pathlib import Path

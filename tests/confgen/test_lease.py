@@ -10,13 +10,24 @@ import time
 import pytest
 
 from confgen.io_lease import ProxyRecord
-from confgen.io_processes import workers_of
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.record import Node, Proxy, decode
 from pilotfish.catalog.store import StoreUnavailable
 from pilotfish.catalog.telemetry import Telemetry
-from tests.confgen.kit import DOMAIN, NODE, Backend, Running, claim, container, endpoint, kill_nginx, put, until
+from tests.confgen.kit import (
+    DOMAIN,
+    NODE,
+    Backend,
+    Running,
+    all_workers,
+    claim,
+    container,
+    endpoint,
+    kill_nginx,
+    put,
+    until,
+)
 
 RECORD = Proxy(node=NODE, addresses=("10.0.0.1",), http_port=80, generation="aa", revision=1)
 
@@ -133,7 +144,7 @@ async def test_a_frozen_nginx_counts_as_gone_until_it_answers(one_nginx, folder)
     async with Backend("one") as one, Running(folder, one_nginx) as running:
         await running.settle(put(container("web", endpoint("web", to=one.port))), claim("web", f"web.{DOMAIN}"))
         await until(lambda: stored(running.store))
-        frozen = [running.pid, *workers_of(running.pid)]
+        frozen = [running.pid, *await all_workers(running)]
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
         await until(lambda: gone(running.store), "withdrawn", seconds=10)

@@ -6,6 +6,7 @@ what every proxy serves are one and the same thing. It is looked up, not believe
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -19,7 +20,7 @@ import dns.exception
 from lab.host import Host
 from lab.lab import Lab
 from lab.waiting import wait_until
-from tests.lab.suite import DOMAIN, ESTEST, PARTS, SOAK, STATUS, Suite, additional, answers, ask, run
+from tests.lab.suite import AFTER_LEASE_S, DOMAIN, ESTEST, PARTS, SOAK, STATUS, Suite, additional, answers, ask, run
 from tests.parts import checker, prober, writer
 from tests.parts.aside import Aside
 from tests.parts.checker import Sent, Serving
@@ -30,10 +31,17 @@ NAME = f"estest.{DOMAIN}"
 PLAIN = f"_9300._tcp.{NAME}"
 LASTING = f"lasting.{DOMAIN}"  # a record of somebody else's that nobody touches
 FOREIGN = "/skydns/internal/svc"
+# A part that is killed and started again must be back within two thirds of it, on a machine that is busy with the rest.
+LEASE_S = 30 if SOAK else 8
+LEASE_OVER_S = LEASE_S + AFTER_LEASE_S
 QUICK: Mapping[str, tuple[str, ...]] = (
     {}
     if SOAK
-    else {"registrator": ("--docker-ping", "1s", "--docker-timeout", "3s"), "dns": ("--stale-after", "4s")}
+    else {
+        "registrator": ("--lease-ttl", str(LEASE_S), "--docker-ping", "1s", "--docker-timeout", "3s"),
+        "dns": ("--stale-after", "4s"),
+        "confgen": ("--proxy-ttl", str(LEASE_S)),
+    }
 )
 CONVERGED_S = 60.0
 RECORD = '{{"host": "{}", "port": 80}}'
@@ -104,7 +112,9 @@ class Standing:
 
     def _containers(self, host: Host) -> None:
         own = f"estest{host.number}"
-        found = dict(line.split() for line in host.docker(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).stdout.splitlines())
+        found = dict(
+            line.split() for line in host.docker(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).stdout.splitlines()
+        )
         others = [name for name in found if name != own]
         if others:
             host.docker(["rm", "-f", *others])
@@ -229,6 +239,39 @@ def metric(host: Host, part: str, line: str) -> float:
     """The value of the one metric line that begins with `line`, name and labels; 0 without it."""
     text = fetch(host, STATUS[part], "/metrics")[1]
     return sum(float(found.rpartition(" ")[2]) for found in text.splitlines() if found.startswith(line))
+
+
+def born(lab: Lab, *prefixes: str, host: Host | None = None) -> dict[str, int]:
+    """Key -> revision at which it came; a key that was ever gone in between has another one.
+
+    Args:
+        lab: with the store.
+        prefixes: which keys; "{}" in one stands for the host's name.
+        host: only keys of its registrator: those that hang on its lease.
+    """
+    found: dict[str, int] = {}
+    lease = 0
+    for prefix in prefixes:
+        said = lab.etcd.ctl("get", "--prefix", prefix.format(host.name if host else ""), "-w", "json").stdout
+        pairs = json.loads(said).get("kvs", [])
+        lease = lease or pairs[0].get("lease", 0) if host else 0
+        found |= {
+            base64.b64decode(one["key"]).decode(): one["create_revision"]
+            for one in pairs
+            if one.get("lease", 0) == lease or not host
+        }
+    return found
+
+
+def started(standing: Standing, host: Host, part: str, *arguments: str) -> None:
+    """Start a part and wait until it has loaded its code and begun: what comes then is its own doing."""
+    standing.suite.start(host, part, *arguments)
+    wait_until(lambda: fetch(host, STATUS[part], "/health")[0] == 200, within_s=30, what=f"{part} to begin")
+
+
+def out_of_time(until: float) -> None:
+    """Let time pass until a moment of the monotonic clock: a lease can only be waited for."""
+    wait_until(lambda: time.monotonic() >= until, within_s=600, what="that moment", every_s=0.05)
 
 
 class Load:

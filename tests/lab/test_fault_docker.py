@@ -1,0 +1,212 @@
+"""What befalls an engine or a registrator, on real engines with every part running: rows A1, A2, A4 and A5."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from lab.host import Host
+from lab.process import state_of
+from lab.waiting import wait_until
+from tests.lab.faults import (
+    LEASE_OVER_S,
+    LEASE_S,
+    PLAIN,
+    Load,
+    Standing,
+    Timeline,
+    born,
+    missing,
+    out_of_time,
+    started,
+)
+from tests.lab.suite import APP, DOMAIN, answers, run
+from tests.parts import checker, prober
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+RECONNECT_S = 2.0
+NOTICE_S = 15.0
+EXIT_S = 2.0
+BACK_S = 2.0
+STALE = f"_9200._tcp.stale.{DOMAIN}"
+THEIRS = ("/pilotfish/v1/containers/{}/", "/pilotfish/v1/nodes/{}")
+
+
+async def test_fault_A1(standing, tmp_path):
+    """The engine is away for longer than a lease: no key of a running container goes; what ended meanwhile does."""
+    host = standing.hosts[1]
+    host.engine.stop()
+    host.engine.start("--live-restore")  # as an admin has it who restarts engines under running containers
+    host.docker(["start", "estest2"])
+    run(host, "-e", "SERVICE_NAME=stale", "-p", "9200", name="stale", image=APP)
+    ends = int(host.docker(["inspect", "-f", "{{.State.Pid}}", "stale"]).stdout)
+    standing.converged()
+    line = Timeline("A1 the engine is restarted")
+    async with Load(standing, tmp_path) as load:
+        before = born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host)
+        assert answers(host, STALE, "SRV")
+        line.mark("injected")
+        host.engine.stop()
+        os.kill(ends, signal.SIGKILL)
+        wait_until(
+            lambda: "docker" in missing(host, "registrator"), within_s=NOTICE_S, what="the registrator to say so"
+        )
+        line.mark("detected")
+        assert not host.engine.process.alive
+        out_of_time(line.at["injected"] + LEASE_S + 2)
+        assert born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host) == before
+        host.engine.start("--live-restore")
+        line.mark("healed")
+        wait_until(lambda: not missing(host, "registrator"), within_s=RECONNECT_S, what="the registrator to reconnect")
+        line.mark("recovered")
+        standing.converged()
+        line.mark("verified equal")
+        await load.flow()
+        after = born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host)
+    assert after.items() <= before.items()
+    gone = before.keys() - after.keys()
+    assert len(gone) == 2
+    assert all(":stale:" in key or "/containers/" in key for key in gone)
+    assert not answers(host, STALE, "SRV")
+    verdict, questions = load.requests(), load.questions()
+    line.note(f"keys lost of what runs: 0 of {len(after)}, of what ended: {len(gone)}")
+    line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
+    line.show()
+    assert verdict.bad == 0, checker.text(verdict)
+    assert questions.bad == 0, prober.text(questions)
+
+
+async def test_fault_A2(standing, tmp_path):
+    """The engine stands still: connections stay open and nothing comes; noticed by a ping, and made up for."""
+    host = standing.hosts[1]
+    line = Timeline("A2 the engine hangs")
+    async with Load(standing, tmp_path) as load:
+        line.mark("injected")
+        host.engine.pause()
+        assert state_of(host.engine.process.pid) == "T"
+        wait_until(
+            lambda: "docker" in missing(host, "registrator"), within_s=NOTICE_S, what="the registrator to say so"
+        )
+        line.mark("detected")
+        host.engine.resume()
+        line.mark("healed")
+        wait_until(lambda: not missing(host, "registrator"), within_s=RECONNECT_S, what="the registrator to reconnect")
+        line.mark("recovered")
+        standing.converged()
+        line.mark("verified equal")
+    verdict, questions = load.requests(), load.questions()
+    line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
+    line.show()
+    assert verdict.bad == 0, checker.text(verdict)
+    assert questions.bad == 0, prober.text(questions)
+
+
+async def test_fault_A4_back_within_the_lease(standing, tmp_path):
+    """Killed and back in a second: no key goes, no answer changes, the old lease is taken over."""
+    host = standing.hosts[1]
+    line = Timeline("A4 the registrator is killed, and back in 1 s")
+    async with Load(standing, tmp_path) as load:
+        before = born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host)
+        killed = line.mark("injected")
+        assert standing.suite.process(host, "registrator").kill() == -signal.SIGKILL
+        out_of_time(killed + 1)
+        standing.suite.start(host, "registrator")
+        line.mark("started")
+        standing.converged()
+        line.mark("verified equal")
+        out_of_time(killed + LEASE_S + 2)  # whoever did not take the lease over would lose its keys now
+        await load.flow()
+        assert born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host) == before
+    verdict, questions = load.requests(), load.questions()
+    line.note(f"keys lost: 0 of {len(before)}")
+    line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
+    line.show()
+    assert verdict.bad == 0, checker.text(verdict)
+    assert questions.bad == 0, prober.text(questions)
+
+
+async def test_fault_A4_back_after_the_lease(standing, tmp_path):
+    """Killed for longer than its lease: its endpoints leave every answer once, and come back once."""
+    host = standing.hosts[1]
+    line = Timeline("A4 the registrator is killed, and back after its lease")
+    async with Load(standing, tmp_path) as load:
+        line.mark("injected")
+        standing.suite.process(host, "registrator").kill()
+        wait_until(lambda: not _registered(standing, host), within_s=LEASE_OVER_S, what="its keys to go", every_s=0.1)
+        line.mark("gone")
+        wait_until(lambda: _everywhere(standing, 2), within_s=2, what="its endpoints to leave all answers")
+        await load.flow()
+        line.mark("started")
+        started(standing, host, "registrator")
+        line.mark("runs again")
+        wait_until(lambda: _everywhere(standing, 3), within_s=BACK_S, what="its endpoints to be back")
+        line.mark("recovered")
+        standing.converged()
+        line.mark("verified equal")
+        await load.flow()
+    verdict = load.requests()
+    questions = load.questions(besides=[row for row in load.asked() if row.name == PLAIN])
+    changes = {server: _steps(load, server) for server in {row.server for row in load.asked()}}
+    line.note(f"endpoints answered: {changes}")
+    line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
+    line.show()
+    assert set(changes.values()) == {(3, 2, 3)}
+    assert verdict.bad == 0, checker.text(verdict)
+    assert questions.bad == 0, prober.text(questions)
+
+
+def _registered(standing: Standing, host: Host) -> dict[str, str]:
+    return standing.lab.etcd.get(f"/pilotfish/v1/containers/{host.name}/")
+
+
+def _everywhere(standing: Standing, count: int) -> bool:
+    return all(len(answers(host, PLAIN, "SRV")) == count for host in standing.hosts)
+
+
+def _steps(load: Load, server: str) -> tuple[int, ...]:
+    """How many endpoints a server answered with, one number for each change."""
+    rows = sorted(
+        (row for row in load.asked() if row.name == PLAIN and row.server == server), key=lambda row: row.until
+    )
+    counts = [len(row.answers) for row in rows]
+    return tuple(count for count, before in zip(counts, [None, *counts], strict=False) if count != before)
+
+
+@pytest.mark.parametrize("on_exit", ["keep", "remove"])
+async def test_fault_A5(standing, tmp_path, on_exit):
+    """SIGTERM: it ends in two seconds; its keys stay for its successor, or go at once, before a request fails."""
+    host = standing.hosts[1]
+    standing.suite.process(host, "registrator").terminate()
+    standing.suite.start(host, "registrator", "--on-exit", on_exit)
+    standing.converged()
+    line = Timeline(f"A5 the registrator is told to end, --on-exit {on_exit}")
+    async with Load(standing, tmp_path) as load:
+        before = born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host)
+        process = standing.suite.process(host, "registrator")
+        line.mark("injected")
+        process.send(signal.SIGTERM)
+        assert process.wait(EXIT_S) == 0
+        line.mark("ended")
+        left = born(standing.lab, *THEIRS, "/reg/", "/skydns/", host=host) if _registered(standing, host) else {}
+        assert left == (before if on_exit == "keep" else {})
+        if on_exit == "remove":
+            assert not [
+                value for value in standing.lab.etcd.get("/reg/").values() if value.startswith(host.address + ":")
+            ]
+            wait_until(lambda: _everywhere(standing, 2), within_s=2, what="its endpoints to leave all answers")
+            line.mark("out of DNS")
+            await load.flow()
+        standing.suite.start(host, "registrator")
+        line.mark("started")
+        standing.converged()
+        line.mark("verified equal")
+    verdict = load.requests()
+    questions = load.questions(besides=[row for row in load.asked() if row.name == PLAIN and on_exit == "remove"])
+    line.note(f"keys left: {len(left)} of {len(before)}")
+    line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
+    line.show()
+    assert verdict.bad == 0, checker.text(verdict)
+    assert questions.bad == 0, prober.text(questions)
