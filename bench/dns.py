@@ -136,8 +136,8 @@ def _measured(place: Folder, servers: list[Server], file: Path, rounds: int, sec
 
 def _run(place: Folder, server: Server, file: Path, seconds: float) -> Run:
     before = cpu_s(server.pid)
-    command: list[str | Path] = [place.tools.find("dnsperf"), "-s", LOCAL, "-p", str(server.port), "-d", file, "-l", f"{seconds:g}",
-               "-q", str(IN_FLIGHT), "-t", "1"]  # fmt: skip
+    command: list[str | Path] = [place.tools.find("dnsperf"), "-s", LOCAL, "-p", str(server.port), "-d", file]
+    command += ["-l", f"{seconds:g}", "-q", str(IN_FLIGHT), "-t", "1"]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     completed = _figure(said, "Queries completed")
     used = cpu_s(server.pid) - before

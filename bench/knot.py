@@ -28,7 +28,7 @@ zone:
 
 def start(place: Folder, estate: Estate) -> tuple[Process, int]:
     """Start it; returns the process and its port, once it serves."""
-    port = free_port(datagrams=True)
+    port = free_port()
     folder = place.path / "knot"
     folder.mkdir()
     (folder / "zone").write_text("\n".join(_lines(estate)) + "\n", encoding="ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -24,11 +25,15 @@ def memory_mb(pid: int) -> tuple[float, float]:
     return now, most
 
 
-def free_port(*, datagrams: bool = False) -> int:
-    """A port of loopback that nobody has at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port of loopback that nobody has at this moment, neither for TCP nor for UDP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+            stream.bind(("127.0.0.1", 0))
+            port = int(stream.getsockname()[1])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, contextlib.suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                return port
 
 
 def described() -> str:

@@ -107,5 +107,5 @@ class Part:
 
 def dns_server(place: Folder, url: str) -> tuple[Part, int]:
     """A DNS server on an etcd, not waited for, and the port that it answers at."""
-    port = free_port(datagrams=True)
+    port = free_port()
     return Part(place, "dns", "--etcd", url, "--listen", f"{LOCAL}:{port}"), port

@@ -4,8 +4,8 @@ Pure: no socket, no clock. The edge calls `udp` or `tcp` once for each message, 
 store. What can be answered from what was answered before costs one dictionary look-up.
 
 Answers that name addresses are held apart from those that say that there is nothing: a flood of made-up names pushes
-out others of its kind only, and what is asked once is not held at all. Those carry an SOA, whose serial moves with every
-change; it is put in when they are sent.
+out others of its kind only, and what is asked once is not held at all. Those carry an SOA, whose serial moves with
+every change; it is put in when they are sent.
 """
 
 from __future__ import annotations

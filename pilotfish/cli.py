@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or settings, 3 a dependency could not 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from pilotfish.catalog.settings import BadSettings, Shared
 from pilotfish.catalog.telemetry import own_version
 from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
-from pilotfish.health import health
+from pilotfish.io_health import health
 from pilotfish.reference import settings_page
 from pilotfish.settings import ConsoleSettings, Everything, UpSettings
 from registrator.settings import RegistratorSettings
@@ -32,7 +33,10 @@ from registrator.settings import RegistratorSettings
 S = TypeVar("S", bound=Shared)
 Flags = dict[str, Any]
 
-FAILED, BAD_USAGE, UNREACHABLE = 1, 2, 3
+FAILED, BAD_USAGE = 1, 2
+DEFAULT_STATUS = tuple(
+    kind().status for kind in (UpSettings, RegistratorSettings, DnsSettings, ConfgenSettings, ConsoleSettings)
+)
 
 
 class Program(click.Group):
@@ -71,6 +75,10 @@ def _part(name: str, kind: type[Shared], about: str) -> click.Command:
         given = Given(flags, environment(), flags.pop("config") or "")
         settings = _settings(given, name, kind)
         set_up(settings.log_level, settings.log_format)
+        if name == "dns" and given.env.get("SKYDNS_NAMESERVERS"):
+            logging.getLogger("pilotfish.dns").warning(
+                "SKYDNS_NAMESERVERS is set, but this version forwards nothing: other names are REFUSED"
+            )
         from pilotfish import parts  # noqa: PLC0415  see above
 
         parts.run(name, settings)
@@ -128,10 +136,14 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
 @program.command("health", params=list(options(UpSettings)))
 @click.option("--ready", is_flag=True, help="ask for readiness instead of being alive")
 def _health(ready: bool, **flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
-    """Ask a part at --status whether it is alive; exit code 0 or 1."""
+    """Ask a part at --status whether it is alive; exit code 0 or 1.
+
+    Without --status, whichever part answers at its default address is asked.
+    """
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "up", UpSettings)
-    alive, text = health(settings.status, "/ready" if ready else "/health")
+    addresses = (settings.status,) if given.has("status") else DEFAULT_STATUS
+    alive, text = health(addresses, "/ready" if ready else "/health")
     click.echo(text)
     sys.exit(0 if alive else FAILED)
 

@@ -75,6 +75,11 @@ class Given:
             self._errors += [text for text in error.errors if text not in self._errors]
             return None
 
+    def has(self, name: str) -> bool:
+        """True when a shared setting was given anywhere."""
+        setting = next(one for one in known(UpSettings) if one.name == name)
+        return name in self.flags or setting.variable in self.env or setting.key in self.file
+
     def check(self) -> None:
         """Raise everything that was wrong, at once.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from pilotfish.catalog.gotemplate_values import (
+from pilotfish.catalog.gotemplate.values import (
     MAX_DEPTH,
     float_text,
     go_text,

@@ -2,7 +2,7 @@
 
 A template is parsed once (`parse`) and rendered as often as wanted (`Template.render`). Supported: fields, variables,
 pipelines, `if`, `else if`, `else`, `range`, `with`, `define`, `template`, `block`, `break`, `continue`, comments, trim
-markers, constants, and the functions of `gotemplate_functions`; more functions come in as a mapping.
+markers, constants, and the functions of `functions`; more functions come in as a mapping.
 
 Data is what JSON knows: None, bool, int, float, str, lists and mappings. Nothing of a Python object is reachable.
 
@@ -20,10 +20,10 @@ from types import MappingProxyType
 
 import msgspec
 
-from pilotfish.catalog.gotemplate_functions import BUILTINS
-from pilotfish.catalog.gotemplate_nodes import Body, Source, TemplateError
-from pilotfish.catalog.gotemplate_parse import parse_tree
-from pilotfish.catalog.gotemplate_run import Missing, render
+from pilotfish.catalog.gotemplate.functions import BUILTINS
+from pilotfish.catalog.gotemplate.nodes import Body, Source, TemplateError
+from pilotfish.catalog.gotemplate.parse import parse_tree
+from pilotfish.catalog.gotemplate.run import Missing, render
 
 __all__ = ["Missing", "Template", "TemplateError", "parse"]
 

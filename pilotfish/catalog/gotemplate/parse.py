@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import NoReturn
 
-from pilotfish.catalog import gotemplate_literals as literals
-from pilotfish.catalog.gotemplate_lex import Kind, Token, tokens
-from pilotfish.catalog.gotemplate_nodes import (
+from pilotfish.catalog.gotemplate import literals
+from pilotfish.catalog.gotemplate.lex import Kind, Token, tokens
+from pilotfish.catalog.gotemplate.nodes import (
     Action,
     Body,
     Break,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import quote_plus
 
-from pilotfish.catalog.gotemplate_printf import sprintf
-from pilotfish.catalog.gotemplate_values import go_text, go_type, is_true, sprint
+from pilotfish.catalog.gotemplate.printf import sprintf
+from pilotfish.catalog.gotemplate.values import go_text, go_type, is_true, sprint
 
 # `&` first would matter if these were replaced one after the other; translate replaces all in one pass.
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})

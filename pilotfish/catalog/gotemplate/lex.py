@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import msgspec
 
-from pilotfish.catalog.gotemplate_nodes import Source
+from pilotfish.catalog.gotemplate.nodes import Source
 
 SPACES = " \t\r\n"
 _AFTER_A_WORD = ".,|:)("  # besides a space, the closing delimiter and the end: what may follow a name

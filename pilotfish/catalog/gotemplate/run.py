@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal as OneOf
 from typing import NoReturn, TypeAlias
 
-from pilotfish.catalog.gotemplate_functions import TAKES_ABSENT, Absent, and_, or_
-from pilotfish.catalog.gotemplate_nodes import (
+from pilotfish.catalog.gotemplate.functions import TAKES_ABSENT, Absent, and_, or_
+from pilotfish.catalog.gotemplate.nodes import (
     Action,
     Body,
     Break,
@@ -34,7 +34,7 @@ from pilotfish.catalog.gotemplate_nodes import (
     Text,
     Variable,
 )
-from pilotfish.catalog.gotemplate_values import go_text, go_type, in_order, is_true
+from pilotfish.catalog.gotemplate.values import go_text, go_type, in_order, is_true
 
 MAX_STEPS = 1_000_000  # nodes and commands looked at; 10,000 services at 50 steps each are half of it
 MAX_OUTPUT = 16 * 1024 * 1024  # characters
