@@ -76,15 +76,16 @@ def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answere
 
     Source: RFC 1034 §4.3.2, RFC 2308 §2 (negative answers), RFC 8020 (what NXDOMAIN means), RFC 8482 (ANY).
     """
-    work = Work()
+    lower, work = name.lower(), Work()
+    domain = zone.domain_of(lower)
+    if domain is None:
+        return Answered(_elsewhere(zone, name, lower, qtype), frozenset({lower}))
     try:
         case = zone.case(name, work)
-        if case.domain is None:
-            return Answered(_elsewhere(zone, case, qtype), frozenset(work.depends))
         says = ANSWERERS.get(qtype, _nothing)(zone, case, work, authority)
     except TooMuch:
-        return Answered(Reply(Rcode.SERVFAIL), frozenset({*work.depends, name.lower()}))
-    return Answered(_reply(case, case.domain, says, authority), frozenset(work.depends))
+        return Answered(Reply(Rcode.SERVFAIL), frozenset({*work.depends, lower}))
+    return Answered(_reply(case, domain, says, authority), frozenset(work.depends))
 
 
 def _reply(case: Case, domain: Domain, says: Says, authority: Authority) -> Reply:
@@ -95,20 +96,18 @@ def _reply(case: Case, domain: Domain, says: Says, authority: Authority) -> Repl
 
 
 # Names outside our domains: nothing but what reverse names of our hosts, and foreign records there, say.
-def _elsewhere(zone: Zone, case: Case, qtype: int) -> Reply:
-    if dname.is_reverse(case.lower):
-        pointers = _pointers(zone, case)
+def _elsewhere(zone: Zone, name: bytes, lower: bytes, qtype: int) -> Reply:
+    if dname.is_reverse(lower):
+        pointers = _pointers(zone, name, lower)
         if pointers:
             return Reply(Rcode.NOERROR, answer=pointers if qtype == Type.PTR else ())
     return Reply(Rcode.REFUSED, ede=Ede.NOT_AUTHORITATIVE)
 
 
-def _pointers(zone: Zone, case: Case) -> Sequence[Record]:
-    records = [Record(case.name, Type.PTR, ENDPOINT_TTL, rr.pointing(host)) for host in zone.own.pointers(case.lower)]
+def _pointers(zone: Zone, name: bytes, lower: bytes) -> Sequence[Record]:
+    records = [Record(name, Type.PTR, ENDPOINT_TTL, rr.pointing(host)) for host in zone.own.pointers(lower)]
     records += [
-        Record(case.name, Type.PTR, found.ttl, rr.pointing(found.target))
-        for found in zone.foreign.at(case.lower)
-        if found.target
+        Record(name, Type.PTR, found.ttl, rr.pointing(found.target)) for found in zone.foreign.at(lower) if found.target
     ]
     return one_ttl(tidy(records))
 
@@ -172,7 +171,7 @@ def _cname(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
 
 
 def _ptr(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
-    return Says(_pointers(zone, case)) if case.domain and case.domain.reverse else NOTHING
+    return Says(_pointers(zone, case.name, case.lower)) if case.domain and case.domain.reverse else NOTHING
 
 
 # As in SkyDNS, name servers are the addresses under ns.dns; without any, they are where we answer, or our hosts.

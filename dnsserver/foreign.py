@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -154,7 +154,6 @@ class Foreign:
 
     def __init__(self, prefix: str, default_ttl: int) -> None:
         self.refused: dict[str, str] = {}  # key -> why its record was left out
-        self.revision = 0
         self._prefix, self._default_ttl = prefix.rstrip("/"), default_ttl
         self._held: dict[str, Found] = {}
         self._at: dict[bytes, dict[str, Found]] = {}
@@ -314,8 +313,3 @@ def scaled(found: list[Found]) -> list[int]:
     for one in found:
         total[one.priority] = total.get(one.priority, 0) + one.weight
     return [int(100.0 / total[one.priority] * one.weight) for one in found]
-
-
-def fields(found: Found) -> dict[str, Any]:
-    """A record for people, as it was written."""
-    return msgspec.to_builtins(found.said)  # type: ignore[no-any-return]

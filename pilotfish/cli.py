@@ -92,7 +92,9 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     settings = given.part("up", UpSettings, node)
     folder = data_folder(settings.data if settings else "")
     registrator = given.part("registrator", RegistratorSettings, node)
-    dns = given.part("dns", DnsSettings, {**node, "listen": "0.0.0.0:1053", "snapshot": str(folder / "zone.snapshot")})
+    dns = given.part(
+        "dns", DnsSettings, {**node, "listen": "0.0.0.0:1053", "snapshot": str(folder / "store" / "zone.snapshot")}
+    )
     confgen = given.part(
         "confgen",
         ConfgenSettings,

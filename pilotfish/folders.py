@@ -13,7 +13,9 @@ LONGEST_SOCKET = 107  # octets of a unix socket's path, unix(7)
 
 
 def data_folder(given: str) -> Path:
-    """The folder for everything that is kept, made if absent, closed to others, with run/ in it.
+    """The folder for everything that is kept, made if absent, with run/ and store/ in it, which are closed to others.
+
+    The folder itself may be passed through: nginx's workers, who are not us, have to reach their files in it.
 
     Raises:
         CannotStart: it cannot be made, or its path is too long for the sockets in it.
@@ -23,9 +25,10 @@ def data_folder(given: str) -> Path:
     if len(os.fsencode(socket)) > LONGEST_SOCKET:
         raise CannotStart(f"--data {folder}: too long for the sockets in it, {LONGEST_SOCKET} octets at most")
     try:
-        for each in (folder, folder / "run"):
-            each.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / "run").chmod(0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        for each in (folder / "run", folder / "store"):
+            each.mkdir(exist_ok=True, mode=0o700)
+            each.chmod(0o700)
     except OSError as error:
         raise CannotStart(f"--data {folder}: {error.strerror}; name a folder that can be written") from error
     return folder

@@ -38,7 +38,7 @@ class Everything:
     """The settings of all parts, and the folder they share.
 
     Attributes:
-        data: existing folder, ours alone: the store, the snapshot, nginx's files, and run/ with the sockets.
+        data: existing folder: store/ with the embedded store and the snapshot, nginx/, and run/ with the sockets.
     """
 
     up: UpSettings

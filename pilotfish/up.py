@@ -102,7 +102,9 @@ async def serve_everything(everything: Everything, announce: Callable[[bool], No
 
 @contextlib.asynccontextmanager
 async def _opened(everything: Everything) -> AsyncIterator[Store]:
-    store: Store = open_etcd(everything.up) if everything.up.etcd else open_embedded(everything.data / "store.db")
+    store: Store = (
+        open_etcd(everything.up) if everything.up.etcd else open_embedded(everything.data / "store" / "catalog.db")
+    )
     try:
         yield store
     finally:

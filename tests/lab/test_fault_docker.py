@@ -31,7 +31,7 @@ RECONNECT_S = 2.0
 NOTICE_S = 15.0
 EXIT_S = 2.0
 BACK_S = 2.0
-STALE = f"_9200._tcp.stale.{DOMAIN}"
+STALE = f"_9400._tcp.stale.{DOMAIN}"
 THEIRS = ("/pilotfish/v1/containers/{}/", "/pilotfish/v1/nodes/{}")
 
 
@@ -41,7 +41,7 @@ async def test_fault_A1(standing, tmp_path):
     host.engine.stop()
     host.engine.start("--live-restore")  # as an admin has it who restarts engines under running containers
     host.docker(["start", "estest2"])
-    run(host, "-e", "SERVICE_NAME=stale", "-p", "9200", name="stale", image=APP)
+    run(host, "-e", "SERVICE_NAME=stale", "-e", "PORTS=9400", "-p", "9400", name="stale", image=APP)
     ends = int(host.docker(["inspect", "-f", "{{.State.Pid}}", "stale"]).stdout)
     standing.converged()
     line = Timeline("A1 the engine is restarted")

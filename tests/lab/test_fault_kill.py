@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -58,8 +59,8 @@ def nginx_master(_: Standing, host: Host) -> Iterable[int]:
 
 def nginx_whole(standing: Standing, host: Host) -> Iterable[int]:
     (master,) = nginx_master(standing, host)
-    with open(f"/proc/{master}/task/{master}/children", encoding="ascii") as children:
-        return [master, *map(int, children.read().split())]
+    children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii")
+    return [master, *map(int, children.split())]
 
 
 def etcd_member(standing: Standing, _: Host) -> Iterable[int]:

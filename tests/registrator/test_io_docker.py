@@ -1,0 +1,364 @@
+"""The Docker client beside the contract: what it makes of engines that are wrong, and what it ever sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import json
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registrator import io_inbox
+from registrator.engine import (
+    Away,
+    BrokenStream,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+    Event,
+    Kind,
+    Lines,
+    ListAgain,
+    read_event,
+)
+from registrator.io_docker import DockerEngine, DockerSettings
+from tests.parts.fake_docker import FakeDocker, container, duplicated
+from tests.registrator.harness import WAIT_S, until
+
+ID = "0123456789ab" * 5
+
+
+@pytest.fixture
+async def fake(tmp_path):
+    async with FakeDocker(tmp_path / "docker.sock") as engine:
+        yield engine
+
+
+@contextlib.asynccontextmanager
+async def client(url, **changes):
+    engine = DockerEngine(DockerSettings(url=url, **{"timeout_s": 2.0, "ping_s": 0.5, **changes}))
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(engine):
+    """The engine's news, as a list that grows."""
+    heard = []
+
+    async def listen():
+        async with contextlib.aclosing(engine.news()) as news:
+            async for one in news:
+                heard.append(one)
+
+    task = asyncio.create_task(listen())
+    try:
+        await until(lambda: heard, "the first news")
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def raw(action, kind="container", actor=ID, **attributes):
+    return {"Type": kind, "Action": action, "Actor": {"ID": actor, "Attributes": attributes}, "timeNano": 5_000_000_000}
+
+
+EVENTS = {
+    "docker's start": (raw("start"), Event(Kind.LOOK, ID, 5.0, "start")),
+    "docker's die": (raw("die", exitCode="0"), Event(Kind.LOOK, ID, 5.0, "die")),
+    "podman's died": (raw("died"), Event(Kind.LOOK, ID, 5.0, "died")),
+    "podman's remove": (raw("remove"), Event(Kind.LOOK, ID, 5.0, "remove")),
+    "a signal by number": (raw("kill", signal="3"), Event(Kind.KILL, ID, 5.0, "kill", "3")),
+    "podman's kill says no signal": (raw("kill"), Event(Kind.KILL, ID, 5.0, "kill", "")),
+    "health with its status": (raw("health_status: healthy"), Event(Kind.LOOK, ID, 5.0, "health_status")),
+    "a network's": (raw("connect", "network", "n" * 64, container=ID), Event(Kind.LOOK, ID, 5.0, "connect")),
+    "without nanoseconds": ({**raw("start"), "timeNano": None, "time": 7}, Event(Kind.LOOK, ID, 7.0, "start")),
+    "of no time": ({**raw("start"), "timeNano": "x"}, Event(Kind.LOOK, ID, 0.0, "start")),
+    "a health check's own exec": (raw("exec_start: /bin/check"), None),
+    "an image's": (raw("start", "image"), None),
+    "a network's creation": (raw("create", "network"), None),
+    "a network's of no container": (raw("connect", "network"), None),
+    "of no id": (raw("start", actor="../../etc/passwd"), None),
+    "of a null id": ({"Type": "container", "Action": "start", "Actor": {"ID": None}}, None),
+    "of a null actor": ({"Type": "container", "Action": "start", "Actor": None}, None),
+    "before API 1.22": ({"status": "start", "id": ID, "time": 5}, None),
+    "empty": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("line", "event"), EVENTS.values(), ids=EVENTS)
+def test_events_are_read(line, event):
+    """Type, Action and Actor tell; what does not matter or makes no sense is nothing."""
+    assert read_event(line) == event
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["Type", "Action", "Actor", "ID", "Attributes", "time", "timeNano"]), inner
+            )
+        ),
+    ).filter(lambda value: isinstance(value, dict))
+)
+def test_any_json_object_is_an_event_or_nothing(line):
+    """The engine may say what it likes."""
+    assert read_event(line) is None or isinstance(read_event(line), Event)
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2), max_size=5), st.data())
+def test_lines_do_not_depend_on_how_they_were_cut(objects, data):
+    """Whole, octet by octet, or several at once."""
+    text = b"".join(json.dumps(one).encode() + b"\n" for one in objects)
+    lines, found, at = Lines(), [], 0
+    while at < len(text):
+        size = data.draw(st.integers(1, len(text) - at))
+        found += lines.feed(text[at : at + size])
+        at += size
+    assert found == objects
+
+
+BROKEN = {
+    "half a line and another": b'{"a":\n{"b":1}\n',
+    "no JSON": b"<html>\n",
+    "no object": b"[1]\n",
+    "endless": b"x" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("octets", BROKEN.values(), ids=BROKEN)
+def test_broken_lines_are_an_error(octets):
+    """After it nothing can be told apart: better to connect anew than to wait for sense."""
+    with pytest.raises(BrokenStream):
+        Lines().feed(octets)
+
+
+REACHING = {
+    "no socket": (
+        "unix:///nowhere/docker.sock",
+        "there is no such socket: is Docker running, or is it elsewhere (--docker",
+    ),
+    "no socket but a file": ("unix:///etc/hostname", "nobody listens there: is Docker running?"),
+    "nobody at the port": ("tcp://127.0.0.1:1", "Connection refused"),
+    "nobody at the port, TLS": ("https://127.0.0.1:1", "Connection refused"),
+}
+
+
+@pytest.mark.parametrize(("url", "words"), REACHING.values(), ids=REACHING)
+async def test_an_engine_that_cannot_be_reached_is_named(url, words):
+    """The error says where, why, and what to do."""
+    async with client(url) as engine:
+        with pytest.raises(EngineUnavailable) as caught:
+            await engine.info()
+    assert url in str(caught.value)
+    assert words in str(caught.value)
+
+
+OLD = {"an old engine": "1.40", "no version": "", "nonsense": "new"}
+
+
+@pytest.mark.parametrize("version", OLD.values(), ids=OLD)
+async def test_an_engine_that_is_too_old_is_refused(fake, version):
+    """1.41 is the least; the error says which versions have it."""
+    fake.disturb("version", body=json.dumps({"ApiVersion": version}).encode())
+    async with client(fake.url) as engine:
+        with pytest.raises(EngineRefused, match=r"1\.41 is needed: Docker 20\.10 or podman 4"):
+            await engine.info()
+
+
+@pytest.mark.parametrize("version", ["1.41", "1.44", "1.53"])
+async def test_the_version_is_negotiated(tmp_path, version):
+    """The engine's own is spoken: later ones refuse old clients."""
+    async with FakeDocker(tmp_path / "docker.sock", api=version) as fake, client(fake.url) as engine:
+        info = await engine.info()
+        assert (info.api, info.id) == (version, fake.engine_id)
+
+
+async def test_everything_happens_by_reading(fake):
+    """Six GETs, whatever is done."""
+    web = fake.add(container("web-1"))
+    async with client(fake.url) as engine, listening(engine) as heard:
+        assert await engine.running() == (web,)
+        assert await engine.inspect(web)
+        await engine.info()
+        await until(lambda: fake.requests["ping"] > 2, "it pings")
+        assert heard == [ListAgain("listening")]
+    assert fake.violations == []
+    assert set(fake.requests) == {"version", "info", "ping", "list", "inspect", "events"}
+
+
+async def test_a_stream_that_is_cut_is_begun_again(fake):
+    """In the middle of a line or at its end: Away, ListAgain, and what happened meanwhile is told again."""
+    async with client(fake.url) as engine, listening(engine) as heard:
+        first = fake.add(container("web-1"))
+        await until(lambda: any(isinstance(one, Event) and one.container == first for one in heard), "the first start")
+        fake.cut_streams()
+        second = fake.add(container("web-2"))
+        await until(lambda: heard.count(ListAgain("listening")) == 2, "it listens again")
+        await until(
+            lambda: any(isinstance(one, Event) and one.container == second for one in heard), "the second start"
+        )
+        assert any(isinstance(one, Away) for one in heard)
+    assert fake.bitten["cut"]
+
+
+async def test_a_broken_line_is_answered_by_listing(fake):
+    """A line that is no JSON hides an event: connect anew and list."""
+    async with client(fake.url) as engine, listening(engine) as heard:
+        fake.deliver_raw = None
+        stream = next(iter(fake._streams))
+        fake.tamper = lambda event: [(0.0, {**event, "Type": "container"})]
+        stream.queue.put_nowait(
+            {"Type": "image", "Action": "x", "Actor": {"ID": "y", "Attributes": {"a\x00": "\ud800"}}}
+        )
+        await until(lambda: heard.count(ListAgain("listening")) == 2, "it listens again")
+        assert any(isinstance(one, Away) and "broke" in one.why for one in heard)
+
+
+async def test_what_comes_twice_or_in_pieces_is_heard(fake):
+    """Duplicates are passed on, pieces are put together; nothing is lost."""
+    fake.tamper, fake.chunk = duplicated, 3
+    async with client(fake.url) as engine, listening(engine) as heard:
+        ids = {fake.add(container(f"web-{number}")) for number in range(5)}
+        await until(lambda: {one.container for one in heard if isinstance(one, Event)} == ids, "all five")
+
+
+async def test_more_than_the_queue_holds_is_answered_by_listing(fake, monkeypatch):
+    """Events that find no room are not forgotten silently."""
+    monkeypatch.setattr(io_inbox, "MAX_QUEUE", 3)
+    async with client(fake.url) as engine, listening(engine) as heard:
+        for number in range(200):
+            fake.add(container(f"web-{number}"))
+        await until(
+            lambda: any(isinstance(one, ListAgain) and one.why.startswith("more events") for one in heard), "a list"
+        )
+
+
+async def test_a_hanging_engine_is_noticed_by_its_ping(fake):
+    """No answer within the ping's time: Away, though the stream looks well."""
+    async with client(fake.url) as engine, listening(engine) as heard:
+        hang = fake.disturb("ping", hang=True)
+        await until(lambda: any(isinstance(one, Away) for one in heard), "it is noticed")
+        assert hang.bitten
+        hang.end()
+        await until(lambda: heard.count(ListAgain("listening")) == 2, "it listens again")
+
+
+HANGING = {"list": lambda engine: engine.running(), "info": lambda engine: engine.info()}
+
+
+@pytest.mark.parametrize("endpoint", HANGING)
+async def test_every_call_has_an_end(fake, endpoint):
+    """A call that hangs fails in time, and the next one is answered."""
+    async with client(fake.url, timeout_s=0.5) as engine:
+        await engine.ping()
+        hang = fake.disturb(endpoint, hang=True, times=1)
+        with pytest.raises(EngineUnavailable):
+            await HANGING[endpoint](engine)
+        assert hang.bitten == 1
+        await HANGING[endpoint](engine)
+
+
+ANSWERS = {
+    "an error": {"status": 500},
+    "no JSON": {"body": b"<html>"},
+    "another shape": {"body": b'{"message": "x"}'},
+    "numbers": {"body": b"[1, null, {}]"},
+}
+
+
+@pytest.mark.parametrize("how", ANSWERS.values(), ids=ANSWERS)
+async def test_nonsense_is_an_error_or_nothing(fake, how):
+    """Whatever a list is answered with, nothing but an EngineError comes out."""
+    fake.disturb("list", **how)
+    async with client(fake.url) as engine:
+        with contextlib.suppress(EngineError):
+            assert await engine.running() == ()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """An engine behind TLS, as far as `info` needs one."""
+
+    def do_GET(self):
+        about = {"ApiVersion": "1.41", "ID": "remote", "Name": "far", "ServerVersion": "20.10"}
+        body = json.dumps(about).encode()
+        self.send_response(http.HTTPStatus.OK)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def remote(tmp_path):
+    """An engine on tcp:// that wants a client's certificate, and the folder with ours."""
+    ca = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = ca.issue_cert("client")
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"tcp://127.0.0.1:{server.server_port}", tmp_path
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+async def test_tls_uses_the_given_ca_whatever_the_environment_says(remote, monkeypatch, tmp_path):
+    """DOCKER_CERT_PATH decides; REQUESTS_CA_BUNDLE, which others need, must not stand in for it."""
+    url, folder = remote
+    other = trustme.CA()
+    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
+    async with client(url, tls_verify=True, cert_path=str(folder)) as engine:
+        assert (await engine.info()).id == "remote"
+
+
+async def test_tls_refuses_a_certificate_of_another_ca(remote, tmp_path):
+    """The chain is checked; the error says so."""
+    url, folder = remote
+    trustme.CA().cert_pem.write_to_path(str(folder / "ca.pem"))
+    async with client(url, tls_verify=True, cert_path=str(folder)) as engine:
+        with pytest.raises(EngineUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await engine.info()
+
+
+async def test_a_missing_certificate_is_named(tmp_path):
+    """The folder is there, the files are not."""
+    async with client("tcp://127.0.0.1:1", tls_verify=True, cert_path=str(tmp_path)) as engine:
+        with pytest.raises(EngineUnavailable, match="TLS"):
+            await engine.info()
+
+
+async def test_closing_leaves_no_thread(fake):
+    """Whatever it was doing, an engine that is closed lets its threads end."""
+
+    def threads():
+        return {one.name for one in threading.enumerate() if one.name.startswith("docker")}
+
+    before = threads()
+    async with client(fake.url) as engine, listening(engine):
+        assert threads() > before
+    async with asyncio.timeout(WAIT_S):
+        await until(lambda: threads() <= before, "the threads are gone")
