@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib import resources
 
-from jinja2 import DictLoader, StrictUndefined, TemplateError
+from jinja2 import DictLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from confgen import layout, quote
@@ -71,6 +71,8 @@ class Renderer:
         )
         self._of_service: dict[str, dict[str, bytes]] = {}
         self._digests: dict[str, bytes] = {}
+        for name in templates:
+            self._compiled(name)
 
     def render(self, views: Mapping[str, ServiceView], changed: Iterable[str], hosts: int, longest: int) -> Tree:
         """The tree for all views.
@@ -121,8 +123,14 @@ class Renderer:
             whole.update(name.encode() + b"\0" + digests[name])
         return whole.hexdigest()[:DIGITS]
 
+    def _compiled(self, template: str) -> Template:
+        try:
+            return self._env.get_template(template)
+        except TemplateError as error:
+            raise RenderFailed(f"template {template}: {error}") from error
+
     def _text(self, template: str, **values: object) -> bytes:
         try:
-            return self._env.get_template(template).render(values).encode()
+            return self._compiled(template).render(values).encode()
         except (TemplateError, quote.Unprintable) as error:
             raise RenderFailed(f"template {template}: {error}") from error

@@ -496,7 +496,7 @@ NOBODY = """
 import asyncio, encodings.ascii, encodings.idna, importlib.readers, os, sys
 from pathlib import Path
 from confgen.render import builtin_templates
-from tests.confgen.kit import Backend, Running, claim, container, endpoint, get, put
+from tests.confgen.kit import Backend, Catalog, Running, claim, container, endpoint, get, put, tree_of
 
 async def main():
     async with Backend("one") as one, Running(Path(sys.argv[1]), sys.argv[2], templates=templates) as running:
@@ -504,6 +504,7 @@ async def main():
         print((await get(running.port, "web.svc.test", method="PUT", body="x" * 500_000)).body)
 
 templates = builtin_templates()
+tree_of(Catalog())  # whatever is imported late is imported by this
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)  # only now: the interpreter itself may stand where only root can read

@@ -39,7 +39,7 @@ QUICK: Mapping[str, tuple[str, ...]] = (
     if SOAK
     else {
         "registrator": ("--lease-ttl", str(LEASE_S), "--docker-ping", "1s", "--docker-timeout", "3s"),
-        "dns": ("--stale-after", "4s"),
+        "dns": ("--stale-after", "3s"),
         "confgen": ("--proxy-ttl", str(LEASE_S)),
     }
 )
@@ -241,26 +241,45 @@ def metric(host: Host, part: str, line: str) -> float:
     return sum(float(found.rpartition(" ")[2]) for found in text.splitlines() if found.startswith(line))
 
 
-def born(lab: Lab, *prefixes: str, host: Host | None = None) -> dict[str, int]:
-    """Key -> revision at which it came; a key that was ever gone in between has another one.
-
-    Args:
-        lab: with the store.
-        prefixes: which keys; "{}" in one stands for the host's name.
-        host: only keys of its registrator: those that hang on its lease.
-    """
+def born(lab: Lab, *prefixes: str, leases: bool = False) -> dict[str, int]:
+    """Key -> revision at which it came: a key that was gone in between has another one. Or key -> its lease."""
     found: dict[str, int] = {}
-    lease = 0
     for prefix in prefixes:
-        said = lab.etcd.ctl("get", "--prefix", prefix.format(host.name if host else ""), "-w", "json").stdout
-        pairs = json.loads(said).get("kvs", [])
-        lease = lease or pairs[0].get("lease", 0) if host else 0
-        found |= {
-            base64.b64decode(one["key"]).decode(): one["create_revision"]
-            for one in pairs
-            if one.get("lease", 0) == lease or not host
-        }
+        said = lab.etcd.ctl("get", "--prefix", prefix, "-w", "json").stdout
+        for one in json.loads(said).get("kvs", []):
+            key = base64.b64decode(one["key"]).decode()
+            found[key] = one.get("lease", 0) if leases else one["create_revision"]
     return found
+
+
+def keys_of(lab: Lab, host: Host) -> dict[str, int]:
+    """The keys of a host's registrator -> revision at which each came."""
+    found = born(lab, "/pilotfish/v1/nodes/", "/pilotfish/v1/containers/", "/reg/", "/skydns/")
+    return {key: revision for key, revision in found.items() if f"/{host.name}" in key}
+
+
+def watchers(standing: Standing) -> dict[str, int]:
+    """Member -> how many watches it holds, in its own words; paused and dead members are left out."""
+    found = {}
+    for member, host in zip(standing.lab.etcd.members, standing.hosts, strict=False):
+        text = fetch(host, 2379, "/metrics")[1] if member.process and member.process.state not in {"", "T"} else ""
+        lines = [line for line in text.splitlines() if line.startswith("etcd_debugging_mvcc_watcher_total ")]
+        found |= {member.name: int(float(line.split()[1])) for line in lines}
+    return found
+
+
+def dropped(host: Host, *chains: str) -> int:
+    """Packets that rules of ours refused, by iptables' own count."""
+    rows = [
+        line.split() for chain in chains or ("INPUT", "OUTPUT") for line in host.iptables("-nvxL", chain).splitlines()
+    ]
+    return sum(int(row[0]) for row in rows if len(row) > 2 and row[2] in {"DROP", "REJECT"})
+
+
+def cut_off_from_etcd(host: Host, how: str) -> None:
+    """Refuse what programs on a host send to etcd's clients' port, its own member's too: "DROP" or "REJECT"."""
+    more = ("--reject-with", "tcp-reset") if how == "REJECT" else ()
+    host.iptables("-I", "OUTPUT", "-p", "tcp", "--dport", "2379", "-j", how, *more)
 
 
 def started(standing: Standing, host: Host, part: str, *arguments: str) -> None:

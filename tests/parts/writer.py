@@ -3,7 +3,8 @@
 Each write is one transaction of SkyDNS records under `svc.internal`: `beat`, whose address is the write's number, and
 unless told otherwise `w<number>`, which stays. A reader that lost a write has no `w<number>`; one that is behind shows
 an older number at `beat`; one that saw a write is never behind it again. Nothing is written twice: a write that was
-not acknowledged in time may or may not be there, and the next number follows.
+not acknowledged in time may or may not be there, and the next number follows. With --batch many `w<number>` are
+written in each transaction, and no `beat`.
 """
 
 from __future__ import annotations
@@ -106,23 +107,27 @@ async def _run(options: argparse.Namespace) -> None:
         async with Progress(options.log, options.seconds) as progress:
             begin, number = time.monotonic(), options.first
             while not progress.stop.is_set() and (not options.count or number < options.first + options.count):
-                progress.write(await _write(store, number, leaving=not options.beat_only))
-                number += 1
+                progress.write(await _write(store, number, options.batch))
+                number += options.batch or 1
                 due_s = begin + (number - options.first) / options.rate - time.monotonic() if options.rate else 0.0
                 await asyncio.sleep(max(0.0, due_s))
     finally:
         await store.close()
 
 
-async def _write(store: EtcdStore, number: int, *, leaving: bool) -> Written:
-    value = msgspec.json.encode({"host": address(number), "ttl": 5})
-    puts = [Put(f"{FOLDER}/beat", value), *([Put(f"{FOLDER}/w{number}", value)] if leaving else [])]
+async def _write(store: EtcdStore, number: int, batch: int) -> Written:
+    names = [f"w{number + more}" for more in range(batch or 1)]
+    puts = [Put(f"{FOLDER}/{name}", _value(number + more)) for more, name in enumerate(names)]
     begin, error = time.monotonic(), None
     try:
-        await store.commit([], puts)
+        await store.commit([], puts if batch else [Put(f"{FOLDER}/beat", _value(number)), *puts])
     except StoreError as trouble:
         error = str(trouble)
     return Written(number, begin, time.monotonic() - begin, error)
+
+
+def _value(number: int) -> bytes:
+    return msgspec.json.encode({"host": address(number), "ttl": 5})
 
 
 def main() -> None:
@@ -134,7 +139,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="the first number")
     parser.add_argument("--count", type=int, default=0, help="how many (0: until the time is up)")
     parser.add_argument("--seconds", type=float, default=900.0, help="how long at most")
-    parser.add_argument("--beat-only", action="store_true", help="leave no record behind")
+    parser.add_argument("--batch", type=int, default=0, help="so many records in each transaction")
     asyncio.run(_run(parser.parse_args()))
 
 

@@ -73,7 +73,7 @@ async def test_the_first_answer_is_there_after_the_first_round(free, dials):
 
 
 async def test_a_refusal_is_an_answer(free, dials):
-    """A published port's helper may take connections for a container that listens to none: the container's word counts."""
+    """A published port's helper may take connections that the container refuses: the container's word counts."""
     async with await serve(free):
         closed = Target("127.0.0.2", free.port)
         dials.want(WEB.container, {WEB: (closed, free)})
@@ -124,7 +124,7 @@ async def test_quiet_ends_with_its_time(free, dials):
 
 @given(st.floats(0, 1e6), st.floats(0, 1))
 def test_waits_grow_with_the_time_that_has_passed(passed, jitter):
-    """Never shorter than half the shortest, never longer than the longest, and about two hundredths of what has passed."""
+    """Never shorter than half the shortest, never longer than the longest, else about 2 % of what has passed."""
     delay = delay_after(passed, jitter)
     assert SHORTEST_S / 2 <= delay <= LONGEST_S
     assert delay <= max(SHORTEST_S, passed * 0.02)
