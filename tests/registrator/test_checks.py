@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish.catalog.record import Address, Container, Endpoint
@@ -62,6 +62,7 @@ def test_names_of_the_table_are_their_states(name):
     assert checks.state(CONDITIONS[name]) == name.partition(",")[0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(COLUMNS)), st.sampled_from(list(Gate)))
 def test_draining_hides_nothing(happenings, gate):
     """Whatever happens while it drains: when the draining expires, it is what it would be without it."""

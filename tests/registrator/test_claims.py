@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish.catalog.keys import claim_key
@@ -135,6 +135,7 @@ endpoints_st = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(first=endpoints_st, second=endpoints_st)
 def test_nobody_loses_a_place_to_another_service(first, second):
     """Whoever has a place keeps it, whatever others ask for later; and asking twice claims nothing twice."""

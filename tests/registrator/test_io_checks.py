@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registrator.checks import Target
@@ -122,6 +122,7 @@ async def test_quiet_ends_with_its_time(free, dials):
     assert dials.waiting == (WEB,)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e6), st.floats(0, 1))
 def test_waits_grow_with_the_time_that_has_passed(passed, jitter):
     """Never shorter than half the shortest, never longer than the longest, else about 2 % of what has passed."""

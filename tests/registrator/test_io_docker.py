@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import trustme
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registrator import io_inbox
@@ -102,6 +102,7 @@ def test_events_are_read(line, event):
     assert read_event(line) == event
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
@@ -118,6 +119,7 @@ def test_any_json_object_is_an_event_or_nothing(line):
     assert read_event(line) is None or isinstance(read_event(line), Event)
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2), max_size=5), st.data())
 def test_lines_do_not_depend_on_how_they_were_cut(objects, data):
     """Whole, octet by octet, or several at once."""
