@@ -65,6 +65,11 @@ class Page:
         return msgspec.structs.replace(endpoint, state=checks.state(condition), deadline=condition.deadline)
 
 
+def _observed(events: Sequence[Event], facts: Facts) -> float:
+    """When what was seen came about: at the last event, but for one that the engine told while it was starting it."""
+    return max(facts.started, *(event.at for event in events)) if events else 0.0
+
+
 def _spec(endpoint: Endpoint) -> Spec:
     return endpoint.port, endpoint.protocol
 
@@ -103,7 +108,7 @@ class Book:
         else:
             page = self._open(look.facts, recorded)
             self._signals(page, look)
-            page.observed = max((event.at for event in look.events), default=before.observed if before else look.now)
+            page.observed = _observed(look.events, page.facts) or (before.observed if before else look.now)
         return {look.container} | self._followers(look.container)
 
     def answered(self, container: str, spec: Spec, at: float) -> bool:
@@ -169,6 +174,7 @@ class Book:
         page = Page(facts, self._wanted_of(facts, self.facts_of))
         known = before.conditions if before and before.facts.started == facts.started else {}
         in_store = checks.recorded_endpoints(facts, recorded) if before is None else {}
+        holder = network_holder(facts, self.facts_of) or facts
         for endpoint in page.wanted.container.endpoints:
             spec = _spec(endpoint)
             was = known.get(spec)
@@ -176,6 +182,8 @@ class Book:
                 page.conditions[spec] = checks.observe(was, facts)
             else:
                 page.conditions[spec] = checks.resume(facts, endpoint, in_store.get(spec))
+            if not checks.targets(holder, endpoint, self.host.addresses):  # nothing can be asked: believe it
+                page.conditions[spec] = checks.happen(page.conditions[spec], Happening.ANSWERED)
         self._close(facts.id)
         self.pages[facts.id] = page
         for name in _names(page):

@@ -18,6 +18,7 @@ from registrator.container import Facts
 
 DRAIN_GRACE_S = 5.0  # over the stop timeout: the engine needs a moment to kill, and to tell
 SIGKILL = 9
+LOOPBACK = "127.0.0.1"
 
 
 class Gate(Enum):
@@ -173,25 +174,34 @@ def stop_deadline(facts: Facts, signal: int, at: float) -> float:
 
 
 class Target(NamedTuple):
-    """Where an endpoint's port can be tried."""
+    """Where an endpoint's port can be tried.
+
+    Attributes:
+        ip: of the container, or of this host.
+        port: at that address.
+        decides: a refusal there means that nobody listens; else the next one is tried.
+    """
 
     ip: str
     port: int
+    decides: bool = True
 
 
 def targets(facts: Facts, endpoint: Endpoint, host_addresses: Iterable[str]) -> tuple[Target, ...]:
     """Where to dial, best first: the container's own address, else where its port is published on this host.
 
-    Nothing else is ever dialled, whatever address a tag names: a tag must not make us knock on other doors.
+    Nothing else is ever dialled, whatever address a tag names: a tag must not make us knock on other doors. On the
+    host's network an application may be bound to any of the host's addresses, so all of them are tried.
     """
+    if facts.network_mode == "host":
+        return tuple(Target(ip, endpoint.port, decides=False) for ip in (*host_addresses, LOOPBACK))
     own = [Target(ip, endpoint.port) for network in facts.networks for ip in (network.ipv4, network.ipv6) if ip]
     addresses = set(host_addresses)
     bound = {(binding.ip, binding.port) for bindings in facts.bindings.values() for binding in bindings}
-    on_host = facts.network_mode == "host"
     published = [
         Target(address.ip, address.port)
         for address in endpoint.addresses
         if (address.ip, address.port) in bound
-        or (address.ip in addresses and (on_host or address.port in {port for _, port in bound}))
+        or (address.ip in addresses and address.port in {port for _, port in bound})
     ]
     return tuple(dict.fromkeys([*own, *published]))

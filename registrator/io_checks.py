@@ -64,6 +64,7 @@ class Dials:
     def __init__(self, on_answer: Callable[[Port], None]) -> None:
         self._on_answer = on_answer
         self._tasks: dict[Port, tuple[tuple[Target, ...], asyncio.Task[None]]] = {}
+        self._began: dict[Port, float] = {}  # of those that were not said to be overdue yet
         self._tried: dict[Port, asyncio.Event] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
@@ -75,6 +76,7 @@ class Dials:
         for port, targets in wanted.items():
             if port not in self._tasks:
                 self._tried[port] = asyncio.Event()
+                self._began[port] = asyncio.get_running_loop().time()
                 task = asyncio.get_running_loop().create_task(self._dial(port, targets, self._tried[port]))
                 self._tasks[port] = (targets, task)
 
@@ -97,6 +99,13 @@ class Dials:
         """Ports that have not answered yet."""
         return tuple(self._tasks)
 
+    def overdue(self, after_s: float) -> list[tuple[Port, tuple[Target, ...]]]:
+        """Ports that have not answered for so long, each once, with where they were tried."""
+        late = [port for port, began in self._began.items() if asyncio.get_running_loop().time() - began > after_s]
+        for port in late:
+            del self._began[port]
+        return [(port, self._tasks[port][0]) for port in late]
+
     async def close(self) -> None:
         """Dial no more."""
         tasks = [task for _, task in self._tasks.values()]
@@ -106,6 +115,7 @@ class Dials:
 
     def _stop(self, port: Port) -> None:
         _, task = self._tasks.pop(port)
+        self._began.pop(port, None)
         self._tried.pop(port).set()
         task.cancel()
 
@@ -117,6 +127,7 @@ class Dials:
             passed = loop.time() - began
             await asyncio.sleep(delay_after(passed, random.random()))  # noqa: S311  jitter
         self._tasks.pop(port, None)
+        self._began.pop(port, None)
         self._tried.pop(port, None)
         self._on_answer(port)
         tried.set()
@@ -125,7 +136,7 @@ class Dials:
         for target in targets:
             async with self._slots:
                 found = await answers(target)
-            if found is not None:
+            if found or (found is False and target.decides):
                 return found
         return False
 

@@ -22,7 +22,7 @@ from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Node, same
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry, own_version
-from pilotfish.catalog.values import BadValue, parse_node
+from pilotfish.catalog.values import BadValue, join_host_port, parse_node
 from pilotfish.catalog.verdict import judge
 from registrator import templates
 from registrator.address import FactsOf, Host
@@ -47,6 +47,7 @@ from registrator.wanted import Wanted, wanted
 
 FIRST_DIAL_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
 TICK_S = 0.25  # how often deadlines are looked at
+OVERDUE_S = 30.0  # a port that has not answered for so long is said to
 ONCE_S = 2.0  # how long --once waits for ports that do not answer yet
 
 
@@ -237,6 +238,12 @@ class RegistratorService:
     async def _tend(self) -> None:
         """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
         self.writer.verify()
+        for port, tried in self._dials.overdue(OVERDUE_S):
+            where = ", ".join(join_host_port(target.ip, target.port) for target in tried)
+            name = self.book.pages[port.container].facts.name
+            self._telemetry.log.warning(
+                "container %s: port %d does not answer at %s: it is published when it does", name, port.port, where
+            )
         if self._follower.mirror.complete:
             ours = [endpoint for page in self.book.pages.values() for endpoint in page.wanted.container.endpoints]
             self.writer.tend([*self.around.endpoints(), *ours])
@@ -259,7 +266,9 @@ class RegistratorService:
         if before is None and recorded is None:
             await self._dials.first(container, FIRST_DIAL_S)
         self._remark(container)
-        self.writer.mark(marked, max((event.at for event in events), default=0.0))
+        page = self.book.pages.get(container)
+        gone = max((event.at for event in events), default=0.0)
+        self.writer.mark(marked, page.observed if page and events else gone)
         if periodic and not _alike(before, self._record(container)):
             self.metrics.reconcile_fixed.inc()
             self._engine.doubt("something happened that no event told")

@@ -34,13 +34,14 @@ FOREIGN = "/skydns/internal/svc"
 # A part that is killed and started again must be back within two thirds of it, on a machine that is busy with the rest.
 LEASE_S = 30 if SOAK else 8
 LEASE_OVER_S = LEASE_S + AFTER_LEASE_S
+CALL = ("--etcd-timeout", "2s")  # a call that hangs must leave time for another before a lease is over
 QUICK: Mapping[str, tuple[str, ...]] = (
     {}
     if SOAK
     else {
-        "registrator": ("--lease-ttl", str(LEASE_S), "--docker-ping", "1s", "--docker-timeout", "3s"),
-        "dns": ("--stale-after", "3s"),
-        "confgen": ("--proxy-ttl", str(LEASE_S)),
+        "registrator": (*CALL, "--lease-ttl", str(LEASE_S), "--docker-ping", "1s", "--docker-timeout", "3s"),
+        "dns": (*CALL, "--stale-after", "3s"),
+        "confgen": (*CALL, "--proxy-ttl", str(LEASE_S)),
     }
 )
 CONVERGED_S = 60.0
@@ -264,7 +265,8 @@ def watchers(standing: Standing) -> dict[str, int]:
     for member, host in zip(standing.lab.etcd.members, standing.hosts, strict=False):
         text = fetch(host, 2379, "/metrics")[1] if member.process and member.process.state not in {"", "T"} else ""
         lines = [line for line in text.splitlines() if line.startswith("etcd_debugging_mvcc_watcher_total ")]
-        found |= {member.name: int(float(line.split()[1])) for line in lines}
+        for line in lines:
+            found[member.name] = int(float(line.split()[1]))
     return found
 
 
@@ -391,6 +393,12 @@ class Load:
         held = {text for row in rows if row.name == PLAIN for text in row.answers}
         history = {**steady, PLAIN: [Fact(0.0, text) for text in held], **(facts or {})}
         return prober.judge(rows, history, bound_s)
+
+    def after(self, since: float) -> list[Asked]:
+        """Questions after a moment whose answers depend on leases; each was answered, with something."""
+        rows = [row for row in self.asked() if row.name in {NAME, PLAIN} and row.until >= since]
+        assert all(row.rcode == "NOERROR" and row.answers for row in rows)
+        return rows
 
     def writes(self) -> list[Written]:
         """The writer's rows."""

@@ -168,10 +168,10 @@ TARGETS = {
         endpoint(),
         (Target("10.1.0.2", 80), Target("fd00::2", 80)),
     ),
-    "host network: the host's address": (
+    "host network: any address of the host": (
         facts(network_mode="host"),
-        endpoint(addresses=(Address("10.0.0.1", 80, "lan"),)),
-        (Target("10.0.0.1", 80),),
+        endpoint(addresses=(Address("10.9.9.9", 80, "lan"),)),
+        (Target("10.0.0.1", 80, decides=False), Target("127.0.0.1", 80, decides=False)),
     ),
     "bound to loopback": (
         facts(bindings={PortSpec(80, "tcp"): (Binding("127.0.0.1", 8080),)}),

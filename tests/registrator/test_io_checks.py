@@ -81,6 +81,24 @@ async def test_a_refusal_is_an_answer(free, dials):
         assert dials.heard == []
 
 
+async def test_a_refusal_that_decides_nothing(free, dials):
+    """On the host's network an application may be bound to one address of several."""
+    async with await serve(free):
+        closed = Target("127.0.0.2", free.port, decides=False)
+        dials.want(WEB.container, {WEB: (closed, free)})
+        await dials.first(WEB.container, 30.0)
+        assert dials.heard == [WEB]
+
+
+async def test_what_does_not_answer_for_long_is_said_once(free, dials):
+    """With where it was tried."""
+    dials.want(WEB.container, {WEB: (free,)})
+    await dials.first(WEB.container, 30.0)
+    assert dials.overdue(3600.0) == []
+    assert dials.overdue(0.0) == [(WEB, (free,))]
+    assert dials.overdue(0.0) == []
+
+
 async def test_an_address_out_of_reach_is_passed_over(free, dials, monkeypatch):
     """From a container of our own, the application's network may be closed to us: then its published port is tried."""
     real = asyncio.open_connection

@@ -1,0 +1,49 @@
+"""Whose is the node's key: every case of what is found under one's own name."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pilotfish.catalog.record import Node, encode
+from pilotfish.catalog.store import Entry
+from registrator.node import Adopt, Fresh, Ours, Refuse, StandBy, judge_node
+
+ME = Node(node="h1", addresses=("10.0.0.1",), boot="b", engine="E1", instance="me", version="1")
+FENCE = 10
+
+
+def found(revision: int = FENCE, **changes: object) -> Entry:
+    return Entry("/pilotfish/v1/nodes/h1", encode(msgspec.structs.replace(ME, **changes)), 1, revision, 7)
+
+
+ROWS = {
+    "nothing": (None, 0, Fresh),
+    "nothing, and we had it": (None, FENCE, Fresh),
+    "an earlier run of ours": (found(instance="before"), 0, Adopt),
+    "an earlier run, before a reboot": (found(instance="before", boot="a"), 0, Adopt),
+    "ours, as we put it": (found(), FENCE, Ours),
+    "ours, put again by us in between": (found(12), FENCE, Adopt),
+    "a later run has taken over": (found(12, instance="later"), FENCE, StandBy),
+    "the store was restored to an earlier run": (found(5, instance="before"), FENCE, Adopt),
+    "the store was restored to an earlier put of ours": (found(5), FENCE, Adopt),
+    "another engine": (found(instance="they", engine="E2"), 0, Refuse),
+    "another engine took the name from us": (found(12, instance="they", engine="E2"), FENCE, Refuse),
+    "our engine has got another id": (found(engine="E0"), FENCE, Ours),
+    "no record at all": (Entry("/pilotfish/v1/nodes/h1", b"{", 1, FENCE, 7), 0, Adopt),
+}
+
+
+@pytest.mark.parametrize(("entry", "fence", "kind"), ROWS.values(), ids=ROWS)
+def test_whose_is_the_key(entry, fence, kind):
+    """The table of what is found, against what we know."""
+    assert isinstance(judge_node(entry, ME, fence), kind)
+
+
+def test_another_engine_is_refused_with_a_sentence():
+    """Who has the name, where, and what to do."""
+    judged = judge_node(found(instance="they", engine="ABCDEF123456789"), ME, 0)
+    assert judged.why == (
+        "the node name h1 belongs to another Docker engine (ABCDEF123456 at 10.0.0.1): "
+        "give this host its own --node-name, or wait until that one's lease ends"
+    )
