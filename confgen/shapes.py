@@ -33,10 +33,17 @@ class Note(msgspec.Struct, frozen=True, order=True):
 
 
 class Server(msgspec.Struct, frozen=True, order=True):
-    """One endpoint as nginx reaches it from this host."""
+    """One endpoint as nginx reaches it from this host.
+
+    Attributes:
+        address: address and port.
+        weight: its share.
+        here: it runs on this host, so that its end is heard at once; a host that dies elsewhere says nothing.
+    """
 
     address: Token
     weight: Token
+    here: bool
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -47,14 +54,15 @@ class Upstream(msgspec.Struct, frozen=True):
         once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
         upgrade: the named location for upgraded connections.
         servers: sorted, at least one.
-        keepalive: idle connections kept by each worker.
+        keepalive: idle connections kept by each worker; None: none are, because a server is on another host. A host that
+            dies answers nothing, and each connection kept to it would cost one request its whole timeout.
     """
 
     name: Token
     once: Token
     upgrade: Token
     servers: tuple[Server, ...]
-    keepalive: Token
+    keepalive: Token | None
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -140,10 +148,11 @@ def part_file(service: str, host: str) -> Token:
 def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
     """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
     name = f"{service}--{turn}"
+    near = all(server.here for server in servers)
     return Upstream(
         name=quote.upstream(name),
         once=quote.upstream(f"{name}--once"),
         upgrade=quote.label(name),
         servers=servers,
-        keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))),
+        keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))) if near else None,
     )

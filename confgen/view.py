@@ -236,7 +236,8 @@ def _server(placed: Placed, node: str) -> Server | None:
     if chosen is None:
         return None
     try:
-        return Server(quote.address(chosen.ip, chosen.port), quote.number(judge(placed.endpoint).weight))
+        address, weight = quote.address(chosen.ip, chosen.port), quote.number(judge(placed.endpoint).weight)
+        return Server(address, weight, placed.node == node)
     except quote.Unprintable:
         return None
 

@@ -27,7 +27,7 @@ def test_addresses_are_such_that_others_can_use(monkeypatch):
     monkeypatch.setattr(io_host, "in_hosts_network", lambda: True)
     for ip in io_host.default_addresses():
         address = ipaddress.ip_address(ip)
-        assert not (address.is_loopback or address.is_link_local or address.is_unspecified)
+        assert not any((address.is_loopback, address.is_link_local, address.is_unspecified))
 
 
 def test_without_a_route_there_is_no_address(monkeypatch):

@@ -153,6 +153,16 @@ def test_a_claim_whose_key_is_hostile_is_named_and_not_served(host, path, reason
     assert [found[: len(reason)] for _, found in catalog.notes("web")] == [reason]
 
 
+@pytest.mark.parametrize(("nodes", "kept"), [(("h1",), True), (("h1", "h2"), False), (("h2",), False)])
+def test_connections_are_kept_only_to_this_host(nodes, kept):
+    """A host that dies says nothing: a connection that was kept to it would cost a request its whole timeout."""
+    catalog = Catalog()
+    members = [container(f"web{node}", endpoint("web", name=f"web{node}", node=node), node=node) for node in nodes]
+    catalog.feed(*(put(member) for member in members), claim("web", WEB))
+    (upstream,) = catalog.views.services["web"].upstreams
+    assert (upstream.keepalive is not None) == kept
+
+
 def test_an_endpoint_elsewhere_is_reached_at_its_lan_address():
     catalog = Catalog(node="h2")
     catalog.feed(put(container("web", endpoint("web"))), claim("web", WEB))

@@ -259,6 +259,12 @@ def keys_of(lab: Lab, host: Host) -> dict[str, int]:
     return {key: revision for key, revision in found.items() if f"/{host.name}" in key}
 
 
+def revision(lab: Lab) -> int:
+    """The store's revision, asked from outside the hosts."""
+    found = json.loads(lab.etcd.ctl("get", "/", "-w", "json").stdout)
+    return int(found["header"]["revision"])
+
+
 def watchers(standing: Standing) -> dict[str, int]:
     """Member -> how many watches it holds, in its own words; paused and dead members are left out."""
     found = {}
@@ -395,9 +401,9 @@ class Load:
         return prober.judge(rows, history, bound_s)
 
     def after(self, since: float) -> list[Asked]:
-        """Questions after a moment whose answers depend on leases; each was answered, with something."""
+        """Questions after a moment whose answers depend on leases that may have run out; each was answered."""
         rows = [row for row in self.asked() if row.name in {NAME, PLAIN} and row.until >= since]
-        assert all(row.rcode == "NOERROR" and row.answers for row in rows)
+        assert all(row.rcode == "NOERROR" for row in rows)
         return rows
 
     def writes(self) -> list[Written]:

@@ -1,17 +1,16 @@
-"""What befalls the data in etcd, with every part running: rows B5 (compacted), B13 (wiped, restored), B15 (many), D9."""
+"""What befalls the data in etcd, with every part running: rows B5 (compacted), B13 (lost), B15 (many keys), D9."""
 
 # ruff: noqa: N802  the names carry the rows of the table of faults
 
 from __future__ import annotations
 
+import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
 from lab.etcd import PEER_PORT
-from lab.host import Host
 from lab.waiting import wait_until
 from tests.lab.faults import (
     FOREIGN,
@@ -20,14 +19,13 @@ from tests.lab.faults import (
     Load,
     Standing,
     Timeline,
-    born,
     cut_off_from_etcd,
     dropped,
-    fetch,
     missing,
+    revision,
     state,
 )
-from tests.lab.suite import APP, DOMAIN, SOAK, STATUS, answers, run
+from tests.lab.suite import DOMAIN, SOAK, answers
 from tests.parts import checker, prober, writer
 from tests.parts.aside import Aside
 
@@ -36,6 +34,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 RESYNC_S = 5.0
 BURST = 10_000 if SOAK else 1_000
 MANY = 50_000
+FIRST = 1000  # number of the first record of many
 BLOCK_S = 0.020
 GROWTH_MIB = 100
 
@@ -43,19 +42,9 @@ GROWTH_MIB = 100
 async def _burst(standing: Standing, folder: Path, count: int) -> None:
     """Write many records, a hundred at once."""
     inside = ("nsenter", f"--net=/proc/{standing.lab.switch.holder}/ns/net")
-    arguments = [
-        "--etcd",
-        standing.lab.etcd.urls,
-        "--rate",
-        "0",
-        "--first",
-        "1000",
-        "--count",
-        str(count),
-        "--batch",
-        "100",
-    ]
-    async with Aside(writer.__name__, arguments, folder / "burst.log", prefix=inside) as load:
+    command = ["--etcd", standing.lab.etcd.urls, "--rate", "0", "--batch", "100"]
+    command += ["--first", str(FIRST), "--count", str(count)]
+    async with Aside(writer.__name__, command, folder / "burst.log", prefix=inside) as load:
         await load.finished()
     assert all(row.error is None for row in load.rows(writer.Written))
 
@@ -71,20 +60,20 @@ async def test_fault_B5(standing, tmp_path):
         wait_until(lambda: missing(host, "dns") and missing(host, "confgen"), within_s=15, what="the parts to say so")
         line.mark("detected")
         await _burst(standing, tmp_path, BURST)
-        newest = int(standing.lab.etcd.leader.status()["header"]["revision"])
+        newest = revision(standing.lab)
         standing.lab.etcd.ctl("compact", str(newest))
         watch = standing.lab.etcd.ctl("watch", "--rev", str(seen + 1), "/skydns/", check=False, within_s=5)
         assert "compacted" in watch.stdout + watch.stderr
         assert dropped(host) > 0
         line.mark("healed")
         host.iptables("-F", "OUTPUT")
-        last = 1000 + BURST - 1
+        last = FIRST + BURST - 1
         wait_until(lambda: answers(host, writer.name_of(last)) == [writer.address(last)], within_s=RESYNC_S,
                    what="the newest record to be answered")  # fmt: skip
         line.mark("recovered")
         standing.converged()
         line.mark("verified equal")
-        lost = [number for number in range(1000, 1000 + BURST)
+        lost = [number for number in range(FIRST, FIRST + BURST)
                 if answers(host, writer.name_of(number)) != [writer.address(number)]]  # fmt: skip
     log = standing.suite.process(host, "dns").text()
     questions = load.questions(besides=load.after(line.at["healed"]))
@@ -155,8 +144,9 @@ def _restore(standing: Standing, snapshot: Path) -> None:
     cluster = ",".join(f"{name}={url}" for name, url in peers.items())
     for host in standing.hosts:
         name = f"etcd{host.number}"
-        host.run(["env", "ETCDCTL_API=3", "etcdctl", "snapshot", "restore", snapshot, "--name", name, "--initial-cluster",
-                  cluster, "--initial-advertise-peer-urls", peers[name], "--data-dir", host.folder / "etcd" / "data"])  # fmt: skip
+        about = ["--name", name, "--initial-cluster", cluster, "--initial-advertise-peer-urls", peers[name]]
+        folder = ["--data-dir", host.folder / "etcd" / "data"]
+        host.run(["etcdctl", "snapshot", "restore", snapshot, *about, *folder])
 
 
 LOSSES = {"wiped": _wipe, "restored from an old snapshot": _restore}
@@ -168,17 +158,17 @@ async def test_fault_B13(standing, tmp_path, request, lose):
     etcd, one = standing.lab.etcd, standing.hosts[0]
     line = Timeline(f"B13 etcd is {request.node.callspec.id}")
     snapshot = tmp_path / "etcd.snapshot"
-    etcd.members[0]._place.run(["etcdctl", "--endpoints", etcd.members[0].url, "snapshot", "save", snapshot])
+    one.run(["etcdctl", "--endpoints", etcd.members[0].url, "snapshot", "save", snapshot])
     one.docker(["rm", "-f", "estest1"])  # the snapshot knows what is no more, and not what came after it
     standing.restore()
-    before = int(etcd.leader.status()["header"]["revision"])
+    before = revision(standing.lab)
     async with Load(standing, tmp_path) as load:
         line.mark("injected")
         lose(standing, snapshot)
         await load.dns_load.until_answered(60)
         etcd.start()
         line.mark("healed")
-        assert int(etcd.leader.status()["header"]["revision"]) < before
+        assert revision(standing.lab) < before
         etcd.ctl("put", f"{FOREIGN}/lasting", RECORD.format("10.250.255.1"))  # as its owner would
         standing.converged(within_s=RESYNC_S)
         line.mark("verified equal")
@@ -197,3 +187,46 @@ async def test_fault_B13(standing, tmp_path, request, lose):
     ]
     assert load.requests(besides=away).bad == 0
     assert questions.lost == ()
+
+
+def _memory(pid: int, what: str) -> float:
+    """MiB of VmRSS or VmHWM (proc(5))."""
+    found = re.search(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
+
+
+async def test_fault_B15(standing, tmp_path):
+    """Fifty thousand records are read anew: how long the server does not answer, and how much memory that takes."""
+    host = standing.hosts[2]
+    line = Timeline(f"B15 {MANY} keys are read anew")
+    await _burst(standing, tmp_path, MANY)
+    last = FIRST + MANY - 1
+    wait_until(lambda: answers(host, writer.name_of(last)) == [writer.address(last)], within_s=30, what="the last one")
+    process = standing.suite.process(host, "dns")
+    gaps, peaks = [], []
+    inside = ("nsenter", f"--net=/proc/{host.place.holder}/ns/net")
+    asked = ["--server", f"{host.address}:53", "--ask", f"{LASTING}:A", "--rate", "400", "--timeout", "2"]
+    for number in range(2):
+        steady = _memory(process.pid, "VmRSS")
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew
+        async with Aside(prober.__name__, asked, tmp_path / f"{number}.log", prefix=inside) as load:
+            await load.until_answered(400)
+            if number:
+                line.mark("injected")
+                cut_off_from_etcd(host, "REJECT")
+                wait_until(lambda: missing(host, "dns"), within_s=15, what="the server to say so")
+                standing.lab.etcd.ctl("put", f"{FOREIGN}/w1", RECORD.format("10.250.0.1"))
+                standing.lab.etcd.ctl("compact", str(revision(standing.lab)))
+                line.mark("healed")
+                host.iptables("-F", "OUTPUT")
+                wait_until(lambda: answers(host, writer.name_of(1)) == ["10.250.0.1"], within_s=RESYNC_S,
+                           what="the newest record")  # fmt: skip
+                line.mark("recovered")
+            await load.until_answered(400)
+        gaps.append(prober.longest_gap_s(load.rows(prober.Asked)))
+        peaks.append(_memory(process.pid, "VmHWM") - steady)
+    line.note(f"longest gap {gaps[1] * 1000:.0f} ms, without a fault {gaps[0] * 1000:.0f} ms")
+    line.note(f"memory {steady:.0f} MiB, {peaks[1]:.0f} MiB more at the peak, without a fault {peaks[0]:.0f}")
+    line.show()
+    assert "reading everything anew" in process.text()

@@ -132,8 +132,8 @@ async def test_fault_B2(standing, tmp_path):
             for side in ("--dport", "--sport"):
                 host.iptables("-I", chain, "-p", "tcp", side, "2380", "-j", "DROP")
         wait_until(lambda: not member.status().get("leader"), within_s=10, what=f"{member.name} to be without a leader")
-        line.mark("without a leader")
-        await _see_writes(load, line, injected, ABANDONED_S)
+        alone = line.mark("without a leader")
+        await _see_writes(load, line, alone, injected + ABANDONED_S - alone)
         assert dropped(host) > 0
         assert member.process.alive
         wait_until(lambda: watchers(standing)[member.name] == 0, within_s=ABANDONED_S, what="its watches to go")
