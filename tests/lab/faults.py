@@ -125,12 +125,14 @@ class Standing:
             host.docker(["start", own])
 
     def _keys(self) -> None:
+        """Remove other people's records but the lasting one."""
         kept = f"{FOREIGN}/lasting"
-        ours = [key for key, value in self.lab.etcd.get(f"{FOREIGN}/").items() if '"pilotfish"' not in value]
-        for key in ours:
+        self.lab.etcd.ctl("del", "--prefix", f"{FOREIGN}/w")
+        theirs = [key for key, value in self.lab.etcd.get(f"{FOREIGN}/").items() if '"pilotfish"' not in value]
+        for key in theirs:
             if key != kept:
-                self.lab.etcd.ctl("del", "--prefix", FOREIGN + "/w") if "/w" in key else self.lab.etcd.ctl("del", key)
-        if kept not in ours:
+                self.lab.etcd.ctl("del", key)
+        if kept not in theirs:
             self.lab.etcd.ctl("put", kept, RECORD.format("10.250.255.1"))
 
     def converged(self, within_s: float = CONVERGED_S) -> None:

@@ -1,7 +1,5 @@
 """What befalls an engine or a registrator, on real engines with every part running: rows A1, A2, A4 and A5."""
 
-# ruff: noqa: N802  the names carry the rows of the table of faults
-
 from __future__ import annotations
 
 import os

@@ -4,8 +4,6 @@ Numbered records are written all the while: a DNS server that shows a number has
 for itself when its watch lives again and whether it lost anything.
 """
 
-# ruff: noqa: N802  the names carry the rows of the table of faults
-
 from __future__ import annotations
 
 import time

@@ -3,8 +3,6 @@
 Each test proves that its fault has bitten before it looks at what came of it.
 """
 
-# ruff: noqa: N802  the names carry the rows of the table of faults
-
 from __future__ import annotations
 
 import asyncio
