@@ -24,7 +24,7 @@ SHORT: dict[str, Callable[[], None]] = {
     **CHOICES,
     "dns": lambda: dns.run(rounds=3),
     "scale": lambda: scale.run(starts=1),
-    "start": lambda: start.run(starts=30, traefik_starts=10),
+    "start": lambda: start.run(starts=30, one_host_starts=15, traefik_starts=10),
 }
 
 

@@ -1,8 +1,9 @@
 """From `docker start` to DNS answers and to pages through every proxy, on three hosts with a cluster of etcd.
 
-Each start is one of a stopped container whose name nobody answers to; in between everything comes to rest. Traefik,
-which knows the containers of its own host only, does the same on one of these hosts afterwards, with as many services
-in its configuration. All times are of one clock: the hosts are network namespaces of one machine.
+Each start is one of a stopped container whose name nobody answers to; in between everything comes to rest. Three hosts
+share one machine here, and so do the three nginx that reload at one moment: the same is done once more with the suite
+on one of the hosts, and with Traefik there, which has as many services in its configuration. All times are of one
+clock: the hosts are network namespaces of one machine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lab.waiting import wait_until
 ESTATE = Estate(services=1000, each=10, proxied=True)
 IMAGE = "pilotfish-lab/app:1"
 PORT = 9200
-STARTS, TRAEFIK_STARTS = 100, 30
+STARTS, ONE_HOST_STARTS, TRAEFIK_STARTS = 100, 50, 30
 SUITE_REST_S, TRAEFIK_REST_S = 0.6, 2.2  # longer than either waits after a change before it applies one at once
 
 
@@ -88,34 +89,40 @@ def _unix(stamp: str) -> float:
     return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
-def run(starts: int = STARTS, traefik_starts: int = TRAEFIK_STARTS) -> None:
-    """Measure, and print a table."""
-    rows: list[tuple[str, ...]] = []
+def run(starts: int = STARTS, one_host_starts: int = ONE_HOST_STARTS, traefik_starts: int = TRAEFIK_STARTS) -> None:
+    """Measure on three hosts, on one, and Traefik on one; print a table after each."""
     with Lab(hosts=3, etcd=3) as lab:
-        with suite.running(lab, ESTATE):
-            found = _suite(lab, starts)
-        rows += _rows("DNS: all 3 servers answer", found, "DNS")
-        rows += _rows("HTTP: all 3 proxies serve", found, "proxy")
-        binary = traefik.program() if traefik_starts else None
+        suite.fill(lab, ESTATE)
+        for hosts, count in ((lab.hosts, starts), (lab.hosts[:1], one_host_starts)):
+            with suite.running(lab, hosts):
+                found = _suite(lab, hosts, count)
+            here = f"{len(hosts)} hosts" if len(hosts) > 1 else "1 host"
+            _show(
+                f"the suite on {here}",
+                [*_rows("every DNS server", found, "DNS"), *_rows("every proxy", found, "proxy")],
+            )
+        binary = traefik.program()
         if binary is not None:
             with traefik.running(lab.hosts[0], binary, ESTATE) as at:
-                rows += _rows("HTTP: Traefik, 1 host", _traefik(lab, at, traefik_starts), "proxy")
-    print(table(
-        f"docker start, {ESTATE.services:,} services of {ESTATE.each} endpoints registered; milliseconds",
-        ("", "starts", "since", "p50", "p99", "most"), rows,
-    ))  # fmt: skip
+                found = _traefik(lab, at, traefik_starts)
+            _show("Traefik on 1 host", _rows("the proxy", found, "proxy"))
 
 
-def _suite(lab: Lab, starts: int) -> list[Started]:
+def _show(what: str, rows: Sequence[Sequence[str]]) -> None:
+    title = f"docker start, {what}, {ESTATE.services:,} services of {ESTATE.each} endpoints registered; milliseconds"
+    print(table(title, ("until it is served by", "starts", "since", "p50", "p99", "most"), rows), flush=True)
+
+
+def _suite(lab: Lab, hosts: Sequence[Host], starts: int) -> list[Started]:
     containers, probes = [], []
     with lab.switch.inside():  # the probes' sockets and threads are born outside of all hosts
-        for host in lab.hosts:
-            name = f"started-{host.name}"
+        for host in hosts:
+            name = f"started-{len(hosts)}-{host.name}"
             env = {"SERVICE_NAME": name, f"SERVICE_{PORT}_PROXY": "http"}
             containers.append(Container(host, name, env=env, labels={}))
             asked = f"_{PORT}._tcp.{name}.{DOMAIN}"
-            served = [suite.http_probe((one.address, 80), f"{name}.{DOMAIN}") for one in lab.hosts]
-            probes.append([suite.dns_probe(one, asked) for one in lab.hosts] + served)
+            served = [suite.http_probe((one.address, 80), f"{name}.{DOMAIN}") for one in hosts]
+            probes.append([suite.dns_probe(one, asked) for one in hosts] + served)
         return _measured(containers, probes, starts, SUITE_REST_S)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import dns.message
@@ -87,15 +87,19 @@ def http_probe(address: tuple[str, int], name: str) -> Probe:
     return Probe(f"{name} at the proxy {address[0]}", ask, HTTP_EVERY_S, IN_A_ROW)
 
 
-@contextlib.contextmanager
-def running(lab: Lab, estate: Estate) -> Iterator[None]:
-    """The parts on every host, ready, over an etcd that holds an estate already."""
+def fill(lab: Lab, estate: Estate) -> None:
+    """Write an estate into the lab's etcd."""
     how = "proxied" if estate.proxied else "plain"
     filling = [sys.executable, "-m", "bench.fill", lab.etcd.urls, str(estate.services), str(estate.each), how]
     lab.switch.run(filling, within_s=READY_WITHIN_S)
-    processes = [start(lab, host, part) for host in lab.hosts for part in STATUS]
+
+
+@contextlib.contextmanager
+def running(lab: Lab, hosts: Sequence[Host]) -> Iterator[None]:
+    """The parts on some hosts, ready."""
+    processes = [start(lab, host, part) for host in hosts for part in STATUS]
     try:
-        for host in lab.hosts:
+        for host in hosts:
             for part in STATUS:
                 wait_ready(host, part)
         yield

@@ -63,8 +63,8 @@ class ConfgenService:
         self._record = ProxyRecord(store, settings.node_name, settings.proxy_ttl_s, telemetry)
         self._metrics = Metrics(telemetry)
         self._registry, self._touched = Registry(), Touched()
-        self._reserved = reserved_hosts(settings)
-        self._views = Views(ViewSettings(settings.node_name, settings.domain, frozenset(self._reserved)))
+        self._reserved = settings.reserved.hosts()
+        self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved))
         self._changed: set[str] = set()  # services whose view changed since they were rendered
         self._observed: dict[str, float] = {}  # container key -> time of the event that nginx does not show yet
         self._wake = asyncio.Event()
@@ -339,16 +339,6 @@ class Metrics:
         self._routes.set(views.host_count)
         self._notes.set(sum(len(view.notes) for view in views.services.values()))
         self._up.set(serving)
-
-
-def reserved_hosts(settings: ConfgenSettings) -> tuple[str, ...]:
-    """Hosts that are answered 404 here, whatever wildcard covers them: sorted."""
-    names = {
-        f"{name}.{domain}".lower()
-        for name in (settings.proxy_name, settings.console_host)
-        for domain in settings.domain
-    }
-    return tuple(sorted(names | {"localhost"}))
 
 
 def shown_by_proxies(container: Container) -> bool:

@@ -77,6 +77,3 @@ class ConfgenSettings(Shared):
     keep: int = option(
         "how many former configurations are kept", 5, flag="--keep", parse=whole("number", 1, 1000), metavar="N"
     )
-    console_host: str = option(
-        "host name kept free for the console", "console", flag="--console-host", parse=values.parse_name, metavar="NAME"
-    )

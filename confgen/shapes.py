@@ -54,8 +54,8 @@ class Upstream(msgspec.Struct, frozen=True):
         once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
         upgrade: the named location for upgraded connections.
         servers: sorted, at least one.
-        keepalive: idle connections kept by each worker; None: none are, because a server is on another host. A host that
-            dies answers nothing, and each connection kept to it would cost one request its whole timeout.
+        keepalive: idle connections kept by each worker; None: none are, because a server is on another host. A host
+            that dies answers nothing, and each connection kept to it would cost one request its whole timeout.
     """
 
     name: Token

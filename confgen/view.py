@@ -20,11 +20,14 @@ from confgen.sharing import Holding, Hosts
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
 from pilotfish.catalog.registry import Registry, Touched
-from pilotfish.catalog.route import HTTP_SCHEMES, Place, Route, places_of
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, Route, places_of
 from pilotfish.catalog.verdict import Placed, Routed, judge, judge_route
 
 SERVED_SCHEMES = frozenset({"http"})
 SERVED_BACKENDS = frozenset({"http"})
+
+
+NOTHING_RESERVED = Reserved((), ())
 
 
 class ViewSettings(msgspec.Struct, frozen=True):
@@ -33,12 +36,12 @@ class ViewSettings(msgspec.Struct, frozen=True):
     Attributes:
         node: the host this proxy runs on.
         domains: ours, in the order given.
-        reserved: hosts that no service gets.
+        reserved: names and hosts that no service gets.
     """
 
     node: str
     domains: tuple[str, ...]
-    reserved: frozenset[str] = frozenset()
+    reserved: Reserved = NOTHING_RESERVED
 
 
 class _Wanted(NamedTuple):
@@ -159,7 +162,7 @@ def matches(path: str) -> tuple[Token, ...]:
     return (quote.below(path),) if path.endswith("/") else (quote.exactly(path), quote.below(f"{path}/"))
 
 
-def place_problem(place: Place, reserved: frozenset[str]) -> str:
+def place_problem(place: Place, reserved: Reserved) -> str:
     """Why a place cannot be served at all; empty when it can.
 
     Claims' keys are as untrusted as anything else. What passes here can be printed, so that no service's mistake shows
@@ -172,7 +175,7 @@ def place_problem(place: Place, reserved: frozenset[str]) -> str:
             return f"{values.quoted(text)} is no {noun}"
     if "//" in place.path:
         return "no request reaches a path with '//': give it with single slashes"
-    if place.host in reserved:
+    if reserved.covers(place.host):
         return "this host is reserved"
     return ""
 

@@ -5,6 +5,7 @@ Pure; fed with the mirror's differences.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry
 from pilotfish.catalog.verdict import How
 from registrator.claims import Held
+from registrator.exports import HTTP_PORT
 
 
 class Turned(NamedTuple):
@@ -35,10 +37,13 @@ class Around:
 
     Attributes:
         claims: all of them, with the revision of their last change.
+        proxy_port: where the proxies serve http: the port that most of them have, the lowest of several; kept while
+            there is no proxy.
     """
 
     def __init__(self) -> None:
         self.claims: dict[Place, Held] = {}
+        self.proxy_port = HTTP_PORT
         self._registry = Registry()
         self._ways: dict[str, frozenset[How]] = {}
 
@@ -51,7 +56,17 @@ class Around:
                 self.claims.pop(place, None)
             else:
                 self.claims[place] = Held(claim, entries[claim_key(place)].mod_revision)
-        return Turned(frozenset(self._turned(touched.names)), frozenset(touched.places))
+        names = set(self._turned(touched.names))
+        if touched.proxies and self._moved():
+            names |= {name for name, ways in self._ways.items() if How.PROXIED in ways}
+        return Turned(frozenset(names), frozenset(touched.places))
+
+    def _moved(self) -> bool:
+        """True when the proxies' port is another than before."""
+        ports = collections.Counter(proxy.http_port for proxy in self._registry.proxies.values() if proxy.http_port)
+        found = min(ports, key=lambda port: (-ports[port], port), default=self.proxy_port)
+        before, self.proxy_port = self.proxy_port, found
+        return found != before
 
     def is_proxied(self, name: str) -> bool:
         """True when an endpoint of any node has the name stand for the proxies."""

@@ -14,7 +14,7 @@ import msgspec
 
 from pilotfish.catalog.keys import claim_key
 from pilotfish.catalog.record import Claim, Endpoint, encode
-from pilotfish.catalog.route import HTTP_SCHEMES, Place, places_of
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, places_of
 from pilotfish.catalog.store import Absent, Condition, Delete, ModifiedAt, Operation, Put
 
 IDLE_S = 24 * 3600.0  # a claim without an endpoint is free after this time
@@ -25,27 +25,6 @@ class Held(NamedTuple):
 
     claim: Claim
     revision: int
-
-
-class Rules(NamedTuple):
-    """What decides about places besides the claims.
-
-    Attributes:
-        domains: that names live under.
-        proxy_name: stands for all proxies under every domain, and cannot be claimed.
-    """
-
-    domains: tuple[str, ...]
-    proxy_name: str = "proxy"
-
-    def reserved(self, place: Place) -> bool:
-        """True for a host that no application can have."""
-        if place.host == "localhost" or place.host.endswith(".localhost"):
-            return True
-        return any(
-            place.host == f"{self.proxy_name}.{domain}".lower() or place.host.endswith(f".node.{domain}")
-            for domain in self.domains
-        )
 
 
 class Step(NamedTuple):
@@ -86,14 +65,14 @@ def asked(endpoint: Endpoint, domains: tuple[str, ...]) -> tuple[Place, ...]:
 
 
 def plan_claims(
-    endpoints: Iterable[Endpoint], claims: Mapping[Place, Held], rules: Rules, now: float
+    endpoints: Iterable[Endpoint], claims: Mapping[Place, Held], reserved: Reserved, now: float
 ) -> tuple[tuple[Step, ...], tuple[Conflict, ...]]:
     """Claim what endpoints ask for and nobody has.
 
     Args:
         endpoints: of this node; earlier ones win among themselves.
         claims: all that there are.
-        rules: domains and reserved names.
+        reserved: our domains, and what nobody may take.
         now: UNIX time in seconds.
     """
     steps: dict[Place, Step] = {}
@@ -101,11 +80,11 @@ def plan_claims(
     conflicts = []
     for endpoint in endpoints:
         service = endpoint.service.lower()
-        for place in asked(endpoint, rules.domains):
+        for place in asked(endpoint, reserved.domains):
             held = claims.get(place)
             owner = held.claim.service.lower() if held else taken.setdefault(place, service)
-            if rules.reserved(place) or owner != service:
-                conflicts.append(Conflict(place, service, "" if rules.reserved(place) else owner, endpoint.id))
+            if reserved.covers(place.host) or owner != service:
+                conflicts.append(Conflict(place, service, "" if reserved.covers(place.host) else owner, endpoint.id))
             elif held is None:
                 value = encode(Claim(service=service, since=now))
                 steps[place] = Step(place, (Absent(claim_key(place)),), Put(claim_key(place), value))

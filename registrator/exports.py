@@ -21,7 +21,7 @@ from registrator.settings import RegistratorSettings
 from registrator.templates import KeyTemplate, TemplateProblem, render, variables
 
 SKYDNS_DEFAULTS = MappingProxyType({"priority": DEFAULT_PRIORITY, "weight": DEFAULT_WEIGHT, "ttl": 0})
-HTTP_PORT = 80  # of the proxies, whatever port the application has
+HTTP_PORT = 80  # of the proxies, as long as none of them has said so
 
 
 class Exported(NamedTuple):
@@ -62,6 +62,7 @@ def judge_exports(
     templates: Sequence[KeyTemplate],
     *,
     is_tagged: Callable[[str], bool] = lambda _: False,
+    proxy_port: int = HTTP_PORT,
 ) -> Exported:
     """Make the exports of a container.
 
@@ -72,6 +73,7 @@ def judge_exports(
         settings: domains, proxy name, SkyDNS prefix, TTL.
         templates: the admin's; when there are any, nothing else is written.
         is_tagged: whether a DNS tag of any endpoint, over all hosts, has this name.
+        proxy_port: where the proxies serve http, whatever port the application has.
 
     Never raises.
     """
@@ -91,7 +93,7 @@ def judge_exports(
         if templates:
             problems += _from_templates(variables(container, endpoint, lan, settings.lease_ttl_s), templates, keys)
         else:
-            keys.update(_built_in(container, endpoint, lan, settings, how))
+            keys.update(_built_in(container, endpoint, lan, settings, how, proxy_port=proxy_port))
     return Exported(dict(sorted(keys.items())), tuple(problems))
 
 
@@ -119,7 +121,13 @@ def _from_templates(
 
 
 def _built_in(
-    container: Container, endpoint: Endpoint, lan: Address, settings: RegistratorSettings, how: Callable[[str], How]
+    container: Container,
+    endpoint: Endpoint,
+    lan: Address,
+    settings: RegistratorSettings,
+    how: Callable[[str], How],
+    *,
+    proxy_port: int,
 ) -> Iterator[tuple[str, str]]:
     reached = join_host_port(lan.ip, lan.port)
     yield registry_all_key(endpoint.service, endpoint.id), reached
@@ -133,22 +141,19 @@ def _built_in(
             if len(absolute) > MAX_NAME:
                 continue  # no name in DNS, though the service may be one
             key = skydns_key(settings.skydns_prefix, absolute)
-            yield key, _skydns(container.node, endpoint, its, lan, f"{settings.proxy_name}.{domain}")
+            proxies = (f"{settings.proxy_name}.{domain}", _proxy_port(endpoint, proxy_port))
+            yield key, _skydns(container.node, endpoint, proxies if its is How.PROXIED else (lan.ip, lan.port))
 
 
-def _skydns(node: str, endpoint: Endpoint, how: How, lan: Address, proxies: str) -> str:
+def _skydns(node: str, endpoint: Endpoint, where: tuple[str, int]) -> str:
     """A SkyDNS record; `pilotfish` marks it as ours, so that our own DNS server reads the record behind it instead."""
-    proxied = how is How.PROXIED
-    said: dict[str, object] = {
-        "host": proxies if proxied else lan.ip,
-        "port": _proxy_port(endpoint) if proxied else lan.port,
-    }
+    said: dict[str, object] = {"host": where[0], "port": where[1]}
     further = {"priority": endpoint.priority, "weight": endpoint.weight, "ttl": endpoint.ttl}
     said |= {field: value for field, value in further.items() if value != SKYDNS_DEFAULTS[field]}
     return json.dumps({**said, "pilotfish": node}, separators=(",", ":"))
 
 
-def _proxy_port(endpoint: Endpoint) -> int:
+def _proxy_port(endpoint: Endpoint, http: int) -> int:
     """The port of the proxies, never the application's."""
     route = endpoint.route
-    return route.port if route and route.scheme not in HTTP_SCHEMES else HTTP_PORT
+    return route.port if route and route.scheme not in HTTP_SCHEMES else http

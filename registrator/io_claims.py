@@ -10,10 +10,10 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pilotfish.catalog.record import Claim, Endpoint, decode
-from pilotfish.catalog.route import Place
+from pilotfish.catalog.route import Place, Reserved
 from pilotfish.catalog.store import Condition, Operation, Put, Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.claims import Conflict, Held, Rules, Step, plan_claims, plan_idle
+from registrator.claims import Conflict, Held, Step, plan_claims, plan_idle
 from registrator.metrics import Metrics
 from registrator.plan import Desired, Ground
 
@@ -32,16 +32,16 @@ class Claimant:
     Args:
         store: where to.
         claims_now: all claims as the mirror has them.
-        rules: about places.
+        reserved: our domains, and what nobody may take.
         telemetry: log and clock.
         metrics: counts.
     """
 
     def __init__(
-        self, store: Store, claims_now: ClaimsNow, rules: Rules, telemetry: Telemetry, metrics: Metrics
+        self, store: Store, claims_now: ClaimsNow, reserved: Reserved, telemetry: Telemetry, metrics: Metrics
     ) -> None:
         self.conflicts: dict[str, tuple[Conflict, ...]] = {}  # by container id
-        self._store, self._claims_now, self._rules = store, claims_now, rules
+        self._store, self._claims_now, self._reserved = store, claims_now, reserved
         self._telemetry, self._metrics = telemetry, metrics
         self._fresh: dict[Place, Held] = {}  # ours, until the mirror has them
 
@@ -63,7 +63,7 @@ class Claimant:
         """
         records = sorted((one.record for one in desired.values() if one), key=lambda one: (one.started, one.id))
         endpoints = [endpoint for record in records for endpoint in record.endpoints]
-        steps, conflicts = plan_claims(endpoints, self.claims(), self._rules, self._telemetry.now())
+        steps, conflicts = plan_claims(endpoints, self.claims(), self._reserved, self._telemetry.now())
         owner = {endpoint.id: record.id for record in records for endpoint in record.endpoints}
         for container in desired:
             before = self.conflicts.pop(container, ())
@@ -102,6 +102,6 @@ class Claimant:
             ground: what the writes stand on.
             endpoints: of all nodes, ours included.
         """
-        steps = plan_idle(endpoints, self.claims(), self._rules.domains, self._telemetry.now())
+        steps = plan_idle(endpoints, self.claims(), self._reserved.domains, self._telemetry.now())
         for step in steps[:AT_ONCE]:
             await self._commit(ground, [step])  # a lost race is fine: somebody else has done it

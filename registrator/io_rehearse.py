@@ -11,12 +11,12 @@ from collections.abc import Mapping
 
 from pilotfish.catalog.keys import ROOT, containers_of, node_key
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.route import Place
+from pilotfish.catalog.route import Place, Reserved
 from pilotfish.catalog.store import Absent, Delete, Entry, Operation, Put, Store
 from pilotfish.catalog.values import quoted
 from registrator.around import Around
 from registrator.book import Book, Look
-from registrator.claims import Held, Rules, plan_claims
+from registrator.claims import Held, plan_claims
 from registrator.container import facts
 from registrator.engine import Engine
 from registrator.io_checks import answers
@@ -27,7 +27,7 @@ READ_AT_ONCE = 100  # keys in one read
 SHOWN = 2000  # characters of a value
 
 
-async def rehearse(engine: Engine, store: Store, book: Book, around: Around, rules: Rules) -> None:
+async def rehearse(engine: Engine, store: Store, book: Book, around: Around, reserved: Reserved) -> None:
     """Print what a registrator would write now, one line a key, on standard output.
 
     Raises:
@@ -42,7 +42,7 @@ async def rehearse(engine: Engine, store: Store, book: Book, around: Around, rul
         seen = facts(document) if document else None
         book.look(Look(container, seen, (), time.time()), recorded.container(container))
         await _dial(book, container)
-    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, rules))
+    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, reserved))
 
 
 async def _recorded(store: Store, node: str) -> Recorded:
@@ -64,7 +64,7 @@ async def _dial(book: Book, container: str) -> None:
 
 
 def _operations(
-    book: Book, recorded: Recorded, node: Entry | None, held: Mapping[Place, Held], rules: Rules
+    book: Book, recorded: Recorded, node: Entry | None, held: Mapping[Place, Held], reserved: Reserved
 ) -> list[Operation]:
     leases = {entry.lease for entry in recorded.records.values()} | ({node.lease} if node else set())
     ground = Ground(recorded.node, node.lease if node else 0, Absent("-"), frozenset(leases))
@@ -75,7 +75,7 @@ def _operations(
         for container, one in sorted(desired.items())
     }
     endpoints = [endpoint for one in desired.values() if one for endpoint in one.record.endpoints]
-    steps, _ = plan_claims(endpoints, held, rules, time.time())
+    steps, _ = plan_claims(endpoints, held, reserved, time.time())
     planned = plan(granted, recorded.records, recorded.held, ground)
     return [step.operation for step in steps] + [one for commit in planned.commits for one in commit.operations]
 

@@ -5,12 +5,12 @@ Pure. One bad PROXY tag leaves the route out: half a route could stand where it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
-from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Route, Scheme
-from pilotfish.catalog.values import RESERVED_NAMES, quoted
+from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Reserved, Route, Scheme
+from pilotfish.catalog.values import quoted
 from registrator.container import PortSpec
 from registrator.tags import GUARDS, PortTags
 
@@ -71,21 +71,20 @@ def _fits(one: PortTags) -> bool:
     return TRANSPORT[cast("str", one.values["proxy"])] == one.port.protocol
 
 
-def proxied(one: PortTags, service: str, *, domains: Collection[str], proxy_name: str) -> Proxied:
+def proxied(one: PortTags, service: str, reserved: Reserved) -> Proxied:
     """Read the PROXY tags of one port.
 
     Args:
         one: its tags; what was refused there leaves the route out.
         service: the name of the endpoint.
-        domains: that we serve.
-        proxy_name: the name of all proxies, which nobody may take.
+        reserved: what nobody may take.
     """
     names = cast("tuple[str, ...]", one.values.get("proxydns", ()))
     if one.costs("route"):
         return Proxied(None, ())
     if "proxy" not in one.values:
         return Proxied(None, names, _without_proxy(one))
-    problem = _problem(one, service, names, domains, proxy_name)
+    problem = _problem(one, service, names, reserved)
     if problem:
         return Proxied(None, (), (f"{one.raw['proxy'].name}={quoted(one.raw['proxy'].value)}: not proxied: {problem}",))
     scheme = cast("Scheme", one.values["proxy"])
@@ -93,7 +92,7 @@ def proxied(one: PortTags, service: str, *, domains: Collection[str], proxy_name
     return Proxied(route, names, _no_effect(one, scheme))
 
 
-def _problem(one: PortTags, service: str, names: tuple[str, ...], domains: Collection[str], proxy_name: str) -> str:
+def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Reserved) -> str:
     scheme = cast("str", one.values["proxy"])
     hosts = cast("tuple[str, ...]", one.values.get("proxy_host", ()))
     if TRANSPORT[scheme] != one.port.protocol:
@@ -104,24 +103,9 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], domains: Colle
     if guards := sorted(key for key in GUARDS if key in one.raw and one.raw[key].value):
         return f"{one.raw[guards[0]].name} asks for protection that this version does not give"
     for name in (service, *names, *hosts):
-        if reserved(name, domains, proxy_name):
-            return f"{quoted(name)} is a reserved name, or that of the proxies themselves"
+        if reserved.covers(name):
+            return f"{quoted(name)} is a reserved name, or that of the proxies or the console"
     return ""
-
-
-def reserved(name: str, domains: Collection[str], proxy_name: str) -> bool:
-    """True for a name or host that is not for anybody to take.
-
-    >>> reserved("x.dns.a.test", ["a.test"], "proxy"), reserved("www.example.com", ["a.test"], "proxy")
-    (True, False)
-    """
-    relative = name.lower()
-    for domain in domains:
-        relative = relative.removesuffix(f".{domain}") if relative.endswith(f".{domain}") else relative
-    absolute = "." in name and relative == name.lower()
-    if absolute and relative not in domains:
-        return False
-    return relative == proxy_name.lower() or relative.rpartition(".")[2] in RESERVED_NAMES
 
 
 def _http(one: PortTags, scheme: Scheme) -> Route:

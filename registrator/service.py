@@ -28,7 +28,6 @@ from registrator import templates
 from registrator.address import FactsOf, Host
 from registrator.around import Around
 from registrator.book import Book, Look
-from registrator.claims import Rules
 from registrator.container import BadDocument, Facts, facts
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
 from registrator.exports import judge_exports
@@ -77,8 +76,7 @@ class RegistratorService:
         self.around = Around()
         self.book = Book(self._host, self._wanted_of, self._exports_of)
         self.remarks = Remarks(telemetry.log)
-        self._rules = Rules(settings.domain, settings.proxy_name)
-        self.claimant = Claimant(store, lambda: self.around.claims, self._rules, telemetry, self.metrics)
+        self.claimant = Claimant(store, lambda: self.around.claims, settings.reserved, telemetry, self.metrics)
         self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
         self._writer: Writer | None = None
         self._tenure: Tenure | None = None
@@ -101,7 +99,7 @@ class RegistratorService:
         try:
             info = await self._meet()
             if self._settings.dry_run:
-                await rehearse(self._engine, self._store, self.book, self.around, self._rules)
+                await rehearse(self._engine, self._store, self.book, self.around, self._settings.reserved)
                 return
             await self._register(info)
         finally:
@@ -338,6 +336,7 @@ class RegistratorService:
             self._settings,
             self._templates,
             is_tagged=self.around.is_tagged,
+            proxy_port=self.around.proxy_port,
         )
         self.remarks.problems(record, made.problems)
         return {key: value.encode() for key, value in made.keys.items()}

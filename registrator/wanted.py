@@ -224,7 +224,7 @@ class _Work:
         if not meant:
             return Proxied(None, cast("tuple[str, ...]", port.tags.values.get("proxydns", ())))
         settings = self.settings
-        found = routes.proxied(port.tags, service, domains=settings.domain, proxy_name=settings.proxy_name)
+        found = routes.proxied(port.tags, service, settings.reserved)
         self.notices += found.notices
         return found
 

@@ -1,1 +1,1 @@
-"""The nginx templates, installed as `confgen.templates`. They lay text out; every decision is taken in `confgen.view`."""
+"""The nginx templates, installed as `confgen.templates`. They only lay out: `confgen.view` decides."""

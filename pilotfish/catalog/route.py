@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from pilotfish.catalog.values import Host, Name, Path, Port
+from pilotfish.catalog.values import RESERVED_NAMES, Host, Name, Path, Port
 
 Scheme: TypeAlias = Literal["http", "https", "grpc", "tcp", "udp"]
 Backend: TypeAlias = Literal["http", "https", "grpc", "grpcs"]
@@ -43,6 +43,39 @@ class Place(NamedTuple):
 
     host: str
     path: str
+
+
+class Reserved(NamedTuple):
+    """Names and hosts that no service can have: those of the proxies and the console, and the labels of values.
+
+    Attributes:
+        domains: that we serve.
+        names: relative to them: the proxies', the console's.
+    """
+
+    domains: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def covers(self, name: str) -> bool:
+        """True for a name, relative or absolute, that nobody can take.
+
+        >>> Reserved(("a.test",), ("proxy",)).covers("x.dns.a.test"), Reserved((), ("proxy",)).covers("Proxy")
+        (True, True)
+        >>> Reserved(("a.test",), ("proxy",)).covers("proxy.example.com")
+        False
+        """
+        relative = name.lower()
+        for domain in self.domains:
+            relative = relative.removesuffix(f".{domain}")
+        if relative.rpartition(".")[2] == "localhost":
+            return True  # everybody's own, RFC 6761 §6.3
+        if "." in name and relative == name.lower():
+            return False  # of no domain of ours, or a domain itself, which may be claimed
+        return relative in {one.lower() for one in self.names} or relative.rpartition(".")[2] in RESERVED_NAMES
+
+    def hosts(self) -> tuple[str, ...]:
+        """Hosts that are answered by us whatever wildcard covers them, sorted."""
+        return tuple(sorted({*under_domains(self.names, self.domains), "localhost"}))
 
 
 def under_domains(names: Iterable[str], domains: Iterable[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pilotfish.catalog import values
+from pilotfish.catalog.route import Reserved
 from pilotfish.catalog.values import BadValue, quoted
 
 S = TypeVar("S")
@@ -306,6 +307,9 @@ class Shared(EtcdOptions):
         parse=values.parse_name,
         metavar="NAME",
     )
+    console_host: str = option(
+        "host name kept free for the console", "console", flag="--console-host", parse=values.parse_name, metavar="NAME"
+    )
     skydns_prefix: str = option(
         "key prefix of SkyDNS records",
         "/skydns",
@@ -342,3 +346,8 @@ class Shared(EtcdOptions):
         parse=values.parse_duration,
         metavar="TIME",
     )
+
+    @property
+    def reserved(self) -> Reserved:
+        """Names that no service can have."""
+        return Reserved(self.domain, (self.proxy_name, self.console_host))

@@ -23,7 +23,7 @@ from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, Proxy, encode
 from pilotfish.catalog.registry import Registry
-from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.route import Place, Reserved, Route
 from pilotfish.catalog.store import Delete, Entry, Put
 from pilotfish.catalog.telemetry import Telemetry
 
@@ -85,7 +85,7 @@ class Catalog:
 
     def __init__(self, node=NODE, domains=(DOMAIN,), reserved=()):
         self.registry = Registry()
-        self.views = Views(ViewSettings(node, domains, frozenset(reserved)))
+        self.views = Views(ViewSettings(node, domains, Reserved(domains, tuple(reserved))))
         self.revision = 0
 
     def feed(self, *entries, deletes=()):

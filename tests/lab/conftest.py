@@ -9,7 +9,7 @@ from lab.lab import Lab, require_root
 from lab.tools import Tools
 from lab.waiting import LabError
 from tests.lab.faults import QUICK, Standing
-from tests.lab.suite import running
+from tests.lab.suite import Suite
 
 DESELECTED = pytest.StashKey[str]()
 
@@ -53,6 +53,12 @@ def lab3() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.fixture(scope="session")
+def stands() -> list[Standing]:
+    """The suite that stands on `lab3` from one fault test to the next; empty when there is none."""
+    return []
+
+
 @pytest.fixture
 def fresh1(lab1: Lab) -> Iterator[Lab]:
     """`lab1`, put back afterwards to how it started."""
@@ -61,22 +67,19 @@ def fresh1(lab1: Lab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def fresh3(lab3: Lab) -> Iterator[Lab]:
+def fresh3(lab3: Lab, stands: list[Standing]) -> Iterator[Lab]:
     """`lab3`, put back afterwards to how it started."""
+    if stands:
+        stands.clear()
+        lab3.reset()
     yield lab3
     lab3.reset()
 
 
-@pytest.fixture(scope="module")
-def suite3(lab3: Lab) -> Iterator[Standing]:
-    """Every part on every host of `lab3`, for the fault tests of one module; see `standing`."""
-    with running(lab3, **QUICK) as suite:
-        yield Standing(lab3, suite)
-    lab3.reset()
-
-
 @pytest.fixture
-def standing(suite3: Standing) -> Standing:
-    """`suite3` with nothing hurt and everything converged."""
-    suite3.restore()
-    return suite3
+def standing(lab3: Lab, stands: list[Standing]) -> Standing:
+    """Every part on every host of `lab3` with a container each, nothing hurt and everything converged."""
+    if not stands:
+        stands.append(Standing(lab3, Suite(lab3, **QUICK)))
+    stands[0].restore()
+    return stands[0]

@@ -226,6 +226,11 @@ def fetch(host: Host, port: int, path: str, name: str = "localhost", within_s: f
             connection.close()
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that a process started, such as nginx's workers."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
 def state(host: Host, part: str) -> dict:
     """A part's /api/state; empty without an answer."""
     status, said = fetch(host, STATUS[part], "/api/state")

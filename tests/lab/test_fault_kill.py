@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -57,12 +56,6 @@ def nginx_master(_: Standing, host: Host) -> Iterable[int]:
     return [state(host, "confgen")["nginx"]["pid"]]
 
 
-def nginx_whole(standing: Standing, host: Host) -> Iterable[int]:
-    (master,) = nginx_master(standing, host)
-    children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii")
-    return [master, *map(int, children.split())]
-
-
 def etcd_member(standing: Standing, _: Host) -> Iterable[int]:
     leader = standing.lab.etcd.leader
     return [next(member for member in standing.lab.etcd.members if member is not leader).process.pid]
@@ -72,8 +65,7 @@ KILLS = {
     "registrator": Kill(part("registrator")),
     "dnsserver": Kill(part("dns"), dns=True),
     "confgen": Kill(part("confgen")),
-    "nginx, its master": Kill(nginx_master, back=lambda *_: None, web=True, leaves=True),
-    "nginx, all of it": Kill(nginx_whole, back=lambda *_: None, web=True, leaves=True),
+    "nginx": Kill(nginx_master, back=lambda *_: None, web=True, leaves=True),
     "an etcd member": Kill(etcd_member, back=lambda standing, _: standing.lab.etcd.start(), away=True),
     "every part of a host": Kill(all_parts, dns=True),
 }

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog.keys import claim_key
 from pilotfish.catalog.record import Claim, Endpoint, decode
-from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.route import Place, Reserved, Route
 from pilotfish.catalog.store import Absent, Delete, ModifiedAt, Put
-from registrator.claims import IDLE_S, Conflict, Held, Rules, plan_claims, plan_idle
+from registrator.claims import IDLE_S, Conflict, Held, plan_claims, plan_idle
 
 DOMAINS = ("svc.internal",)
-RULES = Rules(DOMAINS, "proxy")
+RESERVED = Reserved(DOMAINS, ("proxy",))
 NOW = 1_000_000.0
 WEB = Place("web.svc.internal", "/")
 
@@ -69,7 +69,7 @@ CLAIMS = {
 @pytest.mark.parametrize(("endpoints", "claims", "put", "conflicts"), CLAIMS.values(), ids=CLAIMS)
 def test_what_is_claimed(endpoints, claims, put, conflicts):
     """Only what nobody has is put, under that condition; the rest is a conflict that names the owner."""
-    steps, found = plan_claims(endpoints, claims, RULES, NOW)
+    steps, found = plan_claims(endpoints, claims, RESERVED, NOW)
     assert {step.place: decode(Claim, step.operation.value).service for step in steps} == put
     for step in steps:
         assert step.conditions == (Absent(claim_key(step.place)),)
@@ -80,7 +80,7 @@ def test_what_is_claimed(endpoints, claims, put, conflicts):
 
 def test_a_claim_that_was_idle_is_used_again():
     """The service comes back within the day: the claim forgets that it was idle, unless somebody was faster."""
-    steps, conflicts = plan_claims([endpoint()], {WEB: held("web", idle_since=5.0)}, RULES, NOW)
+    steps, conflicts = plan_claims([endpoint()], {WEB: held("web", idle_since=5.0)}, RESERVED, NOW)
     [step] = steps
     assert step.conditions == (ModifiedAt(claim_key(WEB), 5),)
     assert decode(Claim, step.operation.value) == Claim(service="web", since=1.0)
@@ -142,10 +142,10 @@ def test_nobody_loses_a_place_to_another_service(first, second):
     claims: dict[Place, Held] = {}
     for number, endpoints in enumerate((first, second), 1):
         before = {place: one.claim.service for place, one in claims.items()}
-        steps, conflicts = plan_claims(endpoints, claims, RULES, NOW)
+        steps, conflicts = plan_claims(endpoints, claims, RESERVED, NOW)
         for step in steps:
             assert step.place not in claims
             claims[step.place] = Held(decode(Claim, step.operation.value), number)
         assert before.items() <= {place: one.claim.service for place, one in claims.items()}.items()
         assert all(claims[conflict.place].claim.service != conflict.service for conflict in conflicts)
-        assert plan_claims(endpoints, claims, RULES, NOW) == ((), conflicts)
+        assert plan_claims(endpoints, claims, RESERVED, NOW) == ((), conflicts)

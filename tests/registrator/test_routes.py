@@ -40,7 +40,7 @@ def test_routes(env, expected):
 
 
 NOT = "SERVICE_80_PROXY='http': not proxied: "
-RESERVED = " is a reserved name, or that of the proxies themselves"
+RESERVED = " is a reserved name, or that of the proxies or the console"
 REFUSED = [
     ("udp over a tcp port", ["PROXY=udp"], "SERVICE_80_PROXY='udp': not proxied: 80/tcp is no udp port"),
     (
