@@ -259,7 +259,6 @@ def test_values_that_are_odd_but_allowed_are_accepted_by_nginx(nginx, folder):
         "a--b.test",
         f"{'l' * 63}.test",
         "default",
-        "localhost.test",
     ]
     catalog = Catalog(domains=("test",))
     for turn, path in enumerate(odd_paths):
