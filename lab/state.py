@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import cgroup
-from lab.waiting import LabError
+from lab.waiting import LabError, wait_until
 
 FACTS = "lab.json"
 LOCK = "lock"
@@ -70,7 +70,12 @@ class Claim:
         group = cgroup.of_lab(self.id)
         group.kill()
         group.remove()
-        shutil.rmtree(self.folder)
+        wait_until(self._remove_folder, within_s=10, what=f"{self.folder} to go")
+
+    # Another process that looks whether this lab is stale may make the lock file anew while the folder goes.
+    def _remove_folder(self) -> bool:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return not self.folder.exists()
 
     def release(self) -> None:
         """Let go of the lock."""

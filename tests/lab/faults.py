@@ -181,7 +181,9 @@ class Standing:
         for host in self.hosts:
             state = json.loads(fetch(host, STATUS["confgen"], "/api/state")[1] or "{}")
             routes = [route for route in state.get("routes", []) if route["host"] == NAME]
-            if [len(route["servers"]) for route in routes] != [count]:
+            if not state.get("serving") or not state["nginx"]["pid"]:
+                found.append(f"{host.name}: nginx does not run: {state.get('nginx')}")
+            elif [len(route["servers"]) for route in routes] != [count]:
                 found.append(f"{host.name}: the proxy has {routes}, not {count} servers")
             elif fetch(host, 80, "/", NAME)[0] != 200:
                 found.append(f"{host.name}: the page is not served")
