@@ -18,7 +18,7 @@ import dns.query
 
 from bench import knot
 from bench.estate import CONTAINER_PORT, DOMAIN, Estate, service_name
-from bench.figures import Spread, spread, table
+from bench.figures import spread, table
 from bench.machine import cpu_s
 from bench.parts import LOCAL, Folder, dns_server, etcd, folder
 
@@ -152,15 +152,11 @@ def _figure(said: str, title: str) -> float:
 
 
 def _rows(title: str, measured: dict[str, list[Run]]) -> Iterator[tuple[str, ...]]:
-    rates: dict[str, Spread] = {name: spread(one.per_second for one in runs) for name, runs in measured.items()}
-    cpus: dict[str, Spread] = {name: spread(one.cpu_us for one in runs) for name, runs in measured.items()}
-    ours, other = measured
+    ours, other = measured.values()
+    rounds = list(zip(ours, other, strict=True))  # what else happens on the machine meets both of a pair
+    rates = spread(one.per_second / two.per_second for one, two in rounds)
+    cpus = spread(one.cpu_us / two.cpu_us for one, two in rounds)
     for name, runs in measured.items():
-        ratios = ("", "")
-        if name == ours:
-            ratios = (
-                f"{rates[ours].median / rates[other].median:.2f}",
-                f"{cpus[ours].median / cpus[other].median:.2f}",
-            )
-        lost = str(sum(one.lost for one in runs))
-        yield (title, name, rates[name].shown(), cpus[name].shown(2), lost, *ratios)
+        ratios = (rates.shown(2), cpus.shown(2)) if runs is ours else ("", "")
+        answers, cpu = spread(one.per_second for one in runs), spread(one.cpu_us for one in runs)
+        yield (title, name, answers.shown(), cpu.shown(2), str(sum(one.lost for one in runs)), *ratios)

@@ -19,6 +19,7 @@ from dnsserver.zone import Case, Seek, Work, Zone
 
 ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})
 BOTH = ONLY_A | ONLY_AAAA
+FROM_BELOW = BOTH | {Type.SRV, Type.TXT}  # types that foreign records below a name are answered for
 REFRESH_S, RETRY_S, EXPIRE_S = 28800, 7200, 604800  # SkyDNS's; nobody transfers by them
 
 
@@ -81,7 +82,7 @@ def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answere
     if domain is None:
         return Answered(_elsewhere(zone, name, lower, qtype), frozenset({lower}))
     try:
-        case = zone.case(name, work)
+        case = zone.case(name, work, below=qtype in FROM_BELOW)
         says = ANSWERERS.get(qtype, _nothing)(zone, case, work, authority)
     except TooMuch:
         return Answered(Reply(Rcode.SERVFAIL), frozenset({*work.depends, lower}))

@@ -26,6 +26,8 @@ DEFAULT_PRIORITY = 10  # SkyDNS's
 DEFAULT_WEIGHT = 100  # what SkyDNS counts for records that give none
 LEASED_TTL = 30  # seconds at most for a record that may end with its lease
 MAX_FOUND = 2048  # records one question may find: about what fills 64 KiB
+MAX_LOOKED_AT = 4 * MAX_FOUND  # names one question may look at: a wildcard may match many and find nothing
+MAX_TEXT = 60_000  # octets; one record has to fit in one message
 WILDCARDS = frozenset({b"*", b"any"})
 
 Whole16 = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -112,7 +114,8 @@ def parse(entry: Entry, labels: tuple[str, ...], default_ttl: int) -> Found | No
     """Read one record; None for one of our own exports.
 
     Raises:
-        BadForeign: not JSON, a field of the wrong type or out of range, or a key or host that is no domain name.
+        BadForeign: not JSON, a field of the wrong type or out of range, a text that no message can hold, or a key or
+            host that is no domain name.
     """
     try:
         raw = msgspec.json.decode(entry.value)
@@ -123,8 +126,11 @@ def parse(entry: Entry, labels: tuple[str, ...], default_ttl: int) -> Found | No
         said = msgspec.convert({str(name).lower(): value for name, value in raw.items() if value is not None}, Said)
         name = dname.from_labels([label.encode() for label in labels])
         address, target = _host(said.host)
+        size = len(said.text.encode())
     except (msgspec.MsgspecError, BadName, UnicodeError, RecursionError) as error:
         raise BadForeign(str(error)) from error
+    if size > MAX_TEXT:
+        raise BadForeign(f"a text of {size} octets: {MAX_TEXT} are allowed")
     ttl = min(said.ttl or default_ttl, rr.MAX_TTL)
     return Found(
         entry.key,
@@ -183,15 +189,17 @@ class Foreign:
             None when there is nothing at or below the name (for a wildcard: at or below what stands right of it).
 
         Raises:
-            TooMuch: more than MAX_FOUND.
+            TooMuch: more than MAX_FOUND, or more than MAX_LOOKED_AT names to look at.
         """
-        labels = dname.labels_of(name) if may_be_wildcard(name) else ()
-        fixed = _fixed(labels)
-        top = dname.from_labels(labels[fixed:]) if fixed else name
+        labels, fixed, top = _top(name)
         if not self.exists(top):
             return None
         found = sorted(self._below(top, labels[:fixed][::-1]), key=_by_key)
         return Hits(tuple(_served([one for one in found if one.said.host])), tuple(_served(found)))
+
+    def finds(self, name: bytes) -> bool:
+        """True when `find` would not return None; looks at nothing below the name."""
+        return self.exists(_top(name)[2])
 
     def at(self, name: bytes) -> list[Found]:
         """The records at exactly this name, in lower case, sorted by key."""
@@ -207,14 +215,18 @@ class Foreign:
         return found
 
     def _matching(self, name: bytes, pattern: tuple[bytes, ...]) -> Iterator[bytes]:
-        waiting = [(name, pattern)]
+        waiting, looked_at = [(name, pattern)], 0
         while waiting:
             here, labels = waiting.pop()
             if not labels:
                 yield here
+            children = self._children.get(here, ())
+            looked_at += len(children)
+            if looked_at > MAX_LOOKED_AT:
+                raise TooMuch(f"{dname.to_text(name)} has more than {MAX_LOOKED_AT} names below it")
             waiting += [
                 (child, labels[1:])
-                for child in self._children.get(here, ())
+                for child in children
                 if not labels or labels[0] in WILDCARDS or child[1 : 1 + child[0]] == labels[0]
             ]
 
@@ -274,6 +286,12 @@ def _served(found: list[Found]) -> list[Found]:
 def may_be_wildcard(name: bytes) -> bool:
     """False when a name in lower case has no wildcard label for certain; most have none."""
     return b"\x01*" in name or b"\x03any" in name
+
+
+def _top(name: bytes) -> tuple[tuple[bytes, ...], int, bytes]:
+    labels = dname.labels_of(name) if may_be_wildcard(name) else ()
+    fixed = _fixed(labels)
+    return labels, fixed, dname.from_labels(labels[fixed:]) if fixed else name
 
 
 # How many labels from the left are not certain: up to and including the rightmost wildcard.

@@ -1,6 +1,6 @@
 """Messages out of a TCP stream: two octets of length, then the message (RFC 1035 §4.2.2).
 
-Pure. Octets may come in any pieces; no more is held than one message that has not ended.
+Pure. Octets may come in any pieces; what was fed and not taken is held, so take before you feed on.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _NOT_USABLE = 0x40 | 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED
 _LINK_LOCAL = "20"  # its scope in if_inet6: such an address means nothing without its interface
 _RECEIVE_BUFFER = 4 * 1024 * 1024  # octets asked for; the kernel gives at most net.core.rmem_max
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5  # linux/in.h, linux/in6.h
-_BACKLOG = 512
+BACKLOG = 512  # connections that wait to be accepted
 _PORT_TRIES = 20
 
 
@@ -44,7 +44,11 @@ def is_loopback(ip: str) -> bool:
 
 
 def expanded(listen: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Where to listen: 0.0.0.0 and :: stand for each address that the host has now, each once."""
+    """Where to listen: 0.0.0.0 and :: stand for each address that the host has now, each once.
+
+    Raises:
+        OSError: the host's addresses cannot be looked up (too many open files).
+    """
     found: dict[tuple[str, int], None] = {}
     for ip, port in listen:
         version = ipaddress.ip_address(ip).version
@@ -68,7 +72,7 @@ def _host_v6() -> list[str]:
     """IPv6 addresses that may be used, without link-local ones; none on a host without IPv6."""
     try:
         lines = _IF_INET6.read_text(encoding="ascii").splitlines()
-    except OSError:
+    except FileNotFoundError:
         return []
     rows = [line.split() for line in lines]
     return [
@@ -108,7 +112,7 @@ def _open(ip: str, port: int, kind: socket.SocketKind) -> socket.socket:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((ip, port))
         if kind == socket.SOCK_STREAM:
-            opened.listen(_BACKLOG)
+            opened.listen(BACKLOG)
     except BaseException:
         opened.close()
         raise

@@ -2,7 +2,7 @@
 
 A connection earns its time with whole queries and replies that were taken; trickling octets earn nothing. When all
 slots are taken, the one that was idle longest makes room (RFC 7766 §6.2.3, §10). Nothing is read from a client that
-does not read its replies.
+does not read its replies, or whose earlier queries are not all answered.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from dnsserver.frames import BadFrame, Frames, framed
+from dnsserver.io_addresses import BACKLOG
 
 BURST = 64  # messages answered before other work of the loop has its turn
-WRITE_HIGH = 256 * 1024  # octets not taken by the client at which we stop reading from it
+WRITE_HIGH = 256 * 1024  # octets of replies after which we wait until the client has taken them
 _SHARE = 10  # one client may hold this part of all slots
 _SWEEP_S = 0.5
 
@@ -118,17 +119,15 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not take its replies: ask it for no more."""
         self._full = True
-        if self._transport and not self._ended:
-            self._transport.pause_reading()
+        self._read_on()
 
     def resume_writing(self) -> None:
         """It took them."""
         self._full = False
         self._slots.earned(self)
-        if self._transport and not self._ended:
-            self._transport.resume_reading()
         if self._again is None:
             self._work()
+        self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the loop's signature
         """Give the slot back."""
@@ -148,19 +147,39 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._full:
             return
         try:
-            messages = self._frames.take(BURST)
+            more, replies = self._burst()
         except BadFrame:
             self.abort()
             return
-        replies = b"".join(framed(reply) for reply in map(self._answer, messages) if reply is not None)
-        if messages:
-            self._slots.earned(self)
         if replies:
             self._transport.write(replies)
-        if len(messages) == BURST:
+        if more and not self._full:
             self._again = asyncio.get_running_loop().call_soon(self._work)
         elif self._ended and not self._full:
             self._transport.close()
+        self._read_on()
+
+    # Bounded in messages and in octets: small queries for large answers must not fill the memory.
+    def _burst(self) -> tuple[bool, bytes]:
+        replies = bytearray()
+        for _ in range(BURST):
+            message = self._frames.take(1)
+            if not message:
+                return False, bytes(replies)
+            self._slots.earned(self)
+            reply = self._answer(message[0])
+            replies += b"" if reply is None else framed(reply)
+            if len(replies) >= WRITE_HIGH:
+                break
+        return True, bytes(replies)
+
+    def _read_on(self) -> None:
+        if self._transport is None or self._ended:
+            return
+        if self._full or self._again is not None:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
 
 class TcpEdge:
@@ -177,7 +196,7 @@ class TcpEdge:
     async def serve(cls, opened: socket.socket, slots: Slots, answer: Callable[[bytes], bytes | None]) -> TcpEdge:
         """Accept connections on a listening socket; `answer` must not raise."""
         loop = asyncio.get_running_loop()
-        return cls(await loop.create_server(lambda: Connection(slots, answer), sock=opened))
+        return cls(await loop.create_server(lambda: Connection(slots, answer), sock=opened, backlog=BACKLOG))
 
     def close(self) -> None:
         """Accept no more."""

@@ -126,7 +126,7 @@ class OwnNames:
             for full in spelled:
                 self._existing.put(full)
             self._gone.pop(name, None)
-            if not self.registry.standing(name) and not self.registry.service(name):
+            if not self.registry.knows(name):
                 self._forget_later(name)
 
     # A name stays known for a while after its last endpoint: a service that is being made anew is no NXDOMAIN.
@@ -149,6 +149,8 @@ class OwnNames:
             self._hosts_of.setdefault(paths[path], set()).add(host)
         if former is not None and former not in paths.values():
             self._hosts_of[former].discard(host)
+            if not self._hosts_of[former]:
+                del self._hosts_of[former]
         if not paths:
             del self._hosts[host]
         self._served.pop(host, None)
@@ -223,7 +225,7 @@ class OwnNames:
         if labels is None:
             return None
         if self._is_served(_host(labels, domain)):
-            return self._proxied(Wanted(), domain)
+            return self._proxied(self._wanted(".".join(labels))._replace(http=True), domain)
         if labels and labels[-1] in {NODE_LABEL, DNS_LABEL}:
             found = self._special(labels)
         else:
@@ -286,8 +288,12 @@ class OwnNames:
         if view is None:
             return None
         if view.how is How.PROXIED:
-            return self._proxied(names.wanted_of(view.members), domain)
+            return self._proxied(self._wanted(relative), domain)
         return names.of_endpoints(view.members, name)
+
+    def _wanted(self, relative: str) -> Wanted:
+        view = self.view(relative)
+        return names.wanted_of(view.members if view is not None and view.how is How.PROXIED else ())
 
     # `<label>.<name>` and `_<port>._<proto>.<name>`: everything that a name brings with it.
     def _below_named(self, labels: tuple[str, ...], domain: Domain) -> Own | None:

@@ -93,6 +93,7 @@ class Responder:
         self._data = Data.NONE
         self._serial = 0
         self._serial_octets = bytes(4)
+        self._revisions = {"own": 0, "foreign": 0}  # of the two mirrors
         self._tallies: dict[tuple[Transport, int | None, int], list[int]] = {}
         self._udp, self._tcp = _Side(Transport.UDP), _Side(Transport.TCP)
         self._udp_get = self._udp.some.get
@@ -194,30 +195,33 @@ class Responder:
 
     def apply_own(self, difference: Difference) -> int:
         """Take in a difference of /pilotfish/v1/; returns how many finished answers went."""
-        return self._changed(self.zone.own.apply(difference), difference)
+        return self._changed("own", self.zone.own.apply(difference), difference)
 
     def apply_foreign(self, difference: Difference) -> int:
         """Take in a difference of the SkyDNS prefix; returns how many finished answers went."""
-        return self._changed(self.zone.foreign.apply(difference), difference)
+        return self._changed("foreign", self.zone.foreign.apply(difference), difference)
 
-    def _changed(self, names: Iterable[bytes], difference: Difference) -> int:
-        if not difference.puts and not difference.deletes:
-            return 0
+    def _changed(self, side: str, names: Iterable[bytes], difference: Difference) -> int:
         touched = widened(names)
-        self._move_serial(difference)
-        # The apex answers with the serial.
-        touched.update(domain.name for domain in self.zone.domains)
+        if self._move_serial(side, difference):
+            touched.update(domain.name for domain in self.zone.domains)  # the apex answers with it
         return sum(cache.drop(touched) for cache in self._caches())
 
-    # RFC 1982: the serial only moves on. A new store begins anew, and its serial with it.
-    def _move_serial(self, difference: Difference) -> None:
+    # RFC 1982: the serial only moves on; the two sides come each at its own pace. Only a store that began anew takes
+    # it back.
+    def _move_serial(self, side: str, difference: Difference) -> bool:
+        anew = difference.started_over and difference.revision < self._revisions[side]
+        self._revisions[side] = difference.revision
         highest = max((entry.mod_revision for entry in difference.puts), default=0)
         if difference.deletes:
             highest = max(highest, difference.revision)
-        if highest > self._serial or difference.revision < self._serial:
-            self._serial = max(highest, 1)
-            self._authority = Authority(self._serial, self._authority.negative_ttl)
-            self._serial_octets = struct.pack("!I", self._serial & 0xFFFFFFFF)
+        serial = max(self._revisions.values()) if anew else max(highest, self._serial)
+        if serial == self._serial:
+            return False
+        self._serial = serial
+        self._authority = Authority(serial, self._authority.negative_ttl)
+        self._serial_octets = struct.pack("!I", serial & 0xFFFFFFFF)
+        return True
 
     def _caches(self) -> tuple[Cache, ...]:
         return self._udp.some, self._udp.nothing, self._tcp.some, self._tcp.nothing

@@ -199,7 +199,8 @@ class DnsService:
         if data is Data.FRESH:
             self._telemetry.ready.good(DATA)
         elif data is Data.STALE:
-            self._telemetry.ready.bad(DATA, f"the store was last heard {age_s:.0f} s ago; answers are marked as stale")
+            heard = "was not heard yet" if math.isinf(age_s) else f"was last heard {age_s:.0f} s ago"
+            self._telemetry.ready.bad(DATA, f"the store {heard}; answers are marked as stale")
 
     # --- sockets
 
@@ -233,14 +234,19 @@ class DnsService:
     async def _rebind(self, edges: Edges) -> None:
         while True:
             await asyncio.sleep(REBIND_S)
-            wanted = set(io_addresses.expanded(self._settings.listen))
-            for at in [at for at in edges.open if at not in wanted]:
-                self._telemetry.log.info("an address is gone: no longer at %s", join_host_port(*at))
-                edges.remove(at)
-            for at in wanted - edges.open.keys():
-                with contextlib.suppress(OSError):
-                    await edges.add(*at)
-                    self._telemetry.log.info("a new address: DNS answers at %s too", join_host_port(*at))
+            try:
+                await self._rebind_once(edges, set(io_addresses.expanded(self._settings.listen)))
+            except OSError as error:  # out of file handles: the sockets that are open go on
+                self._telemetry.log.warning("this host's addresses are not known now: %s", error)
+
+    async def _rebind_once(self, edges: Edges, wanted: set[tuple[str, int]]) -> None:
+        for at in [at for at in edges.open if at not in wanted]:
+            self._telemetry.log.info("an address is gone: no longer at %s", join_host_port(*at))
+            edges.remove(at)
+        for at in wanted - edges.open.keys():
+            with contextlib.suppress(OSError):
+                await edges.add(*at)
+                self._telemetry.log.info("a new address: DNS answers at %s too", join_host_port(*at))
 
     # --- the snapshot
 
@@ -287,9 +293,12 @@ def _responder(settings: DnsSettings) -> Responder:
 
 
 def _served_at(listen: Iterable[tuple[str, int]]) -> list[str]:
-    """Addresses at which other hosts find us on the port that a name server is looked for."""
-    found = [ip for ip, port in io_addresses.expanded(listen) if port == io_addresses.DNS_PORT]
-    return [ip for ip in found if not io_addresses.is_loopback(ip)]
+    """Addresses at which other hosts find us on the port that a name server is looked for: those that were named.
+
+    All addresses of a host are no such list: its bridges have the same ones on every host.
+    """
+    found = [ip for ip, port in listen if port == io_addresses.DNS_PORT]
+    return [ip for ip in found if not io_addresses.is_loopback(ip) and not io_addresses.is_any(ip)]
 
 
 def _skydns(settings: DnsSettings) -> str:

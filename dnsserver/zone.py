@@ -112,8 +112,13 @@ class Zone:
         """True for names whose answer depends on what the store holds: those in our domains, and reverse names."""
         return self.domain_of(lower) is not None or dname.is_reverse(lower)
 
-    def case(self, name: bytes, work: Work) -> Case:
+    def case(self, name: bytes, work: Work, *, below: bool = True) -> Case:
         """What there is at a name.
+
+        Args:
+            name: wire name.
+            work: what the answer cost so far.
+            below: look at foreign records; else only whether there are any, however many.
 
         Raises:
             TooMuch: the name finds too many foreign records.
@@ -125,7 +130,7 @@ class Zone:
             work.depends |= {lower, *own.depends}
             return Case(name, domain, own, self._exactly(lower))
         work.depends |= self._around(lower, domain) | (own.depends if own else frozenset())
-        foreign = self.foreign.find(lower)
+        foreign = self.foreign.find(lower) if below else Hits((), ()) if self.foreign.finds(lower) else None
         if own is None and foreign is None and domain is not None and lower != domain.name:
             own = self._wildcard(lower, domain, work)
         work.spend(len(foreign.all) if foreign else 0)

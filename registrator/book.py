@@ -1,8 +1,8 @@
 """What this process knows of every container of its engine, and what follows for the store.
 
 Pure; changed by looks (an inspection and the events that led to it), by answered dials and by deadlines. It says which
-containers may have to be written anew, which ports are to be dialled and when the next deadline is; it writes, dials
-and waits for nothing itself. A container that never was looked at is not known: nothing is concluded from its absence.
+containers may have to be written anew and which ports are to be dialled; it writes, dials and waits for nothing itself.
+A container that never was looked at is not known: nothing is concluded from its absence.
 """
 
 from __future__ import annotations
@@ -133,11 +133,6 @@ class Book:
                     page.observed = now
                     expired.add(container)
         return expired
-
-    def next_deadline(self) -> float | None:
-        """When something expires, UNIX time in seconds; None: nothing does."""
-        deadlines = (one.deadline for page in self.pages.values() for one in page.conditions.values() if one.deadline)
-        return min(deadlines, default=None)
 
     def desired(self, container: str) -> Desired | None:
         """How a container is to stand in the store; None: not at all. Asked only for one that is known."""

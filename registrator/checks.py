@@ -69,7 +69,10 @@ _CHANGES: dict[Happening, Callable[[Condition, float], Condition]] = {
     Happening.PAUSED: lambda was, _: _with(was, paused=True),
     Happening.RESUMED: lambda was, _: _with(was, paused=False),
     Happening.STOPPING: lambda was, deadline: _with(was, deadline=deadline),
-    Happening.EXPIRED: lambda was, _: _with(was, deadline=0.0),
+    # An application that finishes its requests for longer than we knew of has closed its port by now: ask it again.
+    Happening.EXPIRED: lambda was, _: (
+        _with(was, deadline=0.0, opened=was.opened and was.gate is not Gate.DIAL) if was.deadline else was
+    ),
     Happening.STARTED: lambda was, _: begin(was.gate),
 }
 

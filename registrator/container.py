@@ -142,7 +142,7 @@ def facts(document: object) -> Facts:
     config, host, network, state = (top.child(name) for name in ("Config", "HostConfig", "NetworkSettings", "State"))
     labels = dict(config.texts("Labels"))
     mode = host.text("NetworkMode") or "default"
-    running = state.flag("Running")
+    running = state.flag("Running") and not state.flag("Restarting")  # both, while the engine waits to start it again
     stopped = state.has("Running") and not running
     return Facts(
         id=top.matching("Id", _ID),

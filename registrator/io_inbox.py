@@ -43,7 +43,9 @@ class Inbox:
         self._arrived.set()
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait until something arrived; False when nothing did in time."""
+        """Wait until something arrived; False when nothing did in time. Nothing more will come after the end."""
+        if self._end is not None:
+            return True
         try:
             async with asyncio.timeout(timeout_s):
                 await self._arrived.wait()

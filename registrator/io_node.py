@@ -13,6 +13,7 @@ import random
 
 import msgspec
 
+from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.keys import containers_of, node_key
 from pilotfish.catalog.record import Node, encode
@@ -46,14 +47,15 @@ class Tenure:
         telemetry: readiness under the name "node", log.
         me: this process's record of the node.
         ttl_s: how long the lease is.
+        patient: wait for a store that is away and a name that is another's; else give up.
     """
 
-    def __init__(self, store: Store, telemetry: Telemetry, me: Node, ttl_s: int) -> None:
+    def __init__(self, store: Store, telemetry: Telemetry, me: Node, ttl_s: int, *, patient: bool = True) -> None:
         self.ground: Ground | None = None
         self.node = me.node
         self.epoch = 0  # grows whenever `ground` is a new one
         self._store, self._telemetry, self._me, self._ttl_s = store, telemetry, me, ttl_s
-        self._key = node_key(me.node)
+        self._key, self._patient = node_key(me.node), patient
         self._fence = 0
         self._spare: set[int] = set()  # leases that were left behind, to be ended when nothing hangs on them any more
         self._woken = asyncio.Event()
@@ -61,13 +63,20 @@ class Tenure:
         telemetry.ready.bad("node", "its key is not taken yet")
 
     async def run(self) -> None:
-        """Take the key, keep it, and take it again when it was lost, until cancelled."""
+        """Take the key, keep it, and take it again when it was lost, until cancelled.
+
+        Raises:
+            CannotReach: the store is away, and we are not patient.
+            CannotStart: the name is another's, and we are not patient.
+        """
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while True:
             self._woken.clear()
             try:
                 pause_s = await self._act(judge_node(await self._read(), self._me, self._fence))
             except StoreError as error:
+                if not self._patient:
+                    raise CannotReach(str(error)) from error
                 self._telemetry.ready.bad("node", str(error))
                 self._telemetry.log.warning("node %s: %s", self._me.node, error, extra={"cause": "node"})
                 await backoff.wait()
@@ -75,11 +84,13 @@ class Tenure:
             backoff.reset()
             await self._sleep(pause_s)
 
-    def serves(self, engine: str) -> None:
-        """The engine has become another one (its data was replaced): say so on the key."""
-        if engine != self._me.engine:
-            self._telemetry.log.warning("the engine is another one than before", extra={"engine": engine})
-            self._me = msgspec.structs.replace(self._me, engine=engine)
+    def serves(self, engine: str, addresses: tuple[str, ...]) -> None:
+        """Say on the key what has changed: the engine (its data was replaced), the host's addresses."""
+        me = msgspec.structs.replace(self._me, engine=engine, addresses=addresses)
+        if me != self._me:
+            changed = {"engine": engine, "addresses": " ".join(addresses)}
+            self._telemetry.log.warning("the engine or the host's addresses are others than before", extra=changed)
+            self._me = me
             self._fence = min(self._fence, 1)  # the key as it stands is no longer as we want it
             self.doubt()
 
@@ -135,6 +146,8 @@ class Tenure:
                 return await self._renew()
             case StandBy(why) | Refuse(why):
                 await self._lose()
+                if not self._patient:
+                    raise CannotStart(why)
                 self._telemetry.ready.bad("node", why)
                 self._telemetry.log.error("%s", why, extra={"cause": "node"})
                 return TAKEN_RETRY_S

@@ -17,7 +17,7 @@ from pilotfish.catalog.values import quoted
 from registrator.around import Around
 from registrator.book import Book, Look
 from registrator.claims import Held, plan_claims
-from registrator.container import facts
+from registrator.container import BadDocument, facts
 from registrator.engine import Engine
 from registrator.io_checks import answers
 from registrator.plan import Desired, Ground, Owners, plan
@@ -38,11 +38,22 @@ async def rehearse(engine: Engine, store: Store, book: Book, around: Around, res
     around.apply(mirror.start(await store.read(ROOT)), mirror.entries)
     recorded = await _recorded(store, node)
     for container in await engine.running():
-        document = await engine.inspect(container)
-        seen = facts(document) if document else None
-        book.look(Look(container, seen, (), time.time()), recorded.container(container))
-        await _dial(book, container)
+        if not await _look(engine, book, container, recorded):
+            recorded.records.pop(container, None)  # what cannot be read stays as it is
     _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, reserved))
+
+
+async def _look(engine: Engine, book: Book, container: str, recorded: Recorded) -> bool:
+    """Look at a container and dial its ports; False when it cannot be read."""
+    document = await engine.inspect(container)
+    try:
+        seen = facts(document) if document else None
+    except BadDocument as error:
+        sys.stdout.write(f"container {container[:12]} cannot be read: {error}\n")
+        return False
+    for one in book.look(Look(container, seen, (), time.time()), recorded.container(container)):
+        await _dial(book, one)
+    return True
 
 
 async def _recorded(store: Store, node: str) -> Recorded:

@@ -21,7 +21,7 @@ from registrator.book import Book
 from registrator.io_claims import Claimant, Contended
 from registrator.io_node import Tenure
 from registrator.metrics import Metrics
-from registrator.plan import Commit, Desired, Ground, Owners, plan
+from registrator.plan import Commit, Desired, Ground, Owners, Plan, plan
 from registrator.recorded import Recorded
 
 READ_AT_ONCE = 100  # keys in one read; etcd takes 128 operations in a transaction
@@ -63,13 +63,13 @@ class Writer:
         look_at: Callable[[set[str]], None],
     ) -> None:
         self.recorded = Recorded(tenure.node)
-        self.blocked: dict[str, str] = {}  # export key -> why
         self.refused: dict[str, str] = {}  # container id -> why
         self._store, self._tenure, self._book = store, tenure, book
         self._claimant = claimant
         self._telemetry, self._metrics, self._look_at = telemetry, metrics, look_at
         self._crowd = crowd
         self._owners = Owners()
+        self._blocked: dict[str, dict[str, str]] = {}  # container id -> export key -> why it is not written
         self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
         self._doubtful: set[str] = set()  # keys that must be read before they are planned with
         self._verify = False
@@ -78,6 +78,11 @@ class Writer:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         telemetry.ready.bad("records", "not written yet")
+
+    @property
+    def blocked(self) -> dict[str, str]:
+        """Exports that are not written, each with the reason."""
+        return {key: why for keys in self._blocked.values() for key, why in keys.items()}
 
     # --- what there is to do
 
@@ -214,44 +219,49 @@ class Writer:
             await self._read(self._doubtful)
             self._doubtful.clear()
         planned = plan(granted, self.recorded.records, self.recorded.held, ground)
-        self._note(granted, planned.blocked, planned.refused)
+        self._note(desired, planned)
         for commit in planned.commits:
             await self._commit(ground, commit, work)
 
     def _granted(self, desired: Mapping[str, Desired | None]) -> dict[str, Desired | None]:
         """Leave out export keys that belong to another container of this node."""
         for container, one in desired.items():
-            if one is None:
-                self._owners.release(container)
+            self._owners.release(container, one.exports if one else ())
         granted: dict[str, Desired | None] = {}
         for container, one in sorted(desired.items(), key=lambda item: (_started(item[1]), item[0])):
             if one is None:
                 granted[container] = None
                 continue
-            exports = self._owners.take(container, one.exports)
-            granted[container] = Desired(one.record, exports)
-            for key in one.exports.keys() - exports.keys():
-                self._block(key, f"{key!a} is written for container {self._owners.owner(key)[:12]} already")
+            granted[container] = Desired(one.record, self._owners.take(container, one.exports))
+        self.mark([other for other, keys in self._blocked.items() if not all(map(self._owners.owner, keys))])
         return granted
 
-    def _note(self, desired: Mapping[str, Desired | None], blocked: dict[str, str], refused: dict[str, str]) -> None:
-        for key in {key for one in desired.values() if one for key in one.exports} - blocked.keys():
-            self.blocked.pop(key, None)
-        for key, why in blocked.items():
-            self._block(key, why)
-        for container in desired:
-            self.refused.pop(container, None)
-        for container, why in refused.items():
+    def _note(self, desired: Mapping[str, Desired | None], planned: Plan) -> None:
+        """Keep what is not written, and say what is new of it."""
+        for container, one in desired.items():
+            before = self._blocked.pop(container, {})
+            reasons = ((key, self._obstacle(container, key, planned)) for key in (one.exports if one else ()))
+            now = {key: why for key, why in reasons if why}
+            if now:
+                self._blocked[container] = now
+            for key, why in now.items():
+                if before.get(key) != why:
+                    self._telemetry.log.warning("an export is not written: %s", why)
+            if container not in planned.refused:
+                self.refused.pop(container, None)
+        for container, why in planned.refused.items():
             self._refuse(container, why)
 
-    def _block(self, key: str, why: str) -> None:
-        if self.blocked.get(key) != why:
-            self._telemetry.log.warning("an export is not written: %s", why)
-        self.blocked[key] = why
+    def _obstacle(self, container: str, key: str, planned: Plan) -> str:
+        owner = self._owners.owner(key)
+        if owner != container:
+            return f"{key!a} is written for container {owner[:12]} already"
+        return planned.blocked.get(key, "")
 
     def _refuse(self, container: str, why: str) -> None:
+        if self.refused.get(container) != why:
+            self._telemetry.log.error("container %s is not recorded: %s", container[:12], why)
         self.refused[container] = why
-        self._telemetry.log.error("container %s is not recorded: %s", container[:12], why)
 
     async def _commit(self, ground: Ground, commit: Commit, work: Mapping[str, float]) -> None:
         try:

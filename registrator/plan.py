@@ -100,10 +100,14 @@ class Owners:
         self._owner: dict[str, str] = {}
         self._keys: dict[str, set[str]] = {}
 
-    def release(self, container: str) -> None:
-        """The container is gone, and so are its keys."""
-        for key in self._keys.pop(container, set()):
+    def release(self, container: str, keeping: Iterable[str] = ()) -> None:
+        """The container lets go of its keys, but for those to keep."""
+        held = self._keys.pop(container, set())
+        kept = held.intersection(keeping)
+        for key in held - kept:
             del self._owner[key]
+        if kept:
+            self._keys[container] = kept
 
     def take(self, container: str, exports: Mapping[str, bytes]) -> dict[str, bytes]:
         """Those of the exports that the container may write; what it no longer asks for is free for others."""

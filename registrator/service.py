@@ -20,7 +20,7 @@ from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.keys import ROOT, node_key
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Node, same
-from pilotfish.catalog.store import Store
+from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.catalog.values import BadValue, join_host_port, parse_node
 from pilotfish.catalog.verdict import judge
@@ -94,12 +94,13 @@ class RegistratorService:
         """Register until cancelled; with `once` or `dry_run`, do what there is to do and return.
 
         Raises:
-            CannotReach: with `once` or `dry_run`: the engine is not to be reached.
+            CannotReach: with `once` or `dry_run`: the engine or the store is not to be reached.
+            CannotStart: with `once`: the node's name is another's.
         """
         try:
             info = await self._meet()
             if self._settings.dry_run:
-                await rehearse(self._engine, self._store, self.book, self.around, self._settings.reserved)
+                await self._rehearse()
                 return
             await self._register(info)
         finally:
@@ -144,6 +145,12 @@ class RegistratorService:
                 self._away(str(error))
             await backoff.wait()
 
+    async def _rehearse(self) -> None:
+        try:
+            await rehearse(self._engine, self._store, self.book, self.around, self._settings.reserved)
+        except (EngineError, StoreError) as error:
+            raise CannotReach(str(error)) from error
+
     async def _register(self, info: EngineInfo) -> None:
         me = Node(
             node=self._host.node,
@@ -153,7 +160,8 @@ class RegistratorService:
             instance=secrets.token_hex(8),
             version=own_version(),
         )
-        self._tenure = Tenure(self._store, self._telemetry, me, self._settings.lease_ttl_s)
+        ttl_s, patient = self._settings.lease_ttl_s, not self._settings.once
+        self._tenure = Tenure(self._store, self._telemetry, me, ttl_s, patient=patient)
         self._writer = Writer(
             store=self._store,
             tenure=self._tenure,
@@ -203,13 +211,14 @@ class RegistratorService:
             asked = await self._due()
             try:
                 running = await self._engine.running()
-                self._info_again(await self._engine.info())
+                info = await self._engine.info()
             except EngineError as error:
                 self._telemetry.log.warning("docker: %s", error, extra={"cause": "list"})
                 self._again.set()
                 await backoff.wait()
                 continue
             backoff.reset()
+            asked |= self._meet_again(info)
             known = {*running, *self.book.pages, *self.writer.recorded.records}
             if not asked:
                 self._periodic |= known
@@ -228,10 +237,15 @@ class RegistratorService:
         self._again.clear()
         return asked
 
-    def _info_again(self, info: EngineInfo) -> None:
+    def _meet_again(self, info: EngineInfo) -> bool:
+        """Take in who engine and host are now; True when the host's addresses came late or changed."""
+        before, found = self._host.addresses, self._settings.ip or io_host.default_addresses()
+        if found:
+            self._host = self.book.host = Host(self._host.node, found)
         self._engine_info = info
         if self._tenure:
-            self._tenure.serves(info.id)
+            self._tenure.serves(info.id, self._host.addresses)
+        return self._host.addresses != before
 
     async def _tend(self) -> None:
         """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
@@ -259,8 +273,7 @@ class RegistratorService:
         before = self._record(container)
         recorded = self.writer.recorded.container(container)
         marked = self.book.look(Look(container, seen, events, self._telemetry.now()), recorded)
-        for one in marked:
-            self._dials.want(one, {Port(one, *spec): where for spec, where in self.book.dials(one).items()})
+        self._dial(marked)
         if before is None and recorded is None:
             await self._dials.first(container, FIRST_DIAL_S)
         self._remark(container)
@@ -288,6 +301,10 @@ class RegistratorService:
         page = self.book.pages.get(container)
         self.remarks.note(container, page.wanted if page else None)
 
+    def _dial(self, containers: set[str]) -> None:
+        for one in containers:
+            self._dials.want(one, {Port(one, *spec): where for spec, where in self.book.dials(one).items()})
+
     def _on_answer(self, port: Port) -> None:
         now = self._telemetry.now()
         if self.book.answered(port.container, (port.port, port.protocol), now):
@@ -296,7 +313,9 @@ class RegistratorService:
     async def _watch_deadlines(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self.writer.mark(self.book.expire(self._telemetry.now()))
+            expired = self.book.expire(self._telemetry.now())
+            self._dial(expired)
+            self.writer.mark(expired)
 
     # --- the store
 

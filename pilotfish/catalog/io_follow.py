@@ -92,9 +92,9 @@ class Follower:
         while True:
             try:
                 if must_read:
+                    # The waits stay as they are until a watch stands: a whole reading is dear.
                     self._take(await self._store.read(self.mirror.prefix))
                     must_read = False
-                    backoff.reset()
                 elif await self._is_another():
                     must_read = True
                     continue

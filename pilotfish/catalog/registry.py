@@ -105,6 +105,10 @@ class Registry:
         """In which ways endpoints stand behind a name; cheaper than `standing`."""
         return frozenset(how for of in self._names.get(name.lower(), {}).values() for how, _ in of)
 
+    def knows(self, name: str) -> bool:
+        """True for a service or a name that has an endpoint, in whatever state."""
+        return name.lower() in self._names or name.lower() in self._services
+
     def is_remembered(self, name: str) -> bool:
         """True for a name that had an endpoint since this process began, and has none now."""
         return name.lower() in self._remembered and name.lower() not in self._names

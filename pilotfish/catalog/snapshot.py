@@ -94,12 +94,14 @@ def snapshot_of(mirrors: Sequence[Mirror], taken: float) -> Snapshot:
     clusters = {mirror.cluster for mirror in mirrors}
     if len(clusters) != 1:
         raise BadSnapshot("the mirrors are not of one store")
+    # Taken before the entries: the mirrors may go on while this runs in another thread.
+    revision = min(mirror.revision for mirror in mirrors)
     held: dict[str, Entry] = {}
     for mirror in mirrors:
         held |= mirror.entries
     return Snapshot(
         cluster=clusters.pop(),
-        revision=min(mirror.revision for mirror in mirrors),
+        revision=revision,
         taken=taken,
         prefixes=tuple(mirror.prefix for mirror in mirrors),
         entries=tuple(sorted(held.values(), key=_key)),

@@ -194,3 +194,21 @@ async def test_checks_by_itself(monkeypatch, verify_s):
     store = ScriptedStore([Reading("c", 5, (entry("/p/a", 1),)), Reading("c", 6, ())], [[Quiet()]])
     async with following(store, verify_s=verify_s) as (follower, _):
         await until(lambda: follower.mirror.complete and not follower.mirror.entries)
+
+
+async def test_readings_that_lead_to_no_watch_get_rarer(monkeypatch):
+    """A watch that is refused after each reading is no progress: whole readings are dear."""
+    waits: list[float] = []
+
+    class Recorded(io_follow.Backoff):
+        async def wait(self) -> None:
+            waits.append(self._next_s)
+            self._next_s *= 2
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(io_follow, "retry_delays", lambda: Recorded(1.0, 100.0))
+    refused = [StartOver("another cluster")]
+    store = ScriptedStore([Reading("c", 3, ())], [refused, refused, [Quiet(), *refused], refused])
+    async with following(store):
+        await until(lambda: len(waits) == 4)
+    assert waits == [1.0, 2.0, 1.0, 2.0]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from dnsserver import answer, wire
 from dnsserver.cache import Cache, Kept, turns
 from dnsserver.responder import Data
+from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Claim
 from pilotfish.catalog.route import Place
+from pilotfish.catalog.store import Entry
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, http, lan, node, proxy, question, said
 
 
@@ -212,3 +214,26 @@ def test_a_finished_answer_is_the_one_that_would_be_made_now(operations):
             written = wire.write(query, fresh.reply, 512)
             turned = {message[:2] + wire.turned(written, by) for by in range(8)}
             assert world.send(message) in turned, (operation, said(next(iter(turned))), said(world.send(message)))
+
+
+def zone_difference(revision: int, *, started_over: bool = False) -> Difference:
+    entry = Entry(f"/skydns/internal/svc/r{revision}", b'{"host":"10.0.0.1"}', revision, revision)
+    return Difference(revision, (entry,), started_over=started_over)
+
+
+def test_the_serial_never_goes_back_but_with_the_store():
+    """The two mirrors come each at its own pace (RFC 1982); a store that began anew takes the serial with it."""
+    responder = World().responder
+    seen = []
+    for side, difference in [
+        (responder.apply_foreign, zone_difference(100)),
+        (responder.apply_own, zone_difference(99)),
+        (responder.apply_own, zone_difference(90, started_over=True)),
+        (responder.apply_own, zone_difference(101)),
+        (responder.apply_foreign, zone_difference(7, started_over=True)),
+        (responder.apply_own, zone_difference(8, started_over=True)),
+        (responder.apply_own, zone_difference(9)),
+    ]:
+        side(difference)
+        seen.append(responder.serial)
+    assert seen == [100, 100, 100, 101, 101, 8, 9]

@@ -525,3 +525,30 @@ def test_any_records_in_any_order(changes):
     for name in (b"\x07example\x04test\x00", b"\x01a\x07example\x04test\x00", b"\x01*\x01a\x07example\x04test\x00"):
         assert walked.find(name) == fresh.find(name)
         assert walked.exists(name) == fresh.exists(name)
+
+
+def test_a_text_that_no_message_holds_is_refused_and_its_neighbours_answer():
+    """What cannot be written is left out and named when it comes, not when it is asked for."""
+    made = World()
+    made.skydns({"internal/svc/t/big": {"text": "x" * 60_001}, "internal/svc/t/fits": {"text": "y" * 60_000}})
+    assert list(made.responder.zone.foreign.refused) == ["/skydns/internal/svc/t/big"]
+    assert len(made.ask("t.svc.internal.", "TXT", tcp=True).answer) == 1
+
+
+MANY = {
+    "a wildcard that matches and finds nothing": ("zz.*", "A", "SERVFAIL"),
+    "everything below": ("", "A", "SERVFAIL"),
+    "the SOA": ("", "SOA", "NOERROR"),
+    "the name servers": ("", "NS", "NOERROR"),
+    "a type that nobody has": ("", "HTTPS", "NOERROR"),
+    "one of them": ("n7", "A", "NOERROR"),
+}
+
+
+@pytest.mark.parametrize(("name", "rtype", "rcode"), MANY.values(), ids=MANY.keys())
+def test_many_records_below_a_name(name, rtype, rcode):
+    """The work for one answer is bounded; what does not depend on how many there are is answered all the same."""
+    made = World()
+    made.put(node("h1", "192.168.0.1"))
+    made.skydns({f"internal/svc/n{number}/a": {"host": "10.0.0.1"} for number in range(9000)})
+    assert made.ask(f"{name}.svc.internal.".lstrip("."), rtype).rcode == rcode

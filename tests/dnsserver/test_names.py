@@ -382,3 +382,15 @@ def test_any_is_one_small_record(world):
     """ANY gets HINFO RFC8482 where the name exists, and no more (RFC 8482 §4.2)."""
     assert world.ask(f"web.{DOMAIN}", "ANY").answer == [f'web.{DOMAIN}. 2 HINFO "RFC8482" ""']
     assert world.ask(f"nope.{DOMAIN}", "ANY").rcode == "NXDOMAIN"
+
+
+def test_a_claimed_host_keeps_the_ports_of_its_streams():
+    """SRV of a name that is served over HTTP and as a stream has both, before and after its host is claimed."""
+    world = World()
+    stream = Route(scheme="tcp", port=5432)
+    ports = endpoint("db", 80, lan(H1), route=http()), endpoint("db", 5432, lan(H1), route=stream)
+    world.put(proxy("h1", H1, https=0), container(1, *ports))
+    before = world.ask(f"db.{DOMAIN}", "SRV").sorted
+    world.claim("db", f"db.{DOMAIN}")
+    assert world.ask(f"db.{DOMAIN}", "SRV").sorted == before
+    assert [row.split()[-2] for row in before] == ["5432", "80"]

@@ -10,6 +10,7 @@ import dns.message
 import pytest
 from prometheus_client.exposition import generate_latest
 
+from dnsserver import io_addresses, service
 from dnsserver.responder import Data
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.store import StoreUnavailable
@@ -184,3 +185,35 @@ async def test_the_id_is_given_back(run):
     for number in (1, 2, 65535):
         query = dns.message.make_query("web.svc.internal.", "A", id=number)
         assert dns.message.from_wire(await server.udp(query.to_wire())).id == number
+
+
+async def test_without_free_file_handles_it_goes_on(run, monkeypatch):
+    """While the host's addresses cannot be looked up, the sockets that are open answer."""
+    monkeypatch.setattr(service, "REBIND_S", 0.01)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = await run(listen=(("0.0.0.0", port),))
+    asked = 0
+
+    def out_of_files(_):
+        nonlocal asked
+        asked += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(io_addresses, "expanded", out_of_files)
+    await until(lambda: asked >= 2 or server.ended, "addresses were looked for twice")
+    assert said(await server.udp(question("example.com."), ("127.0.0.1", port))).rcode == "REFUSED"
+
+
+SERVED_AT = {
+    "all addresses": ([("0.0.0.0", 53), ("::", 53)], []),
+    "a named one": ([("192.0.2.1", 53), ("127.0.0.1", 53)], ["192.0.2.1"]),
+    "another port": ([("192.0.2.1", 1053)], []),
+}
+
+
+@pytest.mark.parametrize(("listen", "served"), SERVED_AT.values(), ids=SERVED_AT.keys())
+def test_name_servers_are_no_bridges(listen, served):
+    """What 0.0.0.0 stands for is no list for others: a bridge has the same address on every host."""
+    assert service._served_at(listen) == served

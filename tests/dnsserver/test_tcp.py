@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnsserver.frames import BadFrame, Frames, framed
+from dnsserver.io_tcp import WRITE_HIGH, Connection
 from tests.dnsserver.conftest import until
 from tests.dnsserver.kit import container, endpoint, lan, question
 
@@ -205,3 +206,57 @@ async def test_closing_the_server_closes_its_connections(server):
     assert await closed(reader) == b""
     assert server.service.listening == ()
     writer.close()
+
+
+async def test_what_is_not_answered_yet_is_not_read(server, monkeypatch):
+    """A client that asks faster than we answer waits; its queries do not pile up here, and each has its reply."""
+    most = 0
+    fed = Frames.feed
+
+    def feed(self, octets):
+        nonlocal most
+        fed(self, octets)
+        most = max(most, self.pending)
+
+    monkeypatch.setattr(Frames, "feed", feed)
+    reader, writer = await asyncio.open_connection(*server.at)
+    count = 60_000
+    stream = b"".join(map(framed, queries(1))) * count
+    writer.write(stream)
+    writer.write_eof()
+    got = await closed(reader)
+    size = 2 + int.from_bytes(got[:2])
+    assert len(got) == count * size
+    assert most < 600_000 < len(stream)
+    writer.close()
+
+
+async def test_replies_are_bounded_in_octets(server, monkeypatch):
+    """Small queries for large answers: no more of them are held at once than one reply above the bound."""
+    written: list[int] = []
+    slots = server.service._edges._slots
+    connection = Connection(slots, lambda message: message + bytes(60_000))
+
+    class Transport(asyncio.Transport):
+        def write(self, data):
+            written.append(len(data))
+
+        def get_extra_info(self, name, default=None):
+            return ("192.0.2.1", 1) if name == "peername" else default
+
+        def set_write_buffer_limits(self, high=None, low=None):
+            pass
+
+        def pause_reading(self):
+            pass
+
+        def resume_reading(self):
+            pass
+
+        def abort(self):
+            pass
+
+    connection.connection_made(Transport())
+    connection.data_received(b"".join(map(framed, queries(50))))
+    assert WRITE_HIGH <= written[0] <= WRITE_HIGH + 65_537
+    connection.connection_lost(None)

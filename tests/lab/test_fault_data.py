@@ -14,7 +14,6 @@ from tests.lab.faults import (
     FOREIGN,
     LASTING,
     RECORD,
-    Load,
     Standing,
     Timeline,
     cut_off_from_etcd,
@@ -23,6 +22,7 @@ from tests.lab.faults import (
     revision,
     state,
 )
+from tests.lab.load import Load
 from tests.lab.suite import DOMAIN, SOAK, answers
 from tests.parts import checker, prober, writer
 from tests.parts.aside import Aside
@@ -33,7 +33,6 @@ RESYNC_S = 5.0
 BURST = 10_000 if SOAK else 1_000
 MANY = 50_000
 FIRST = 1000  # number of the first record of many
-BLOCK_S = 0.020
 GROWTH_MIB = 100
 
 
@@ -234,3 +233,4 @@ async def test_fault_B15(standing, tmp_path):
     line.note(f"memory {steady:.0f} MiB, {peaks[1]:.0f} MiB more at the peak, without a fault {peaks[0]:.0f}")
     line.show()
     assert "reading everything anew" in process.text()[said:]
+    assert peaks[1] <= GROWTH_MIB

@@ -14,7 +14,6 @@ from tests.lab.faults import (
     LEASE_OVER_S,
     LEASE_S,
     PLAIN,
-    Load,
     Standing,
     Timeline,
     keys_of,
@@ -22,6 +21,7 @@ from tests.lab.faults import (
     out_of_time,
     started,
 )
+from tests.lab.load import Load
 from tests.lab.suite import APP, DOMAIN, answers, run
 from tests.parts import checker, prober
 

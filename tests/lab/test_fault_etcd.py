@@ -22,7 +22,6 @@ from tests.lab.faults import (
     LEASE_S,
     NAME,
     PLAIN,
-    Load,
     Standing,
     Timeline,
     born,
@@ -34,6 +33,7 @@ from tests.lab.faults import (
     state,
     watchers,
 )
+from tests.lab.load import Load
 from tests.lab.suite import PARTS, SOAK, STATUS, answers, ask
 from tests.parts import checker, prober, writer
 from tests.parts.prober import Asked
@@ -44,7 +44,7 @@ LEADER_LOST_S = 5.0
 ABANDONED_S = 10.0
 STALL_SEEN_S = 15.0
 BACK_S = 2.0
-CUT_S = 600.0 if SOAK else 5.0
+CUT_S = 600.0 if SOAK else 4.0
 STALL_S = 60.0 if SOAK else 3.0
 AGE_S = 1.0
 QUIET_S = 10 / 3 if SOAK else 1.0  # a watch on which nothing happens is heard from this often: a third of --etcd-stall

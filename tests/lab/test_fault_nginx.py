@@ -10,7 +10,8 @@ import pytest
 from lab.host import Host
 from lab.process import state_of
 from lab.waiting import wait_until
-from tests.lab.faults import NAME, Load, Timeline, children_of, fetch, missing, state
+from tests.lab.faults import NAME, Timeline, children_of, fetch, missing, state
+from tests.lab.load import Load
 from tests.lab.suite import DOMAIN, answers, run
 from tests.parts import checker, prober
 from tests.parts.checker import Sent

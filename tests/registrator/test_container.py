@@ -132,6 +132,8 @@ EDGES = [
     ("an unknown health", {"State": {"Health": {"Status": "fine"}}}, "health", "none"),
     ("starting", {"State": {"Health": {"Status": "starting"}}}, "health", "starting"),
     ("paused", {"State": {"Running": True, "Paused": True}}, "paused", True),
+    # An engine says both of a container that crashed and is to be started again in a while (seen on 20.10).
+    ("waits to be started again", {"State": {"Running": True, "Restarting": True}}, "running", False),
     ("waits for ever", {"Config": {"StopTimeout": -1}}, "stop_timeout_s", 86400.0),
     ("kills at once", {"Config": {"StopTimeout": 0}}, "stop_timeout_s", 0.0),
     ("half a character", {"Config": {"Labels": {"a": "\ud800"}}}, "labels", {"a": "?"}),

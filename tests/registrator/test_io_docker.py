@@ -244,6 +244,19 @@ async def test_more_than_the_queue_holds_is_answered_by_listing(fake, monkeypatc
         )
 
 
+async def test_the_end_is_heard_with_the_last_events():
+    """An engine that stops tells who died and hangs up in one breath: nobody waits for a ping then."""
+    inbox = io_inbox.Inbox(asyncio.get_running_loop())
+    inbox.put([raw("die")])
+    inbox.put([], EngineUnavailable("it ended"))
+    async with asyncio.timeout(WAIT_S):
+        assert await inbox.wait(3600)
+        assert inbox.take() == [raw("die")]
+        assert await inbox.wait(3600)
+    with pytest.raises(EngineUnavailable, match="it ended"):
+        inbox.check()
+
+
 async def test_a_hanging_engine_is_noticed_by_its_ping(fake):
     """No answer within the ping's time: Away, though the stream looks well."""
     async with client(fake.url) as engine, listening(engine) as heard:

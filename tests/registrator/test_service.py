@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.keys import claim_key, container_key, node_key
-from pilotfish.catalog.record import Claim, Container, Endpoint, decode, encode
+from pilotfish.catalog.record import Claim, Container, Endpoint, Node, decode, encode
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.settings import BadSettings
-from pilotfish.catalog.store import Delete, Put
+from pilotfish.catalog.store import Delete, Put, StoreUnavailable
 from registrator.service import RegistratorService
 from tests.parts.fake_docker import container
 from tests.registrator import harness
@@ -132,6 +133,22 @@ async def test_draining_ends_with_its_deadline_if_it_still_runs(world):
     world.engine.kill(web_1, signal=15)
     await world.see_states(web_1, {80: "draining"})
     await world.see_states(web_1, {80: "passing"})
+
+
+async def test_what_outlives_its_draining_is_dialled_before_it_is_served_again(world, listener):
+    """`docker stop --time 600` is not told to us: what has closed its port meanwhile gets no request."""
+    one = await listening(world)
+    await listener.open()
+    web_1 = world.engine.add(listener.container(stop_timeout=0))
+    await world.see_states(web_1, {listener.port: "passing"})
+    listener.server.close()
+    await listener.server.wait_closed()
+    world.engine.kill(web_1, signal=15)
+    await world.see_states(web_1, {listener.port: "draining"})
+    await world.see_states(web_1, {listener.port: "starting"})
+    await harness.until(lambda: one.service.book.dials(web_1), "it is dialled")
+    await listener.open()
+    await world.see_states(web_1, {listener.port: "passing"})
 
 
 async def test_draining_survives_a_restart_of_the_registrator(world):
@@ -270,6 +287,58 @@ async def test_an_export_that_somebody_else_holds_is_left_alone(world):
     assert theirs not in (await world.record(web_1)).exports
     await world.store.commit([], [Delete(theirs)])
     await world.see("it is ours", lambda found: theirs in found and found[theirs].value == f"{HOST_IP}:8080".encode())
+
+
+async def test_what_was_blocked_is_forgotten_with_its_container(world):
+    """What is said to be blocked is wanted by something that runs."""
+    await world.store.commit([], [Put("/reg/all/web/h1:web-1:80", b"10.0.0.1:1")])
+    one = await listening(world)
+    web_1 = world.engine.add(web("web-1"))
+    await harness.until(lambda: one.service.state()["blocked_exports"], "it is said")
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.stop(web_1)
+    await world.see_states(web_1, {})
+    await harness.until(lambda: not one.service.state()["blocked_exports"], "it is forgotten")
+    assert one.metric("pilotfish_registrator_blocked_exports") == 0
+
+
+async def test_a_key_that_two_containers_ask_for_goes_to_the_other_at_once(world, caplog):
+    """One SERVICE_ID for two containers: the first has the keys, it is said once, and the second gets them from it."""
+    key, env = "/reg/all/web/same", {"SERVICE_NAME": "web", "SERVICE_ID": "same"}
+    one = await listening(world, resync_s=3600.0)
+    first = world.engine.add(web("web-1", env=env))
+    await world.see_states(first, {80: "passing"})
+    second = world.engine.add(web("web-2", env=env, host_port=8081))
+    await world.see_states(second, {80: "passing"})
+    for _ in range(2):  # everything is looked at again, and nothing is said twice
+        looks = one.metric("pilotfish_registrator_inspections_total")
+        world.engine.update(first)
+        world.engine.update(second)
+        await harness.until(lambda: one.metric("pilotfish_registrator_inspections_total") >= looks + 2, "two looks")  # noqa: B023
+    await one.service.writer.settled()
+    assert key in one.service.state()["blocked_exports"]
+    assert len([said for said in caplog.messages if repr(key) in said]) == 1
+    world.engine.stop(first)
+    await world.see("it is the other's", lambda found: key in found and found[key].value.endswith(b":8081"))
+    await harness.until(lambda: not one.service.state()["blocked_exports"], "nothing is blocked")
+
+
+async def test_a_host_whose_address_comes_late(world, monkeypatch):
+    """Started before the network is up: ports are published when the host has an address, and the node says it."""
+    found = []
+    monkeypatch.setattr("pilotfish.catalog.io_host.default_addresses", lambda: tuple(found))
+    one = await listening(world, ip=(), resync_s=0.2)
+    web_1 = world.engine.add(web("web-1"))
+    await harness.until(lambda: one.service.state()["containers"], "it is looked at")
+    assert [left["rule"] for left in one.service.state()["containers"][0]["left_out"]] == ["address"]
+    found.append("192.0.2.77")
+    await world.see_states(web_1, {80: "passing"})
+    assert (await world.record(web_1)).endpoints[0].addresses[0].ip == "192.0.2.77"
+    assert (await world.node()).addresses == ("192.0.2.77",)
+    found.clear()  # the network is down again: where we were is all that is known
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 2, "it lists again")
+    assert await world.states(web_1) == {80: "passing"}
 
 
 async def test_unknown_fields_of_our_own_record_survive(world):
@@ -441,6 +510,62 @@ async def test_an_engine_that_is_not_there_ends_a_single_run(world, tmp_path, ho
     world.running.remove(one)
     with pytest.raises(CannotReach, match="there is no such socket: is Docker running"):
         await one.task
+
+
+class Nowhere:
+    """A store that is not to be reached."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        if name == "watch":
+            return self._store.watch
+        return self._refuse
+
+    async def _refuse(self, *_, **__):
+        raise StoreUnavailable("no store at 192.0.2.1:2379")
+
+
+@pytest.mark.parametrize("how", ["once", "dry_run"])
+async def test_a_store_that_is_not_there_ends_a_single_run(world, how):
+    """Exit code 3 too, and not a wait for ever."""
+    one = world.start(Nowhere(world.store), **{how: True})
+    world.running.remove(one)
+    async with asyncio.timeout(harness.WAIT_S):
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(CannotReach, match="no store at 192"), allow_unwrapped=True, flatten_subgroups=True
+        ):
+            await one.task
+
+
+async def test_once_gives_up_under_a_name_that_is_anothers(world):
+    """A lasting registrator waits for its name; a single run says why not."""
+    theirs = Node(node=NODE, addresses=(), boot="", engine="another", instance="i", version="1")
+    lease = await world.store.grant(60)
+    await world.store.commit([], [Put(node_key(NODE), encode(theirs), lease.id)])
+    one = world.start(once=True)
+    world.running.remove(one)
+    async with asyncio.timeout(harness.WAIT_S):
+        with pytest.RaisesGroup(pytest.RaisesExc(CannotStart, match="own --node-name"), flatten_subgroups=True):
+            await one.task
+
+
+async def test_dry_run_leaves_what_it_cannot_read(world, capsys):
+    """One unreadable container is named; its record stays, and the others are shown."""
+    kept = web("web-1")
+    web_1, shop = world.engine.add(kept, quiet=True), world.engine.add(web("shop-1", host_port=8081), quiet=True)
+    once = world.start(once=True)
+    await once.task
+    odd = {**kept, "NetworkSettings": {"Networks": "none"}}
+    world.engine.disturb("inspect", container=web_1, body=json.dumps(odd).encode())
+    world.engine.rename(shop, "shop-2")
+    async with asyncio.timeout(harness.WAIT_S):
+        await world.start(dry_run=True).task
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"container {web_1[:12]} cannot be read: NetworkSettings.Networks is text, not an object"
+    assert not any(web_1 in line for line in lines[1:])
+    assert any(line.startswith(f"put    {container_key(NODE, shop)}") for line in lines)
 
 
 async def test_the_state_names_what_is_left_out_and_why(world):
