@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 .PHONY: run test check bench soak image help clean
 
-run: $(VENV)/run.stamp  ## start the suite: on the local Docker engine, else on a throwaway one (ONCE=1: fetch one page and end)
+run: $(VENV)/run.stamp  ## start the suite: on the local Docker engine, else on a throwaway one (ONCE=1: end as soon as it works)
 	$(BIN)/python -m lab.demo
 
 test: $(VENV)/dev.stamp tools  ## run all tests (as root also those on real engines, etcd and nginx)
@@ -30,7 +30,7 @@ help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean:  ## remove what these targets made in this folder
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: tools
 tools: $(VENV)/dev.stamp

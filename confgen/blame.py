@@ -64,7 +64,9 @@ def graves(log: str) -> list[str]:
 def _without_file(messages: list[str], output: str) -> str:
     """The line that says most: which address is taken, rather than that nginx gave up."""
     lines = messages or [line.strip() for line in output.splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith("bind() to")), lines[0] if lines else "nginx said nothing")
+    bind = next((line for line in lines if line.startswith("bind() to")), "")
+    hint = "; choose another port with --http-port" if "Address already in use" in bind else ""
+    return f"{bind}{hint}" if bind else lines[0] if lines else "nginx said nothing"
 
 
 def _shortened(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 
 from confgen import io_machine
-from confgen.blame import Blame
+from confgen.blame import Blame, blame
 from confgen.io_apply import Applier, Result, in_thread
 from confgen.io_files import Folder, FolderTaken, UnsafePath
 from confgen.io_lease import ProxyRecord
@@ -37,6 +37,12 @@ from pilotfish.catalog.verdict import judge
 LOOK_S = 0.25  # between two looks at nginx
 MISSES = 3  # looks in a row without an answer that make nginx count as gone
 LONGEST_SOCKET = 107  # octets of a unix socket's path, unix(7)
+# What stands after a configuration that was not applied.
+LEFT = {
+    Action.REFUSE: "the last good one stays",
+    Action.WAIT: "it waits for the nginx that will be started",
+    Action.ALARM: "nothing, or not what is on disk, is served",
+}
 CONFIG, NGINX, ADDRESS = "configuration", "nginx", "proxy address"
 
 
@@ -222,8 +228,9 @@ class ConfgenService:
         self._blame = result.blame or Blame("", "", 0, result.action.value)
         self._telemetry.ready.bad(CONFIG, str(self._blame))
         self._telemetry.log.error(
-            "configuration refused, the last good one stays: %s",
+            "configuration not applied: %s; %s",
             self._blame.message,
+            LEFT[result.action],
             extra={"service": self._blame.service or "-", "action": self._outcome, "cause": self._blame},
         )
 
@@ -265,8 +272,9 @@ class ConfgenService:
             await self._applier.revive()
             self._metrics.starts.inc()
         except (NotServing, OSError) as error:
-            self._telemetry.ready.bad(NGINX, f"it does not start: {error}")
-            self._telemetry.log.warning("nginx does not start: %s", error, extra={"cause": NGINX})
+            why = blame(str(error), {}).message  # nginx says it once a try
+            self._telemetry.ready.bad(NGINX, f"it does not start: {why}")
+            self._telemetry.log.warning("nginx does not start: %s", why, extra={"cause": NGINX})
             await backoff.wait()
 
     def _show_record(self) -> None:

@@ -14,11 +14,12 @@ from dnsserver import dname, names
 from dnsserver.dname import BadName
 from dnsserver.names import Own, Proxies, View, Wanted
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.registry import MAX_REMEMBERED, Registry, Touched
+from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.verdict import How, Placed, judge_route, published
 
 PROXIES = b"\x00proxies"  # stands for "who the proxies are"; no wire name goes on after a zero
+MAX_REMEMBERED = 10_000  # names whose endpoints are all gone, and that are still known: NODATA, never NXDOMAIN
 NODE_LABEL, DNS_LABEL, NS_LABEL = "node", "dns", "ns"
 PROTOCOLS = {"_tcp": "tcp", "_udp": "udp"}
 

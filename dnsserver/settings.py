@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pilotfish.catalog import values
-from pilotfish.catalog.settings import Shared, address_and_port, option, whole
+from pilotfish.catalog.settings import BadSettings, Shared, address_and_port, option, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +62,9 @@ class DnsSettings(Shared):
         parse=values.parse_duration,
         metavar="TIME",
     )
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that a store which is only quiet would exceed: it is heard every third of --etcd-stall."""
+        if self.stale_after_s <= self.etcd_stall_s / 2:
+            heard = f"a quiet etcd is heard every {self.etcd_stall_s / 3:g}s"
+            raise BadSettings([f"--stale-after {self.stale_after_s:g}s: {heard}; give more than half of --etcd-stall"])

@@ -4,8 +4,9 @@
 set -eu
 folder=$1 requirement=$2
 
+# The system's own comes first: it is the one that python3-venv is for.
 find_python() {
-    for name in python3.13 python3.12 python3.11 python3; do
+    for name in python3 python3.13 python3.12 python3.11; do
         if command -v "$name" >/dev/null 2>&1 && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$name"
             return 0

@@ -10,6 +10,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -90,7 +91,7 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     given = Given(flags, environment(), flags.pop("config") or "")
     node = {"node-name": host_name()}
     settings = given.part("up", UpSettings, node)
-    folder = data_folder(settings.data if settings else "")
+    folder = data_folder(settings.data) if settings else Path()  # nothing is made when settings are wrong
     registrator = given.part("registrator", RegistratorSettings, node)
     dns = given.part(
         "dns", DnsSettings, {**node, "listen": "0.0.0.0:1053", "snapshot": str(folder / "store" / "zone.snapshot")}
@@ -104,7 +105,7 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     if settings is None or registrator is None or dns is None or confgen is None:
         raise BadSettings(["the settings cannot be used"])
     set_up(settings.log_level, settings.log_format)
-    confgen = dataclasses.replace(confgen, nginx_bin=nginx_program(confgen.nginx_bin))
+    confgen = dataclasses.replace(confgen, nginx_bin=nginx_program(confgen.nginx_bin, confgen.nginx))
     from pilotfish import up  # noqa: PLC0415  see above
 
     up.run(Everything(settings, registrator, dns, confgen, folder), click.echo)

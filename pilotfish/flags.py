@@ -19,6 +19,7 @@ from pilotfish.catalog.settings import (
     ENV_PREFIX,
     BadSettings,
     Known,
+    Shared,
     known,
     resolve,
     unknown_in_env,
@@ -86,9 +87,25 @@ class Given:
         Raises:
             BadSettings: wrong values of any part, unknown settings in the file or the environment.
         """
-        errors = [*self._errors, *unknown_in_env(self.env, PARTS.values()), *unknown_in_file(self.file, PARTS)]
+        errors = [
+            *self._errors,
+            *unknown_in_env(self.env, PARTS.values()),
+            *unknown_in_file(self.file, PARTS),
+            *_misplaced(self.file),
+        ]
         if errors:
             raise BadSettings(errors)
+
+
+def _misplaced(file: Mapping[str, Any]) -> list[str]:
+    """Shared settings in [up]: its parts would not see them, and `up` would say one thing and do another."""
+    table = file.get("up", {})
+    shared = {setting.key for setting in known(Shared)} - {"status"}
+    return [
+        f"file, [up] {quoted(key)} is shared by all parts: write it at the top of the file"
+        for key in (table if isinstance(table, Mapping) else ())
+        if key in shared
+    ]
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -41,12 +41,18 @@ def _default() -> Path:
     return (Path(shared) if shared else Path.home() / ".local/share") / "pilotfish"
 
 
-def nginx_program(given: str) -> str:
+def nginx_program(given: str, how: str) -> str:
     """The nginx program to run: as given, else the one that the extra `nginx` brings.
+
+    Args:
+        given: what --nginx-bin says.
+        how: what --nginx says; `off` runs none, so none has to be there.
 
     Raises:
         CannotReach: there is none.
     """
+    if how == "off":
+        return given
     found = shutil.which(given) or shutil.which(given, path="/usr/sbin:/usr/local/sbin:/sbin")
     if found:
         return found

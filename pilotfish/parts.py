@@ -21,7 +21,9 @@ from registrator.service import RegistratorService
 
 def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
     folder = settings.nginx_dir or str(data_folder("") / "nginx")
-    settings = dataclasses.replace(settings, nginx_dir=folder, nginx_bin=nginx_program(settings.nginx_bin))
+    settings = dataclasses.replace(
+        settings, nginx_dir=folder, nginx_bin=nginx_program(settings.nginx_bin, settings.nginx)
+    )
     return ConfgenService(settings, store, telemetry)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -67,6 +68,7 @@ def run_until_signal(main: Coroutine[object, object, None]) -> None:
     Raises:
         CannotStart: the first that the coroutine raised, also out of a group.
     """
+    raise_file_limit()
 
     async def watched() -> None:
         task = asyncio.ensure_future(main)
@@ -80,6 +82,13 @@ def run_until_signal(main: Coroutine[object, object, None]) -> None:
         asyncio.run(watched())
     except BaseExceptionGroup as group:
         raise _cause(group) from group
+
+
+def raise_file_limit() -> None:
+    """Use as many files as we may: a thousand TCP clients use up the usual soft limit of 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

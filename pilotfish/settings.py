@@ -26,7 +26,7 @@ class UpSettings(Shared):
 
     data: str = option(
         "folder for the embedded store, snapshots and nginx; default: /var/lib/pilotfish for root, else"
-        " ~/.local/share/pilotfish",
+        " pilotfish/ in $XDG_DATA_HOME or ~/.local/share",
         "",
         flag="--data",
         metavar="DIR",

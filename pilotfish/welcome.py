@@ -11,7 +11,8 @@ def welcome(everything: Everything, *, ready: bool) -> str:
     """The lines that `up` prints once."""
     up, dns, confgen = everything.up, everything.dns, everything.confgen
     domain = up.domain[0]
-    port = dns.listen[0][1]
+    address, port = dns.listen[0]
+    asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # the wildcard stands for loopback too
     store = f"etcd at {', '.join(up.etcd)}" if up.etcd else f"embedded, in {everything.data}"
     host = f"hello.{domain}"
     web = "" if confgen.http_port == 80 else f":{confgen.http_port}"
@@ -24,6 +25,6 @@ def welcome(everything: Everything, *, ready: bool) -> str:
         f"  status   http://{join_host_port(*up.status)}/ready",
         "Try:",
         "  docker run -d -P --name hello -e SERVICE_80_PROXY=http -e SERVICE_NAME=hello nginx",
-        f"  dig @127.0.0.1 -p {port} {host}",
+        f"  dig @{asked} -p {port} {host}",
         f"  curl -H 'Host: {host}' http://127.0.0.1{web}/",
     ])  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pilotfish.catalog.settings import known
+from pilotfish.cli import run
 from pilotfish.flags import PARTS, with_double_dashes
 from pilotfish.reference import settings_page
 
@@ -141,6 +142,33 @@ def test_all_wrong_settings_at_once(tmp_path):
     done = pilotfish("dns", "--config", str(config), "--ttl", "0", env={"PILOTFISH_TLL": "1"})
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 4
+
+
+def test_shared_settings_of_up_belong_at_the_top(tmp_path):
+    """In [up] they would hold for its store and its words, and not for its parts."""
+    file = tmp_path / "pilotfish.toml"
+    file.write_text('[up]\ndomain = ["one.example"]\ndata = "x"\nstatus = "127.0.0.1:0"\n')
+    done = pilotfish("up", "--config", str(file), "--data", str(tmp_path / "data"), "--nginx", "off")
+    assert done.returncode == 2
+    assert done.stderr == "pilotfish: file, [up] 'domain' is shared by all parts: write it at the top of the file\n"
+
+
+def test_wrong_settings_make_no_folder(monkeypatch, capsys):
+    """Nothing is left behind by a command that could not begin."""
+    made = []
+    monkeypatch.setattr("pilotfish.cli.data_folder", made.append)
+    with pytest.raises(SystemExit) as ended:
+        run(["up", "--log-level", "loud"])
+    assert (ended.value.code, made) == (2, [])
+    assert "'loud' is none of" in capsys.readouterr().err
+
+
+def test_no_nginx_is_needed_where_none_is_run(tmp_path):
+    """--nginx off only writes files."""
+    folder = ["--nginx-dir", str(tmp_path / "nginx"), "--status", "127.0.0.1:0"]
+    none = ["--nginx", "off", "--nginx-bin", "no-such-nginx"]
+    with Running(tmp_path / "log", "confgen", "--etcd", "127.0.0.1:1", *none, *folder) as part:
+        part.until("cannot reach|etcd")
 
 
 def test_unreachable_etcd_is_waited_for(tmp_path):

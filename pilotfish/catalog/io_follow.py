@@ -17,6 +17,7 @@ from pilotfish.catalog.telemetry import Telemetry
 
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0  # a store that is back is found again within this time
+MOST_SINGLE = 100  # keys that are read one by one; beyond it the whole prefix is read
 KEYS_EVERY = 10  # every n-th check compares keys and revisions, the others only counts
 SUSPICION_S = 2.0  # what a survey sees otherwise may still be on its way; wrong is what stays so for this long
 
@@ -121,6 +122,8 @@ class Follower:
                 backoff.reset()
                 if isinstance(news, Change):
                     self._on_difference(self.mirror.apply(news))
+                else:
+                    self.mirror.advance(news.revision)
 
     def _take(self, reading: Reading) -> None:
         if self.mirror.complete and reading.cluster != self.mirror.cluster:
@@ -159,6 +162,9 @@ class Follower:
     async def verify(self, *, keys: bool) -> int:
         """Compare the mirror with the store once, and mend it; returns how many entries were mended."""
         survey = await self._store.survey(self.mirror.prefix, keys=keys)
+        if survey.cluster != self.mirror.cluster:
+            self._take(await self._store.read(self.mirror.prefix))
+            return 0
         if not keys and survey.count == len(self.mirror.entries):
             return 0
         first = self.mirror.suspects(await self._store.survey(self.mirror.prefix, keys=True))
@@ -169,7 +175,8 @@ class Follower:
         wrong = sorted(key for key, revision in again.items() if first.get(key) == revision)
         if not wrong:
             return 0
-        return self._repair(wrong, await self._store.read(*wrong))
+        asked = wrong if len(wrong) <= MOST_SINGLE else [self.mirror.prefix]
+        return self._repair(wrong, await self._store.read(*asked))
 
     def _repair(self, wrong: list[str], reading: Reading) -> int:
         before = self.mirror.repaired

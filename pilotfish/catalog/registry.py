@@ -20,8 +20,6 @@ from pilotfish.catalog.verdict import How, Placed, names_of
 T = TypeVar("T", Node, Proxy)
 V = TypeVar("V")
 
-MAX_REMEMBERED = 10_000  # names of services that are gone, still known to exist: NODATA, never NXDOMAIN
-
 
 class Touched:
     """What a difference touched, so that readers redo no more than that.
@@ -61,7 +59,6 @@ class Registry:
         self.refused: dict[str, str] = {}  # key -> why its record was left out
         self._services: dict[str, dict[ContainerKey, tuple[Endpoint, ...]]] = {}
         self._names: dict[str, dict[ContainerKey, tuple[tuple[How, Endpoint], ...]]] = {}
-        self._remembered: dict[str, None] = {}
 
     def apply(self, difference: Difference) -> Touched:
         """Take in a difference of the mirror of /pilotfish/v1/."""
@@ -109,10 +106,6 @@ class Registry:
         """True for a service or a name that has an endpoint, in whatever state."""
         return name.lower() in self._names or name.lower() in self._services
 
-    def is_remembered(self, name: str) -> bool:
-        """True for a name that had an endpoint since this process began, and has none now."""
-        return name.lower() in self._remembered and name.lower() not in self._names
-
     def _put(self, entry: Entry, touched: Touched) -> None:
         self._remove(entry.key, touched)
         try:
@@ -158,7 +151,6 @@ class Registry:
             touched.services.add(service)
         for name, standing in _by_name(endpoints).items():
             self._names.setdefault(name, {})[key] = standing
-            self._remembered.pop(name, None)
             touched.names.add(name)
 
     def _unindex(self, key: ContainerKey, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
@@ -166,14 +158,8 @@ class Registry:
             _discard(self._services, service, key)
             touched.services.add(service)
         for name in _by_name(endpoints):
-            if _discard(self._names, name, key):
-                self._remember(name)
+            _discard(self._names, name, key)
             touched.names.add(name)
-
-    def _remember(self, name: str) -> None:
-        self._remembered[name] = None
-        while len(self._remembered) > MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
 
 
 def _named(record: T, name: str) -> T:
@@ -203,9 +189,8 @@ def _by_name(endpoints: Iterable[Endpoint]) -> dict[str, tuple[tuple[How, Endpoi
     return found
 
 
-def _discard(index: dict[str, dict[ContainerKey, V]], name: str, key: ContainerKey) -> bool:
+def _discard(index: dict[str, dict[ContainerKey, V]], name: str, key: ContainerKey) -> None:
     held = index.get(name, {})
     held.pop(key, None)
     if not held:
         index.pop(name, None)
-    return not held

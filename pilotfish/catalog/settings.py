@@ -251,7 +251,8 @@ class EtcdOptions:
     """How the store is reached."""
 
     etcd: tuple[str, ...] = option(
-        "etcd endpoint; repeat it, or give a comma list, for a cluster",
+        "etcd endpoint; repeat it, or give a comma list, for a cluster; without it `up` has an embedded store, and a"
+        " part alone asks http://127.0.0.1:2379",
         (),
         flag="--etcd",
         parse=etcd_url,

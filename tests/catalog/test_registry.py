@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotfish.catalog import keys, registry
+from pilotfish.catalog import keys
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.record import Claim, Container, Endpoint, Node, Proxy, encode
@@ -135,18 +135,6 @@ def test_everything_that_changed_is_touched(history):
             assert differing(before[part], after[part]) <= told
 
 
-@given(st.lists(steps, min_size=1, max_size=6))
-def test_a_name_that_was_is_remembered(history):
-    """And only while it is not there."""
-    mirror, found, seen = Mirror(keys.ROOT), Registry(), set()
-    mirror.start(Reading("c1", 0, ()))
-    for change in changes_of(history):
-        found.apply(mirror.apply(change))
-        seen |= set(found.names())
-
-        assert {name for name in seen | {"never"} if found.is_remembered(name)} == seen - set(found.names())
-
-
 def filled(*entries):
     found = Registry()
     found.apply(Difference(1, tuple(Entry(key, value, 1, 1) for key, value in entries)))
@@ -216,14 +204,3 @@ def test_who_stands_behind_a_name():
     assert found.name("www").how is How.PROXIED
     assert [placed.endpoint for placed in found.service("WEB")] == [ENDPOINTS[0], ENDPOINTS[2], ENDPOINTS[1]]
     assert (found.name("nobody"), found.service("nobody"), found.standing("nobody")) == (None, (), ())
-
-
-def test_memory_of_names_is_bounded(monkeypatch):
-    monkeypatch.setattr(registry, "MAX_REMEMBERED", 3)
-    found = Registry()
-    for number in range(5):
-        value = encode(container("h1", IDS[0], endpoint(f"web{number}")))
-        found.apply(Difference(2 * number + 1, (Entry(CONTAINER_KEYS[0], value, 1, 1),)))
-        found.apply(Difference(2 * number + 2, (), (CONTAINER_KEYS[0],)))
-
-    assert [found.is_remembered(f"WEB{number}") for number in range(5)] == [False, False, True, True, True]

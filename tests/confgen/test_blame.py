@@ -33,7 +33,12 @@ ROWS = [
     (
         "no file",
         f"{T}bind() to 0.0.0.0:80 failed (98: Address already in use)\n{T}still could not bind()\n",
-        ("", "", 0, "bind() to 0.0.0.0:80 failed (98: Address already in use)"),
+        (
+            "",
+            "",
+            0,
+            "bind() to 0.0.0.0:80 failed (98: Address already in use); choose another port with --http-port",
+        ),
     ),
     ("other words", "nginx did not end and was killed", ("", "", 0, "nginx did not end and was killed")),
     ("silence", "", ("", "", 0, "nginx said nothing")),

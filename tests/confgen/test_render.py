@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 from urllib.parse import quote
 
 import crossplane
@@ -41,6 +43,16 @@ def test_the_generation_names_every_byte_but_its_own_file():
     tree, other = tree_of(catalog_of("a")), tree_of(catalog_of("a"), port=8081)
     assert tree.generation != other.generation
     assert tree.files[GENERATION_FILE] == f'return 200 "{tree.generation} $pid\\n";\n'.encode()
+
+
+def test_every_directive_has_its_reason_in_the_docs():
+    """By its whole name, in backticks; `default` and the like in a map are no directives."""
+    page = (Path(__file__).parents[2] / "docs/nginx.md").read_text(encoding="utf-8")
+    explained = {word for quoted in re.findall(r"`([^`]+)`", page) for word in re.findall(r"[a-z0-9_]+", quoted)}
+    text = b"\n".join(tree_of(catalog_of("a", "b")).files.values()).decode()
+    written = set(re.findall(r"^\s*([a-z][a-z0-9_]+) .*[;{]$", text, re.MULTILINE))
+    assert "proxy_next_upstream_tries" in written
+    assert written - explained <= {"http", "server", "location", "map", "default", "upstream", "server_name"}
 
 
 def test_only_what_was_touched_is_rendered_again():

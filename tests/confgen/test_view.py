@@ -125,7 +125,7 @@ ROWS = [
     ("endpoints", "claims", "places", "notes"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
 )
 def test_what_is_served_and_what_is_not(endpoints, claims, places, notes):
-    catalog = Catalog(reserved=("console.svc.test",))
+    catalog = Catalog(reserved=("console",))
     catalog.feed(put(container("web", *endpoints)), *(claim(*one) for one in claims))
     assert catalog.places() == places
     assert catalog.notes("web") == notes

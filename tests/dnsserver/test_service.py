@@ -100,7 +100,7 @@ async def test_a_damaged_snapshot_does_not_stop_it(run, tmp_path, damage):
 
 async def test_silence_of_the_store_makes_answers_stale_and_its_voice_fresh_again(run, store):
     """Older than the bound: TTL 30 and EDE 3; the next sign of life: as before."""
-    server = await run(stale_after_s=2.0)
+    server = await run(stale_after_s=2.0, etcd_stall_s=3.0)
     await server.put(WEB)
     quiet, store._quiet_s = store._quiet_s, 3600.0
     await until(lambda: server.service.responder.data is Data.STALE, "the store is silent")
