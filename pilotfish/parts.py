@@ -20,11 +20,9 @@ from registrator.service import RegistratorService
 
 
 def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
+    program = nginx_program(settings.nginx_bin, settings.nginx)  # first: where it is missing, no folder is made
     folder = settings.nginx_dir or str(data_folder("") / "nginx")
-    settings = dataclasses.replace(
-        settings, nginx_dir=folder, nginx_bin=nginx_program(settings.nginx_bin, settings.nginx)
-    )
-    return ConfgenService(settings, store, telemetry)
+    return ConfgenService(dataclasses.replace(settings, nginx_dir=folder, nginx_bin=program), store, telemetry)
 
 
 SERVICES: Mapping[str, Callable[[Any, Store, Telemetry], Service]] = MappingProxyType(

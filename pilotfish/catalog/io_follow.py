@@ -122,8 +122,6 @@ class Follower:
                 backoff.reset()
                 if isinstance(news, Change):
                     self._on_difference(self.mirror.apply(news))
-                else:
-                    self.mirror.advance(news.revision)
 
     def _take(self, reading: Reading) -> None:
         if self.mirror.complete and reading.cluster != self.mirror.cluster:

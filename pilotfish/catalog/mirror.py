@@ -95,10 +95,6 @@ class Mirror:
         held = self.entries.get(key)
         return held is not None and held.mod_revision < revision
 
-    def advance(self, revision: int) -> None:
-        """Nothing under the prefix has changed up to `revision` (0: not known): a watch may be taken up from there."""
-        self.revision = max(self.revision, revision)
-
     def suspects(self, survey: Survey) -> dict[str, int]:
         """Keys that a survey sees otherwise than the mirror, with the mod revision that the mirror holds (0: none).
 
