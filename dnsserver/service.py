@@ -266,6 +266,9 @@ class DnsService:
 
     async def _save_now_and_then(self) -> None:
         try:
+            while math.isinf(self.age_s()):  # noqa: ASYNC110  the first one as soon as everything was read; a clock is read
+                await asyncio.sleep(TICK_S)
+            await self._save()
             await _every_async(SNAPSHOT_S, self._save)
         finally:
             self._write()

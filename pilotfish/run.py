@@ -20,6 +20,7 @@ from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 
 S = TypeVar("S", bound=Shared)
+ENOUGH_FILES = 16_384  # for the DNS server's TCP clients; nginx's workers have a limit of their own
 
 
 class Service(Protocol):
@@ -73,8 +74,14 @@ def run_until_signal(main: Coroutine[object, object, None]) -> None:
     async def watched() -> None:
         task = asyncio.ensure_future(main)
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, lambda: None)  # a second one must not cut the orderly end short
+            task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, stop)
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
@@ -85,10 +92,11 @@ def run_until_signal(main: Coroutine[object, object, None]) -> None:
 
 
 def raise_file_limit() -> None:
-    """Use as many files as we may: a thousand TCP clients use up the usual soft limit of 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Use more files if we may: a thousand TCP clients use up the usual soft limit of 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < ENOUGH_FILES:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, ENOUGH_FILES), hard))
 
 
 def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -33,6 +33,8 @@ from pilotfish.settings import Everything
 from pilotfish.welcome import welcome
 from registrator.service import RegistratorService
 
+ANNOUNCE_S = 10.0  # after this the greeting is printed, with what is missing
+CHILD_CANNOT_START = 78  # EX_CONFIG of sysexits.h: trying again changes nothing
 CHILD_STOP_S = 3.0  # a DNS server that was asked to end and still runs after this is ended
 STEADY_S = 10.0  # a child that ran this long was started well; the next start waits only shortly
 
@@ -56,18 +58,18 @@ def run(everything: Everything, say: Callable[[str], None]) -> None:
         CannotStart: a part cannot start; the message says which and why.
     """
 
-    def announce(ready: bool) -> None:
-        say(welcome(everything, ready=ready))
+    def announce(missing: Mapping[str, str]) -> None:
+        say(welcome(everything, missing))
 
     run_until_signal(serve_everything(everything, announce))
 
 
-async def serve_everything(everything: Everything, announce: Callable[[bool], None]) -> None:
+async def serve_everything(everything: Everything, announce: Callable[[Mapping[str, str]], None]) -> None:
     """Run all parts until cancelled.
 
     Args:
         everything: the settings.
-        announce: called once, when all parts are ready or after 10 s; told whether all are.
+        announce: called once, when all parts are ready or after 10 s, with what is missing.
 
     Raises:
         CannotStart: a part cannot start; the message says which and why.
@@ -90,10 +92,14 @@ async def serve_everything(everything: Everything, announce: Callable[[bool], No
             io_status.LocalSource(confgen_telemetry, confgen.state),
             io_status.ChildSource("dns", run / "dns.sock"),
         ]
-        async with status_server(io_status.application(*sources), everything.up), asyncio.TaskGroup() as tasks:
+        # The feed ends after everything that reads it.
+        async with (
+            status_server(io_status.application(*sources), everything.up),
+            _fed(feed),
+            asyncio.TaskGroup() as tasks,
+        ):
             for follower in mirrors.values():
                 tasks.create_task(follower.run())
-            tasks.create_task(feed.run())
             tasks.create_task(child.run())
             tasks.create_task(registrator.run())
             tasks.create_task(confgen.run())
@@ -111,13 +117,23 @@ async def _opened(everything: Everything) -> AsyncIterator[Store]:
         await store.close()
 
 
-async def _announce(sources: list[io_status.Source], announce: Callable[[bool], None]) -> None:
-    deadline = time.monotonic() + 10.0
-    ready = False
-    while not ready and time.monotonic() < deadline:
+@contextlib.asynccontextmanager
+async def _fed(feed: FeedServer) -> AsyncIterator[None]:
+    await feed.start()
+    try:
+        yield
+    finally:
+        await feed.close()
+
+
+async def _announce(sources: list[io_status.Source], announce: Callable[[Mapping[str, str]], None]) -> None:
+    deadline = time.monotonic() + ANNOUNCE_S
+    missing: dict[str, str] = {"everything": "just started"}
+    while missing and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
-        ready = not any([await source.missing() for source in sources])
-    announce(ready)
+        found = [(source.name, await source.missing()) for source in sources]
+        missing = {f"{part}: {what}": why for part, each in found for what, why in each.items()}
+    announce(missing)
 
 
 class DnsChild:
@@ -138,7 +154,7 @@ class DnsChild:
         """Keep the child running until cancelled.
 
         Raises:
-            CannotStart: it ended at once; it has said why on standard error.
+            CannotStart: it says that it cannot start, and has said why on standard error.
         """
         backoff, proven = Backoff(0.1, 5.0), False
         while True:
@@ -147,7 +163,7 @@ class DnsChild:
             if time.monotonic() - started >= STEADY_S:
                 proven = True
                 backoff.reset()
-            if not proven and code in {1, 2}:
+            if not proven and code == CHILD_CANNOT_START:
                 raise CannotStart("the DNS server could not start, for the reason given above")
             self._telemetry.ready.bad("dns process", f"ended with code {code}, starting again")
             self._telemetry.log.warning("the DNS server ended, starting it again", extra={"code": code})
@@ -186,12 +202,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def dns_child(orders: bytes) -> None:
     """What the child does: serve from the feed until standard input ends.
 
-    Raises:
-        CannotStart: an address is taken, or not this host's.
+    It exits with CHILD_CANNOT_START when an address is taken, or not this host's, having said so.
     """
     given = msgspec.json.decode(orders, type=ChildOrders)
     set_up(given.settings.log_level, given.settings.log_format)
-    run_until_signal(_serve_child(given))
+    try:
+        run_until_signal(_serve_child(given))
+    except CannotStart as error:
+        sys.stderr.write(f"pilotfish: {error}\n")
+        sys.exit(CHILD_CANNOT_START)
 
 
 async def _serve_child(given: ChildOrders) -> None:

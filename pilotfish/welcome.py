@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pilotfish.catalog.telemetry import own_version
 from pilotfish.catalog.values import join_host_port
 from pilotfish.settings import Everything
 
 
-def welcome(everything: Everything, *, ready: bool) -> str:
-    """The lines that `up` prints once."""
+def welcome(everything: Everything, missing: Mapping[str, str]) -> str:
+    """The lines that `up` prints once.
+
+    Args:
+        everything: the settings.
+        missing: what is not there yet, with the reason for each.
+    """
     up, dns, confgen = everything.up, everything.dns, everything.confgen
     domain = up.domain[0]
     address, port = dns.listen[0]
@@ -17,7 +24,8 @@ def welcome(everything: Everything, *, ready: bool) -> str:
     host = f"hello.{domain}"
     web = "" if confgen.http_port == 80 else f":{confgen.http_port}"
     return "\n".join([
-        f"pilotfish {own_version()} on {up.node_name}" + ("" if ready else ", not ready yet: see the status address"),
+        f"pilotfish {own_version()} on {up.node_name}",
+        *(f"  not yet  {what}: {why}" for what, why in sorted(missing.items())),
         f"  watches  {everything.registrator.docker}",
         f"  store    {store}",
         f"  DNS      {', '.join(join_host_port(*one) for one in dns.listen)}, udp and tcp, for {', '.join(up.domain)}",

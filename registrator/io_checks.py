@@ -17,6 +17,9 @@ from typing import NamedTuple
 from registrator.checks import Target
 
 DIAL_TIMEOUT_S = 1.0
+# TCP asks again after a second (RFC 6298 §2). A first packet that was lost because the container's network was just
+# being made must not cost that second: a young port's dial is given up early, and begun anew.
+FIRST_TIMEOUT_S = 0.1
 AT_ONCE = 64  # dials in flight
 SHORTEST_S = 0.02
 LONGEST_S = 1.0
@@ -34,14 +37,23 @@ class Port(NamedTuple):
     protocol: str
 
 
-async def answers(target: Target) -> bool | None:
+def patience(passed_s: float) -> float:
+    """How long a dial may take, in seconds, `passed_s` after the first one.
+
+    >>> patience(0.0), patience(0.5), patience(60.0)
+    (0.1, 0.5, 1.0)
+    """
+    return min(DIAL_TIMEOUT_S, max(FIRST_TIMEOUT_S, passed_s))
+
+
+async def answers(target: Target, within_s: float) -> bool | None:
     """Dial once.
 
     Returns:
         True when a connection was taken, False when it was refused, None when the address could not be reached.
     """
     try:
-        async with asyncio.timeout(DIAL_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             _, writer = await asyncio.open_connection(target.ip, target.port)
     except TimeoutError:
         return None
@@ -122,7 +134,8 @@ class Dials:
     async def _dial(self, port: Port, targets: tuple[Target, ...], tried: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while not await self._try(targets):
+        passed = 0.0
+        while not await self._try(targets, patience(passed)):
             tried.set()
             passed = loop.time() - began
             await asyncio.sleep(delay_after(passed, random.random()))  # noqa: S311  jitter
@@ -132,10 +145,10 @@ class Dials:
         self._on_answer(port)
         tried.set()
 
-    async def _try(self, targets: tuple[Target, ...]) -> bool:
+    async def _try(self, targets: tuple[Target, ...], within_s: float) -> bool:
         for target in targets:
             async with self._slots:
-                found = await answers(target)
+                found = await answers(target, within_s)
             if found or (found is False and target.decides):
                 return found
         return False

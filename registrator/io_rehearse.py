@@ -19,7 +19,7 @@ from registrator.book import Book, Look
 from registrator.claims import Held, plan_claims
 from registrator.container import BadDocument, facts
 from registrator.engine import Engine
-from registrator.io_checks import answers
+from registrator.io_checks import DIAL_TIMEOUT_S, answers
 from registrator.plan import Desired, Ground, Owners, plan
 from registrator.recorded import Recorded
 
@@ -69,7 +69,7 @@ async def _recorded(store: Store, node: str) -> Recorded:
 async def _dial(book: Book, container: str) -> None:
     for spec, targets in book.dials(container).items():
         for target in targets:
-            if await answers(target):
+            if await answers(target, DIAL_TIMEOUT_S):
                 book.answered(container, spec, time.time())
                 break
 

@@ -40,17 +40,17 @@ WEB = Port("a" * 64, 80, "tcp")
 
 async def test_answers(free, monkeypatch):
     """Taken, refused, and out of reach are three things."""
-    assert await answers(free) is False
+    assert await answers(free, 1.0) is False
     async with await serve(free):
-        assert await answers(free) is True
-    assert await answers(Target("::ffff:0:0", 1)) in {None, False}
+        assert await answers(free, 1.0) is True
+    assert await answers(Target("::ffff:0:0", 1), 1.0) in {None, False}
 
     async def silent(*_):
         await asyncio.Event().wait()
 
     monkeypatch.setattr("registrator.io_checks.DIAL_TIMEOUT_S", 0.01)
     monkeypatch.setattr(asyncio, "open_connection", silent)
-    assert await answers(free) is None
+    assert await answers(free, 1.0) is None
 
 
 async def test_a_port_is_dialled_until_it_answers(free, dials):
