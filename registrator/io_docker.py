@@ -21,6 +21,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.tls import TLSConfig
+from docker.types.daemon import CancellableStream
 
 from pilotfish.catalog.io_follow import Backoff
 from registrator.engine import (
@@ -45,6 +46,7 @@ KNOCK_S = 1.0
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.5  # an engine that is back is found again within two seconds
 CALL_GRACE_S = 1.0  # over the socket's own timeout
+CLOSE_S = 0.5  # for calls in flight at the end: their connections are closed in order, not by whoever comes later
 
 T = TypeVar("T")
 
@@ -80,6 +82,7 @@ class DockerEngine:
         self._client: docker.APIClient | None = None
         self._connecting = asyncio.Lock()
         self._inbox: Inbox | None = None
+        self._stream: CancellableStream[str] | None = None
         self._doubted = ""
         self._last: Event | None = None
         self._closed = False
@@ -117,7 +120,8 @@ class DockerEngine:
     async def close(self) -> None:
         """Let go of connections and threads; see `Engine.close`."""
         self._closed = True
-        self._workers.close()
+        await self._workers.close(CLOSE_S)
+        self._hang_up()  # whoever asked for the events may have been gone when they came
         if self._client is not None:
             self._client.close()
 
@@ -140,7 +144,7 @@ class DockerEngine:
         client = await self._connected()
         await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
         since = await self._since()
-        stream = await self._call(lambda: client.events(since=since, filters={"type": ["container", "network"]}))
+        stream = await self._call(lambda: self._open(client, since))
         inbox = self._inbox = Inbox(asyncio.get_running_loop())
         threading.Thread(target=pump, args=(stream, inbox), name="docker-events", daemon=True).start()
         why, self._doubted = self._doubted or "listening", ""
@@ -151,6 +155,16 @@ class DockerEngine:
                     yield one
         finally:
             self._inbox = None
+            self._hang_up()
+
+    def _open(self, client: docker.APIClient, since: int | None) -> CancellableStream[str]:
+        """In a thread: ask for the events."""
+        stream = self._stream = client.events(since=since, filters={"type": ["container", "network"]})
+        return stream
+
+    def _hang_up(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
             with contextlib.suppress(Exception):  # whatever the SDK finds wrong with a socket that we give up anyway
                 stream.close()
 

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -33,9 +34,11 @@ class Workers:
 
     def __init__(self, threads: int, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._threads = threads
-        for number in range(threads):
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def call(self, work: Callable[[], T], timeout_s: float) -> T:
         """Run `work` and wait for it.
@@ -52,10 +55,15 @@ class Workers:
         async with asyncio.timeout(timeout_s):
             return await done
 
-    def close(self) -> None:
-        """Let the threads end when they are idle."""
-        for _ in range(self._threads):
+    async def close(self, within_s: float) -> None:
+        """Let the threads end when they are idle; wait for them, but not for one that hangs."""
+        for _ in self._threads:
             self._jobs.put(None)
+        await asyncio.to_thread(self._join, time.monotonic() + within_s)
+
+    def _join(self, deadline: float) -> None:
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.keys import container_key, containers_of
@@ -99,6 +99,7 @@ class Writer:
         if difference.started_over:
             self.reload()
         changed = self.recorded.observe(difference)
+        self._doubtful |= self.recorded.listed(changed)
         self.mark(changed)
 
     def reload(self) -> None:
@@ -174,20 +175,26 @@ class Writer:
         self._settled.set()
 
     async def _load(self, ground: Ground, epoch: int) -> None:
-        reading = await self._store.read(containers_of(ground.node))
-        self.recorded.start(reading.entries)
-        self._doubtful.clear()
-        await self._read(self.recorded.listed())
-        self._loaded = epoch
+        self._loaded = epoch  # now: what is asked for while we read is not lost
+        try:
+            reading = await self._store.read(containers_of(ground.node))
+            self.recorded.start(reading.entries)
+            self._doubtful.clear()
+            await self._read(self.recorded.listed())
+        except BaseException:
+            self._loaded = 0
+            raise
         self.mark(self._book.pages.keys() | self.recorded.records.keys())
         self._look_at({container for container in self.recorded.records if not self._book.knows(container)})
 
-    async def _read(self, keys: Iterable[str]) -> set[str]:
-        """Read keys into the model; returns those that were not as they were held."""
-        changed: set[str] = set()
+    async def _read(self, keys: Collection[str]) -> set[str]:
+        """Read keys into the model, then what records that came with them list; returns those that were not as held."""
+        known, changed = self.recorded.listed().union(keys), set[str]()
         for batch in _batched(sorted(keys), READ_AT_ONCE):
             reading = await self._store.read(*batch)
             changed |= self.recorded.read(batch, {entry.key: entry for entry in reading.entries})
+        if further := self.recorded.listed() - known:
+            changed |= await self._read(further)
         return changed
 
     def _with_leases(self, ground: Ground) -> Ground:
@@ -215,13 +222,19 @@ class Writer:
         desired = {container: self._book.desired(container) for container in known}
         await self._claimant.claim(ground, desired)
         granted = self._granted(desired)
-        if self._doubtful:
-            await self._read(self._doubtful)
-            self._doubtful.clear()
+        await self._settle_doubts()
         planned = plan(granted, self.recorded.records, self.recorded.held, ground)
         self._note(desired, planned)
         for commit in planned.commits:
             await self._commit(ground, commit, work)
+
+    async def _settle_doubts(self) -> None:
+        doubtful, self._doubtful = self._doubtful, set()
+        try:
+            await self._read(doubtful)
+        except BaseException:
+            self._doubtful |= doubtful
+            raise
 
     def _granted(self, desired: Mapping[str, Desired | None]) -> dict[str, Desired | None]:
         """Leave out export keys that belong to another container of this node."""

@@ -39,9 +39,10 @@ class Recorded:
         entry = self.records.get(container)
         return _decoded(entry) if entry else None
 
-    def listed(self) -> set[str]:
-        """Every export key that a record lists."""
-        found = (_decoded(entry) for entry in self.records.values())
+    def listed(self, containers: Iterable[str] | None = None) -> set[str]:
+        """Every export key that a record lists; where ids of containers are given, a record of theirs."""
+        of = self.records if containers is None else self.records.keys() & set(containers)
+        found = (_decoded(self.records[container]) for container in of)
         return {key for record in found if record for key in record.exports}
 
     def read(self, asked: Iterable[str], entries: Mapping[str, Entry]) -> set[str]:

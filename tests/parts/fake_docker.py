@@ -144,6 +144,10 @@ class FakeDocker(Script):
             disturbance.end()
         runner, self._runner = self._runner, None
         if runner is not None:
+            for site in tuple(runner.sites):
+                await site.stop()
+            for _ in range(5):  # a connection that was just taken gets its handler, which then closes it
+                await asyncio.sleep(0)
             await runner.cleanup()
         self.path.unlink(missing_ok=True)
 

@@ -289,6 +289,22 @@ async def test_an_export_that_somebody_else_holds_is_left_alone(world):
     await world.see("it is ours", lambda found: theirs in found and found[theirs].value == f"{HOST_IP}:8080".encode())
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["by the watch", "by the comparison"])
+async def test_a_record_that_comes_back_leaves_with_its_exports(world, told):
+    """A restored store brings back what had gone: record and exports, of which this process knew nothing any more."""
+    one = await listening(world, resync_s=3600.0 if told else 0.2)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    before = await world.entries()
+    world.engine.stop(web_1)
+    await world.see_states(web_1, {})
+    if not told:
+        one.service.writer.observe = lambda _: None
+    again = [Put(entry.key, entry.value, entry.lease) for entry in before.values() if entry.key != node_key(NODE)]
+    await world.store.commit([], again)
+    await world.see("only the node is there", lambda found: set(found) == {node_key(NODE)})
+
+
 async def test_what_was_blocked_is_forgotten_with_its_container(world):
     """What is said to be blocked is wanted by something that runs."""
     await world.store.commit([], [Put("/reg/all/web/h1:web-1:80", b"10.0.0.1:1")])
