@@ -95,7 +95,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Mapping[s
         # The feed ends after everything that reads it.
         async with (
             status_server(io_status.application(*sources), everything.up),
-            _fed(feed),
+            feed.serving(),
             asyncio.TaskGroup() as tasks,
         ):
             for follower in mirrors.values():
@@ -115,15 +115,6 @@ async def _opened(everything: Everything) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
-
-
-@contextlib.asynccontextmanager
-async def _fed(feed: FeedServer) -> AsyncIterator[None]:
-    await feed.start()
-    try:
-        yield
-    finally:
-        await feed.close()
 
 
 async def _announce(sources: list[io_status.Source], announce: Callable[[Mapping[str, str]], None]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from pilotfish.catalog import feed
@@ -73,9 +73,19 @@ class FeedServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        async with self.serving():
+            await asyncio.get_running_loop().create_future()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[None, None]:
+        """Serve while the context lasts.
+
+        Raises:
+            CannotServe: as `start`.
+        """
         await self.start()
         try:
-            await asyncio.get_running_loop().create_future()
+            yield
         finally:
             await self.close()
 
