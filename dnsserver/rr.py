@@ -26,15 +26,28 @@ class Type(IntEnum):
     SOA = 6
     PTR = 12
     HINFO = 13
+    MX = 15
     TXT = 16
     AAAA = 28
     SRV = 33
+    NAPTR = 35
+    DNAME = 39
     OPT = 41
+    DS = 43
+    RRSIG = 46
+    NSEC = 47
+    DNSKEY = 48
+    SVCB = 64
+    HTTPS = 65
+    TSIG = 250
+    IXFR = 251
+    AXFR = 252
     ANY = 255
+    CAA = 257
 
 
 # Types whose names may be compressed: those of RFC 1035 (RFC 3597 §4); never SRV (RFC 2782).
-COMPRESSIBLE = frozenset({Type.NS, Type.CNAME, Type.SOA, Type.PTR})
+COMPRESSIBLE = frozenset({Type.NS, Type.CNAME, Type.SOA, Type.PTR, Type.MX})
 ADDRESSES = frozenset({Type.A, Type.AAAA})
 
 

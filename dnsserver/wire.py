@@ -27,7 +27,7 @@ MAX_UDP = 1232  # octets that no path fragments; RFC 9715 §3, DNS flag day 2020
 MAX_TCP = 65535  # octets; RFC 1035 §4.2.2
 CLASS_IN = 1
 
-QR, AA, TC, RD = 0x8000, 0x0400, 0x0200, 0x0100
+QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_MASK = 0x7800
 _DO = 0x8000
 _POINTERS_END = 0x4000  # a pointer has 14 bits; RFC 1035 §4.1.4
@@ -56,8 +56,11 @@ class Ede(IntEnum):
 
     STALE = 3
     NOT_READY = 14
+    PROHIBITED = 18
     STALE_NXDOMAIN = 19
     NOT_AUTHORITATIVE = 20
+    NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
 
 
 class Malformed(ValueError):
@@ -214,6 +217,9 @@ class Reply(NamedTuple):
         authority: records.
         additional: records; left out when they do not fit.
         ede: extended error, for clients with EDNS.
+        fence: how many records of `answer` stay in front of the others when their order turns; 0: all turn together.
+        recursion: the RA bit.
+        authentic: the AD bit, as an upstream that checks signatures gave it.
     """
 
     rcode: Rcode
@@ -222,6 +228,9 @@ class Reply(NamedTuple):
     authority: Sequence[Record] = ()
     additional: Sequence[Record] = ()
     ede: Ede | None = None
+    fence: int = 0
+    recursion: bool = False
+    authentic: bool = False
 
 
 class Written(NamedTuple):
