@@ -15,8 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dnsserver import io_addresses, zone
 from dnsserver.figures import Figures
 from dnsserver.foreign import Foreign
-from dnsserver.io_tcp import Slots, TcpEdge
+from dnsserver.io_slots import Slots
+from dnsserver.io_tcp import TcpEdge
 from dnsserver.io_udp import UdpEdge
+from dnsserver.later import Wanted
 from dnsserver.own import OwnNames
 from dnsserver.responder import Data, Responder
 from dnsserver.settings import DnsSettings
@@ -55,7 +57,7 @@ class Edges:
         """
         udp, tcp = io_addresses.open_pair(ip, port)
         at = ip, udp.getsockname()[1]
-        stream = await TcpEdge.serve(tcp, self._slots, self._responder.tcp)
+        stream = TcpEdge(tcp, self._slots, lambda message, _client: self._responder.tcp(message), _nobody)
         self.open[at] = UdpEdge(udp, self._responder.udp), stream
         return at
 
@@ -287,6 +289,10 @@ class DnsService:
             self._taken_revisions = revisions
         except (OSError, BadSnapshot) as error:
             self._telemetry.log.warning("the snapshot was not written: %s", error, extra={"cause": "snapshot"})
+
+
+def _nobody(wanted: Wanted, send: Callable[[bytes], None]) -> None:
+    """Nothing is asked of others yet."""
 
 
 def _responder(settings: DnsSettings) -> Responder:
