@@ -81,7 +81,7 @@ class Slots:
         self._transferring: set[Held] = set()
         self._line: deque[Held] = deque()
         self.now = asyncio.get_running_loop().time
-        self.turns = Turns()
+        self.turns = Turns(self.now)
 
     def __len__(self) -> int:
         return len(self._held)
