@@ -291,7 +291,7 @@ class DnsService:
 
 def _responder(settings: DnsSettings) -> Responder:
     domains = [zone.domain(text) for text in settings.domain]
-    own = OwnNames(domains, settings.proxy_name, _served_at(settings.listen))
+    own = OwnNames(domains, settings.proxy_name, _served_at(settings.listen), settings.node_name)
     return Responder(Zone(domains, own, Foreign(settings.skydns_prefix, settings.ttl)), settings.negative_ttl)
 
 
