@@ -42,6 +42,8 @@ class Answered(NamedTuple):
 
     reply: Reply
     depends: frozenset[bytes]
+    lookups: tuple = ()
+    expires_s: int | None = None
 
 
 class Authority:
@@ -66,7 +68,7 @@ class Authority:
         return found
 
 
-def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answered:
+def answer(zone: Zone, name: bytes, qtype: int, authority: Authority, outside=None) -> Answered:
     """Answer a question of class IN.
 
     Args:

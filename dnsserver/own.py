@@ -207,6 +207,11 @@ class OwnNames:
         """True when a name (wire, lower case) or something below it is ours; instances and ports are not looked at."""
         return name in self._existing or name in self._claimed
 
+    def denies_below(self, parent):
+        if not any(d.name == parent for d in self.domains):
+            return None
+        return lambda name: not self.exists(name) and name not in self._reserved
+
     def pointers(self, reverse: bytes) -> tuple[bytes, ...]:
         """The hosts whose address a reverse name stands for."""
         return self._pointers.get(reverse, ())
