@@ -51,7 +51,7 @@ def responder(settings: DnsSettings, here: Here, cache: ForwardCache, probes: Lo
         probes: names by which it is found out that we ask ourselves.
     """
     domains = [zone.domain(text) for text in settings.domain]
-    own = OwnNames(domains, settings.proxy_name, here.served_at)
+    own = OwnNames(domains, settings.proxy_name, here.served_at, settings.node_name)
     names = Zone(domains, own, Foreign(settings.skydns_prefix, settings.ttl))
     recursion = Recursion(cache, probes, here.clock, ndots=settings.ndots, servers=bool(settings.forward))
     return Responder(names, settings.negative_ttl, _guests(settings, here, names), recursion)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from dnsserver import dname, rr
 from dnsserver.dname import BadName
+from dnsserver.domain import Domain
 from dnsserver.foreign import MAX_FOUND, Foreign, Found, Hits, TooMuch, may_be_wildcard
 from dnsserver.names import Own
-from dnsserver.own import Domain, OwnNames
+from dnsserver.own import OwnNames
 from dnsserver.rr import Record, Type
 
 MAX_CHAIN = 8  # aliases in a row; SkyDNS's limit
@@ -186,7 +187,7 @@ class Zone:
             if own is not None:
                 work.depends |= own.depends
                 return own
-            if ancestor == domain.name or self.own.exists(ancestor) or self.foreign.exists(ancestor):
+            if ancestor == domain.name or self.foreign.exists(ancestor) or self.own.find(ancestor, domain) is not None:
                 return None
         return None
 
