@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 # Loopback; RFC 1918; link-local, RFC 3927 and RFC 4291 §2.5.6; unique local, RFC 4193. Shared address space (RFC 6598)
 # is not in it: behind it are a provider's customers, not one's own hosts.
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 PRIVATE_NETWORKS = (
-    *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
-    *("::1/128", "fc00::/7", "fe80::/10"),
+    *LOOPBACK,
+    *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+    *("fc00::/7", "fe80::/10"),
 )
 MAX_REMEMBERED = 10_000  # addresses
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in an IPv6 one; RFC 4291 §2.5.5.2
@@ -54,9 +56,10 @@ def recursive(given: Iterable[str], *, bridged: bool) -> Clients:
 
     Args:
         given: what was set: networks, `private`, `none`; nothing: the default.
-        bridged: we are in a container with a network of its own, where clients from anywhere may look private.
+        bridged: we are in a container with a network of its own, where clients from anywhere may look private: then
+            only those inside it may.
     """
-    words = tuple(given) or (("none",) if bridged else ("private",))
+    words = tuple(given) or (LOOPBACK if bridged else ("private",))
     networks = [one for word in words for one in (PRIVATE_NETWORKS if word == "private" else (word,)) if one != "none"]
     return Clients(networks)
 

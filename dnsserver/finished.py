@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from dnsserver import wire
+from dnsserver.access import Clients
 from dnsserver.cache import Cache
 from dnsserver.denial import Denials
 from dnsserver.wire import Query
@@ -30,30 +31,39 @@ class Transport(Enum):
 class Finished:
     """What is held for one transport: its answers differ in size from those of the other.
 
+    Args:
+        transport: which.
+        serial: octets of the SOA's serial.
+        recursive: who may be told what is `beyond`.
+
     Attributes:
         transport: which.
         some: answers that name something of ours.
         nothing: answers that say that a name of ours has no such data.
         denials: answers for names that do not exist.
-        beyond: what name servers elsewhere said; for those only who may ask for it.
+        beyond: what name servers elsewhere said.
     """
 
-    def __init__(self, transport: Transport, serial: bytes) -> None:
-        self.transport = transport
+    def __init__(self, transport: Transport, serial: bytes, recursive: Clients) -> None:
+        self.transport, self._recursive = transport, recursive
         self.some = Cache(MAX_KEPT, MAX_OCTETS)
         self.nothing = Cache(MAX_KEPT_NOTHING, MAX_OCTETS_NOTHING)
         self.denials = Denials(serial)
         self.beyond = Cache(MAX_KEPT, MAX_OCTETS)
         self._asked: set[bytes] = set()
 
-    def find(self, key: bytes) -> bytes | None:
-        """The body of a finished answer to a message without its id, counted; None: there is none.
+    def find(self, key: bytes, client: bytes) -> bytes | None:
+        """The body of a finished answer, counted; None: there is none.
 
-        What is `beyond` is looked for apart, after it is known who asks.
+        Args:
+            key: a message without its id.
+            client: octets of the address of who asks.
         """
         kept = self.some.get(key) or self.nothing.get(key)
         if kept is None:
-            return self.denials.find(key)
+            kept = self.beyond.get(key)
+            if kept is None or not self._recursive.allows(client):
+                return self.denials.find(key)
         body = kept.body()
         if body is not None:
             kept.tally[0] += 1

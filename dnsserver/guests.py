@@ -97,12 +97,11 @@ class Guest(NamedTuple):
 
     def finished(self, body: bytes) -> bytes:
         """The body as this guest gets it."""
-        if self.added:
-            body = wire.with_options(body, self.added)
+        added = self.added
         if self.padded:
             head = 2 + len(edns.padding(0))  # the id in front, and what the option itself takes
-            body = wire.with_options(body, edns.padding(-(len(body) + head) % PADDING_BLOCK))
-        return body
+            added += edns.padding(-(len(body) + len(added) + head) % PADDING_BLOCK)
+        return wire.with_options(body, added) if added else body
 
 
 class Guests:

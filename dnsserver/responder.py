@@ -78,7 +78,7 @@ class Responder:
         self._apexes = {domain.name for domain in zone.domains}
         self._revisions = {"own": 0, "foreign": 0}  # of the two mirrors
         self._tallies: dict[tuple[Transport, int | None, int], list[int]] = {}
-        self._udp, self._tcp = (Finished(transport, bytes(4)) for transport in Transport)
+        self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
         self.hot: Callable[[bytes], Kept | None] = (
             self._udp.some.get
         )  # what the edge may look up by itself: answers over UDP, by message without id
@@ -106,10 +106,10 @@ class Responder:
 
     def _told(self, message: bytes, client: bytes, side: Finished) -> Told:
         key = message[2:]
-        body = side.find(key)
+        body = side.find(key, client)
         if body is None:
             found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
-            if found is not None and (body := side.find(found.plain)) is not None:
+            if found is not None and (body := side.find(found.plain, client)) is not None:
                 body = found.finished(body)
         if body is not None:
             return message[:2] + body
@@ -131,7 +131,7 @@ class Responder:
         if guest.looped:  # SkyDNS's guard: whoever asks is on the way to ask himself
             self.dropped += 1
             return None
-        body = side.find(query.plain) if query.edns is not None and query.edns.options else None
+        body = side.find(query.plain, client) if query.edns is not None and query.edns.options else None
         told = self._fresh(query, guest, side) if body is None else body
         if isinstance(told, Wanted):
             return told._replace(id=number)
@@ -242,11 +242,6 @@ class Responder:
         refusal = recursion.refusal(query, recursive=guest.recursive, stub=bool(servers))
         if refusal is not None:
             return self._written(query, refusal, side, guest).body
-        kept = None if guest.tight else side.beyond.get(query.plain)
-        body = kept.body() if kept is not None else None
-        if kept is not None and body is not None:
-            kept.tally[0] += 1
-            return body
         asked = recursion.asked(query)
         outcome = recursion.known(asked)
         if outcome is not None:
