@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
 from dnsserver import answer, wire
 from dnsserver.aging import Aging
@@ -26,6 +25,7 @@ from dnsserver.rate import Verdict
 from dnsserver.recursion import NOT_OURS, Outside, Recursion, Servers
 from dnsserver.rr import Record, Type
 from dnsserver.screen import screen
+from dnsserver.tallies import Counted, Tallies
 from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply, Written
 from dnsserver.zone import Zone, widened
 from pilotfish.catalog.mirror import Difference
@@ -43,14 +43,6 @@ class Data(Enum):
     NONE = "none"  # nothing was read yet, neither from the store nor from a snapshot
     FRESH = "fresh"
     STALE = "stale"  # the store has been silent for longer than we trust it
-
-
-class Counted(NamedTuple):
-    """What is counted together."""
-
-    transport: Transport
-    type: str
-    rcode: str
 
 
 class Responder:
@@ -77,7 +69,8 @@ class Responder:
         self._serial = 0
         self._apexes = {domain.name for domain in zone.domains}
         self._revisions = {"own": 0, "foreign": 0}  # of the two mirrors
-        self._tallies: dict[tuple[Transport, int | None, int], list[int]] = {}
+        self._tallies = Tallies()
+        self._cell = self._tallies.cell
         self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
         self.hot: Callable[[bytes], Kept | None] = (
             self._udp.some.get
@@ -118,7 +111,7 @@ class Responder:
             self.dropped += 1
             return None
         if isinstance(query, bytes):
-            self._tally(side.transport, None, _refusal_code(query))[0] += 1
+            self._cell(side.transport, None, _refusal_code(query))[0] += 1
             return query
         return self._asked(query, message[:2], client, side)
 
@@ -126,7 +119,7 @@ class Responder:
         try:
             guest = self.guests.welcome(query, client, tcp=side.transport is Transport.TCP)
         except Malformed:
-            self._tally(side.transport, query.type, Rcode.FORMERR)[0] += 1
+            self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
             return number + wire.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
         if guest.looped:  # SkyDNS's guard: whoever asks is on the way to ask himself
             self.dropped += 1
@@ -189,7 +182,7 @@ class Responder:
         reply, key = answered.reply, query.plain
         if guest.tight or self._data is Data.NONE or reply.rcode == Rcode.SERVFAIL:
             return written.body
-        tally = self._tally(side.transport, query.type, reply.rcode)
+        tally = self._cell(side.transport, query.type, reply.rcode)
         where, body = self._worth(query, answered, written, side, guest)
         if where is None or body is None:
             return written.body
@@ -223,7 +216,7 @@ class Responder:
         at = len(body) - written.opt - _SERIAL
         if not _is_apart(body[start:at], query, reply.authority[0]):
             return False
-        shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._tally(side.transport, query.type, 3))
+        shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._cell(side.transport, query.type, 3))
         side.denials.learn(query.plain, above, absent, shape)
         return True
 
@@ -254,7 +247,7 @@ class Responder:
         if guest.tight or outcome.expires <= self.clock.now:
             return written.body
         aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
-        tally = self._tally(side.transport, query.type, reply.rcode)
+        tally = self._cell(side.transport, query.type, reply.rcode)
         side.beyond.put(query.plain, Kept(aging, len(written.body), frozenset(), tally))
         return aging() or written.body
 
@@ -288,16 +281,8 @@ class Responder:
     def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
         if self._recursion is not None and reply.rcode != Rcode.REFUSED:
             reply = reply._replace(recursion=True)
-        self._tally(side.transport, query.type, reply.rcode)[0] += 1
+        self._cell(side.transport, query.type, reply.rcode)[0] += 1
         return wire.write(query, reply, side.limit(query) - guest.room)
-
-    def _tally(self, transport: Transport, qtype: int | None, rcode: int) -> list[int]:
-        # Types that clients make up must not become as many counters.
-        key = (transport, qtype if qtype in _KNOWN_TYPES or qtype is None else _OTHER_TYPE, rcode)
-        found = self._tallies.get(key)
-        if found is None:
-            found = self._tallies[key] = [0]
-        return found
 
     # --- changes
 
@@ -355,10 +340,7 @@ class Responder:
 
     def counts(self) -> dict[Counted, int]:
         """Messages answered so far."""
-        return {
-            Counted(transport, _type_name(qtype), Rcode(rcode).name): cell[0]
-            for (transport, qtype, rcode), cell in self._tallies.items()
-        }
+        return self._tallies.counts()
 
     @property
     def kept(self) -> int:
@@ -412,13 +394,3 @@ _STALE = {Rcode.NOERROR: Ede.STALE, Rcode.NXDOMAIN: Ede.STALE_NXDOMAIN}
 # BADVERS is the one refusal whose code does not fit in the header.
 def _refusal_code(reply: bytes) -> int:
     return (reply[3] & 0xF) or Rcode.BADVERS
-
-
-def _type_name(qtype: int | None) -> str:
-    if qtype is None:
-        return "-"
-    return "other" if qtype == _OTHER_TYPE else Type(qtype).name
-
-
-_KNOWN_TYPES = frozenset(Type)
-_OTHER_TYPE = -1
