@@ -597,42 +597,51 @@ class Counted(bytes):
         return super().__getitem__(key)
 
 
-def filled(body: bytes, records: int) -> bytes:
-    """A message of all octets that TCP can carry: `body` as often as it fits."""
-    head = GOOD[:4] + struct.pack("!4H", 1, records, 0, 0) + GOOD[12:ELSEWHERE]
-    return (head + body * (65535 // max(1, len(body))))[:65535]
+def holding(*records: bytes) -> bytes:
+    """A message with these records in its answer section."""
+    return GOOD[:4] + struct.pack("!4H", 1, len(records), 0, 0) + GOOD[12:ELSEWHERE] + b"".join(records)
+
+
+def filled(record: bytes) -> bytes:
+    """As much of one record as TCP can carry."""
+    return holding(*[record] * ((65535 - ELSEWHERE) // len(record)))
 
 
 def pointing_back() -> bytes:
     """Each owner is a letter and a pointer to the owner before."""
-    out = bytearray(filled(b"", 3000))
-    before = 12
+    records, here, before = [], ELSEWHERE, 12
     for _ in range(3000):
-        here = len(out)
-        out += b"\x01x" + struct.pack("!H", 0xC000 | before) + struct.pack("!HHIH", 1, 1, 1, 4) + b"abcd"
-        before = here if here < 0x4000 else 12
-    return bytes(out)
+        records.append(b"\x01x" + struct.pack("!HHHIH", 0xC000 | before, 1, 1, 1, 4) + b"abcd")
+        before, here = (here if here < 0x600 else 12), here + len(records[-1])
+    return holding(*records)
 
 
 def stepping_in() -> bytes:
     """A long name, then records whose owners point into it, each at another place."""
     deep = Raw(16, 1, b"\x01x" * 120 + b"\x00").octets
-    start = ELSEWHERE + 12
-    owners = [struct.pack("!H", 0xC000 | start + 2 * (number % 119)) for number in range(4000)]
-    return filled(b"", 4001) + deep + b"".join(owner + struct.pack("!HHIH", 1, 1, 1, 4) + b"abcd" for owner in owners)
+    places = [ELSEWHERE + 12 + 2 * (number % 119) for number in range(4000)]
+    return holding(deep, *(a(owner=struct.pack("!H", 0xC000 | place)).octets for place in places))
+
+
+def many_branches() -> bytes:
+    """A chain of aliases below a name with very many DNAME records."""
+    branches = [Raw(39, 1, wire(f"x{number}.test"), wire("example.com")).octets for number in range(1500)]
+    aliases = [at(f"n{number}.example.com", CNAME, f"n{number + 1}.example.com").octets for number in range(16)]
+    return holding(at(NAME, CNAME, "n0.example.com").octets, *aliases, *branches)
 
 
 HOSTILE = {
-    "addresses": filled(a().octets, 4000),
-    "aliases": filled(Raw(5, 1, b"\x01x\xc0\x0c").octets, 4000),
-    "name servers": filled(Raw(2, 1, b"\x01x\xc0\x0c").octets, 4000),
-    "long owners": filled(a(owner=b"\x01x" * 127 + b"\x00").octets, 300),
+    "addresses": filled(a().octets),
+    "aliases": filled(Raw(5, 1, b"\x01x\xc0\x0c").octets),
+    "name servers": filled(Raw(2, 1, b"\x01x\xc0\x0c").octets),
+    "long owners": filled(a(owner=b"\x01x" * 127 + b"\x00").octets),
     "pointers to pointers": pointing_back(),
     "pointers into a deep name": stepping_in(),
-    "labels without an end": filled(b"\x01x", 1),
-    "pointers only": filled(b"\xc0\x0c", 65535),
-    "counts of 65535": patched(6, b"\xff\xff\xff\xff\xff\xff", filled(b"\x00" * 11, 65535)),
-    "one record of 64 KiB": filled(b"", 1) + Raw(16, 1, b"\xff" + b"t" * 60000).octets,
+    "branches and aliases": many_branches(),
+    "labels without an end": holding(b"\x01x" * 32000),
+    "empty owners": filled(b"\x00" * 11),
+    "counts of 65535": patched(6, b"\xff\xff\xff\xff\xff\xff", filled(b"\x00" * 11)),
+    "one record of 64 KiB": holding(Raw(16, 1, b"\xff" + b"t" * 60000).octets),
 }
 
 
