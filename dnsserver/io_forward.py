@@ -17,7 +17,7 @@ from dnsserver.forward import Ended, Event, Lookup, Step, Try, failure
 from dnsserver.forward_cache import ForwardCache
 from dnsserver.forward_health import Healths, Server
 from dnsserver.forward_loop import LoopProbes
-from dnsserver.io_upstream import Exchange, Question
+from dnsserver.io_upstream import Exchange, Question, Watch
 from dnsserver.outside import Asked, Outcome
 from dnsserver.upstream import Said, Wrong
 from dnsserver.wire import Ede, Rcode
@@ -99,6 +99,8 @@ class Forwarder:
         self._waiting = 0
         self._connections: set[asyncio.Task[Said | Event]] = set()
         self._loop = asyncio.get_running_loop()
+        self._watch = Watch()
+        self._allowed: dict[tuple[Server, ...], tuple[Server, ...]] = {}
         self._closed = False
 
     @property
@@ -146,9 +148,7 @@ class Forwarder:
             self._depart(asked, servers, None, self._loop.time())
 
     def _depart(self, asked: Asked, servers: tuple[Server, ...], done: Done | None, now: float) -> None:
-        named = servers or self.servers
-        own = set(forward.ours(named, self._own()))
-        allowed = [server for server in named if server not in own]
+        allowed = self._allowed.get(servers) or self._allow(servers)
         lookup = Lookup(self.healths.order(allowed, now), self.healths, self._timeout_s, now)
         flight = self._flights[asked, servers] = _Flight(asked, servers, lookup, now)
         if self.cache.has_stale(asked, now):
@@ -157,6 +157,14 @@ class Forwarder:
         if done is not None:
             self._wait(flight, done, now)
         self._go(flight, lookup.start(now))
+
+    # Our own addresses change rarely; what follows from them is looked up again at every tick.
+    def _allow(self, servers: tuple[Server, ...]) -> tuple[Server, ...]:
+        named = servers or self.servers
+        own = forward.ours(named, self._own())
+        allowed = tuple(server for server in named if server not in own)
+        self._allowed[servers] = allowed
+        return allowed
 
     def _wait(self, flight: _Flight, done: Done, now: float) -> None:
         stale = self.cache.past_its_end(flight.asked, now) if flight.late else None
@@ -187,7 +195,7 @@ class Forwarder:
         question = io_upstream.made(flight.asked, step, self._ports, stub=bool(flight.key[1]))
         if step.tcp:
             return self._connect(flight, question)
-        exchange = Exchange(question, lambda what: self._heard(flight, what), self._count_wrong)
+        exchange = Exchange(self._watch, question, lambda what: self._heard(flight, what), self._count_wrong)
         flight.out = exchange
         return exchange.start()
 
@@ -271,6 +279,7 @@ class Forwarder:
             await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _tick(self, now: float) -> None:
+        self._allowed.clear()
         for server, health in self.healths.items():
             if health.probe_due(now):
                 if server in self._labels:
@@ -320,6 +329,7 @@ class Forwarder:
         for flight in [*self._flights.values(), *self._probing]:
             self._abandon(flight)
         self._probing.clear()
+        self._watch.close()
 
     def _abandon(self, flight: _Flight) -> None:
         if isinstance(flight.out, Exchange):
