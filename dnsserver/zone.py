@@ -161,7 +161,7 @@ class Zone:
             if own is not None:
                 work.depends |= own.depends
                 return own
-            if ancestor == domain.name or self.own.exists(ancestor) or self.foreign.exists(ancestor):
+            if ancestor == domain.name or self.own.find(ancestor, domain) is not None or self.foreign.exists(ancestor):
                 return None
         return None
 
