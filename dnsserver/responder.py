@@ -279,7 +279,7 @@ class Responder:
     # --- writing and counting
 
     def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
-        if self._recursion is not None and reply.rcode != Rcode.REFUSED:
+        if self._recursion is not None and self._recursion.servers and reply.rcode != Rcode.REFUSED:
             reply = reply._replace(recursion=True)
         self._cell(side.transport, query.type, reply.rcode)[0] += 1
         return wire.write(query, reply, side.limit(query) - guest.room)
