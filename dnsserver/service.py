@@ -24,7 +24,7 @@ from dnsserver.io_edges import Edges, Manner
 from dnsserver.io_elsewhere import Elsewhere
 from dnsserver.io_forward import Forwarder
 from dnsserver.io_keeper import Keeper
-from dnsserver.io_tcp import Slots
+from dnsserver.io_slots import Slots
 from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_host, keys
@@ -87,6 +87,7 @@ class DnsService:
             bridged=not io_host.in_hosts_network(),
             served_at=assembly.served_at(self._settings.listen),
             version=f"pilotfish {own_version()}",
+            idle_ms=lambda: self._slots.idle_ms,
         )
 
     @property
@@ -116,7 +117,7 @@ class DnsService:
         try:
             if self._settings.snapshot:
                 await self._keeper.load()
-            await edges.listen(self._settings.listen)
+            edges.listen(self._settings.listen)
             self._telemetry.ready.good(LISTENING)
             async with asyncio.TaskGroup() as tasks:
                 for follower in self._followers.values():
@@ -132,6 +133,7 @@ class DnsService:
 
     async def _end(self, edges: Edges) -> None:
         edges.refuse_more()
+        await self._slots.drain(DRAIN_S)
         deadline = time.monotonic() + DRAIN_S
         while self._forwarder.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  a deadline is read too
             await asyncio.sleep(0.01)
