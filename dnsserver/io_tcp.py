@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from dnsserver.frames import BadFrame, Frames, framed
 from dnsserver.io_addresses import BACKLOG
+from dnsserver.later import Transfer, Wanted
 
 BURST = 64  # messages answered before other work of the loop has its turn
 WRITE_HIGH = 256 * 1024  # octets of replies after which we wait until the client has taken them
 _SHARE = 10  # one client may hold this part of all slots
 _SWEEP_S = 0.5
+
+
+Answer = Callable[[bytes, bytes], bytes | Wanted | Transfer | None]
+Defer = Callable[[Wanted, Callable[[bytes], None]], None]
+
+
+def _packed(ip: str) -> bytes:
+    try:
+        return ipaddress.ip_address(ip.partition("%")[0]).packed
+    except ValueError:
+        return b""
 
 
 class Slots:
@@ -86,8 +99,9 @@ class Slots:
 class Connection(asyncio.Protocol):
     """One client's connection; see the module."""
 
-    def __init__(self, slots: Slots, answer: Callable[[bytes], bytes | None]) -> None:
-        self._slots, self._answer = slots, answer
+    def __init__(self, slots: Slots, answer: Answer, defer: Defer) -> None:
+        self._slots, self._answer, self._defer = slots, answer, defer
+        self._octets, self._pending = b"", 0
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
         self._client = ""
@@ -101,6 +115,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if peer else ""
+        self._octets = _packed(self._client)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         if not self._slots.enter(self, self._client):
             transport.abort()
@@ -114,7 +129,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client will send no more; what it asked before is answered all the same."""
         self._ended = True
-        return self._again is not None or self._full
+        return self._again is not None or self._full or self._pending > 0
 
     def pause_writing(self) -> None:
         """The client does not take its replies: ask it for no more."""
@@ -155,7 +170,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(replies)
         if more and not self._full:
             self._again = asyncio.get_running_loop().call_soon(self._work)
-        elif self._ended and not self._full:
+        elif self._ended and not self._full and not self._pending:
             self._transport.close()
         self._read_on()
 
@@ -167,11 +182,26 @@ class Connection(asyncio.Protocol):
             if not message:
                 return False, bytes(replies)
             self._slots.earned(self)
-            reply = self._answer(message[0])
+            reply = self._answer(message[0], self._octets)
+            if isinstance(reply, Wanted):
+                self._pending += 1
+                self._defer(reply, self._late)
+                continue
+            if isinstance(reply, Transfer):
+                continue
             replies += b"" if reply is None else framed(reply)
             if len(replies) >= WRITE_HIGH:
                 break
         return True, bytes(replies)
+
+    def _late(self, reply: bytes) -> None:
+        self._pending -= 1
+        if self._transport is None:
+            return
+        self._slots.earned(self)
+        self._transport.write(framed(reply))
+        if self._ended and not self._pending and not self._full and self._again is None:
+            self._transport.close()
 
     def _read_on(self) -> None:
         if self._transport is None or self._ended:
@@ -193,10 +223,10 @@ class TcpEdge:
         self._server = server
 
     @classmethod
-    async def serve(cls, opened: socket.socket, slots: Slots, answer: Callable[[bytes], bytes | None]) -> TcpEdge:
+    async def serve(cls, opened: socket.socket, slots: Slots, answer: Answer, defer: Defer) -> TcpEdge:
         """Accept connections on a listening socket; `answer` must not raise."""
         loop = asyncio.get_running_loop()
-        return cls(await loop.create_server(lambda: Connection(slots, answer), sock=opened, backlog=BACKLOG))
+        return cls(await loop.create_server(lambda: Connection(slots, answer, defer), sock=opened, backlog=BACKLOG))
 
     def close(self) -> None:
         """Accept no more."""

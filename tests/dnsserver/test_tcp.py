@@ -235,7 +235,7 @@ async def test_replies_are_bounded_in_octets(server, monkeypatch):
     """Small queries for large answers: no more of them are held at once than one reply above the bound."""
     written: list[int] = []
     slots = server.service._edges._slots
-    connection = Connection(slots, lambda message: message + bytes(60_000))
+    connection = Connection(slots, lambda message, _client: message + bytes(60_000), lambda _wanted, _send: None)
 
     class Transport(asyncio.Transport):
         def write(self, data):
