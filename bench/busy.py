@@ -27,14 +27,14 @@ from lab.waiting import wait_until
 
 PARTS = ("latency", "changes", "unrelated", "up")
 OURS = "Pilotfish"
-SECONDS, ROUNDS = 3.0, 3
+SECONDS, ROUNDS = 2.0, 3
 SEEN_SHARE = 0.8  # of the changes that were due must have been seen by the server
 HEADS = ("", "server", "p50", "p99", "p99.9", "longest", "lost", "CPU per question, µs", "memory", "late, p99")
 KNOWN = Estate(services=2000, each=10, proxied=False)
 ASKED, OTHERS = KNOWN._replace(services=1000), KNOWN._replace(services=1000, first=1000)
 RENDERED = Estate(services=1000, each=10, proxied=True, first=1000)
 FILL_AFTER_S = 0.8  # by then the load has begun
-WAVE_S = 1.5
+WAVE_S = 1.0
 
 Questions = Callable[[Estate, random.Random], Iterator[str]]
 Run = Callable[[Server, int], Steady]
@@ -70,7 +70,6 @@ DISTURBANCES = {
 AT_REST: dict[str, Questions] = {
     "hits": question.hits,
     "names that do not exist": question.misses,
-    "mix": question.mix,
 }
 
 

@@ -7,8 +7,10 @@ beside Unbound in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -23,13 +25,16 @@ from bench.machine import shared_memory_mb
 from bench.parts import LOCAL, Folder, dns_server, etcd, folder
 from bench.question import OUTSIDE, outside_name
 from bench.server import Server, compare, cookie
+from lab.waiting import LabError
 
-ROUNDS, SECONDS = 5, 1.5
-OTHER_ROUNDS = 3  # with two workers
-WARM_UP_S = 1.0
+ROUNDS, SECONDS = 5, 1.0
+OTHER_ROUNDS = 2  # with two workers
+WARM_UP_S = 30.0
+PASSES = 6  # of all questions, until each of two workers has answered nearly all of them
 PLAIN = Estate(services=1000, each=2, proxied=False)
 TEN = PLAIN._replace(each=10)
 OURS = "Pilotfish"
+FIRST = -1  # number of the questions before the first round
 
 Questions = Callable[[Estate, random.Random], Iterator[str]]
 
@@ -43,6 +48,7 @@ class Workload(NamedTuple):
         questions: what is asked.
         options: of dnsperf.
         fresh: other questions in every round.
+        many: so many names that asking each for the first time is a figure of its own.
         cookies: each question carries the whole cookie that the server gave before.
         forwarded: the names are not ours; beside Unbound, with one worker.
     """
@@ -52,6 +58,7 @@ class Workload(NamedTuple):
     questions: Questions
     options: tuple[str, ...] = ()
     fresh: bool = False
+    many: bool = False
     cookies: bool = False
     forwarded: bool = False
 
@@ -64,8 +71,8 @@ WORKLOADS: dict[str, Workload] = {
     "tcp": Workload("TCP", PLAIN, question.hits, ("-m", "tcp")),
     "forwarded": Workload("forwarded names", PLAIN, question.elsewhere, forwarded=True),
     "srv": Workload("SRV, ten endpoints", TEN, question.ports, ("-e",)),
-    "10k": Workload("10,000 names", PLAIN._replace(services=10_000), question.hits),
-    "100k": Workload("100,000 names", Estate(100_000, 1, proxied=False), question.hits),
+    "10k": Workload("10,000 names", PLAIN._replace(services=10_000), question.hits, many=True),
+    "100k": Workload("100,000 names", Estate(100_000, 1, proxied=False), question.hits, many=True),
 }
 PARTS = (*WORKLOADS, *busy.PARTS)
 HEADS = ("", "workers", "server", "answers per second", "CPU per answer, µs", "lost", "memory",
@@ -100,23 +107,43 @@ class Row(NamedTuple):
 def run(
     parts: Collection[str] = (), *, rounds: int = ROUNDS, other_rounds: int = OTHER_ROUNDS, seconds: float = SECONDS
 ) -> None:
-    """Measure some parts or all, and print tables."""
+    """Measure some parts or all, and print tables.
+
+    Raises:
+        RuntimeError: something could not be measured; everything else was, and is printed.
+    """
     wanted = parts or PARTS
     plan = Plan(rounds, other_rounds, seconds)
-    workloads = {key: one for key, one in WORKLOADS.items() if key in wanted}
     _say_about_cores()
+    failed: list[str] = []
     rows: list[Row] = []
-    for estate, group in groupby(workloads.items(), key=lambda item: item[1].estate):
-        rows += _on_estate(estate, dict(group), plan)
+    workloads = [(key, one) for key, one in WORKLOADS.items() if key in wanted]
+    for (estate, forwarded), group in groupby(workloads, key=lambda item: (item[1].estate, item[1].forwarded)):
+        cases, measured = dict(group), _beside_unbound if forwarded else _beside_knot
+        with _failing(failed, " ".join(cases)), folder("lab", "bench") as place:
+            rows.extend(measured(place, etcd(place, estate), cases, plan))
     if rows:
         print(table(
             f"DNS on loopback, {IN_FLIGHT} questions in flight from {CLIENTS} ports; median (lowest to highest) of "
             f"{rounds} runs of {seconds:g} s, of {other_rounds} with two workers; memory in 10^6 octets",
             HEADS, (line for row in rows for line in _lines(row)),
         ), flush=True)  # fmt: skip
-    seen = [*_seen(rows), *busy.run([key for key in busy.PARTS if key in wanted], rounds)]
+    seen = list(_seen(rows))
+    with _failing(failed, "latency"):
+        seen += busy.run([key for key in busy.PARTS if key in wanted], rounds)
     if seen:
         print(table("Budgets", budgets.HEADS, budgets.rows(seen)))
+    if failed:
+        raise RuntimeError("; ".join(failed))
+
+
+@contextlib.contextmanager
+def _failing(failed: list[str], what: str) -> Iterator[None]:
+    """Note a failure, so that what was measured before it is not lost."""
+    try:
+        yield
+    except (RuntimeError, LabError, subprocess.SubprocessError) as error:
+        failed.append(f"{what}: {error}")
 
 
 def _say_about_cores() -> None:
@@ -125,42 +152,34 @@ def _say_about_cores() -> None:
         print(f"{cores} cores: the load shares them with the server, so two workers cannot answer twice as much here")
 
 
-def _on_estate(estate: Estate, workloads: Mapping[str, Workload], plan: Plan) -> Iterator[Row]:
-    with folder("lab", "bench") as place:
-        url = etcd(place, estate)
-        own = {key: one for key, one in workloads.items() if not one.forwarded}
-        for workers, rounds in ((1, plan.rounds), (2, plan.other_rounds)):
-            if own and rounds:
-                yield from _beside_knot(place, url, own, workers, plan._replace(rounds=rounds))
-        for key in workloads.keys() - own.keys():
-            yield _beside_unbound(place, url, Case(key, workloads[key]), plan)
-
-
 def _ours(place: Folder, url: str, *options: str) -> Server:
     part, port = dns_server(place, url, *options)
     part.wait_ready()
     return Server(OURS, part.process.pid, port)
 
 
-def _beside_knot(place: Folder, url: str, workloads: Mapping[str, Workload], workers: int, plan: Plan) -> Iterator[Row]:
+def _beside_knot(place: Folder, url: str, workloads: Mapping[str, Workload], plan: Plan) -> Iterator[Row]:
     estate = next(iter(workloads.values())).estate
-    ours = _ours(place, url, "--workers", str(workers))
-    peers: dict[bool, Server] = {}
-    for key, workload in workloads.items():
-        cookies = workload.cookies
-        if cookies not in peers:  # one for each: a module that is not asked for anything costs too
-            name = f"knot-{workers}-{'cookies' if cookies else 'plain'}"
-            peers[cookies] = knot.start(place, DOMAIN, knot.zone(estate), name=name, workers=workers, cookies=cookies)
-            if not cookies:
+    zone = list(knot.zone(estate))
+    for workers, rounds in ((1, plan.rounds), (2, plan.other_rounds)):
+        ours = _ours(place, url, "--workers", str(workers))
+        peers: dict[bool, Server] = {}  # a module costs also those who do not ask it anything
+        for key, workload in workloads.items():
+            cookies = workload.cookies
+            if cookies not in peers:
+                name = f"knot-{workers}{'-cookies' if cookies else ''}"
+                peers[cookies] = knot.start(place, DOMAIN, zone, name=name, workers=workers, cookies=cookies)
                 compare(ours, peers[cookies], _compared())
-        yield _measured(place, (ours, peers[cookies]), Case(key, workload, workers), plan)
+            case = Case(key, workload, workers)
+            yield from _measured(place, (ours, peers[cookies]), case, plan._replace(rounds=rounds))
 
 
-def _beside_unbound(place: Folder, url: str, case: Case, plan: Plan) -> Row:
+def _beside_unbound(place: Folder, url: str, workloads: Mapping[str, Workload], plan: Plan) -> Iterator[Row]:
     source = knot.start(place, OUTSIDE, knot.outside(), name="knot-outside")
     ours, peer = _ours(place, url, "--forward", f"{LOCAL}:{source.port}"), unbound.start(place, source.port)
     compare(ours, peer, [(outside_name(number), "A") for number in (1, 999)])
-    return _measured(place, (ours, peer), case, plan)
+    for key, workload in workloads.items():
+        yield from _measured(place, (ours, peer), Case(key, workload), plan)
 
 
 def _compared() -> list[tuple[str, str]]:
@@ -169,10 +188,10 @@ def _compared() -> list[tuple[str, str]]:
     return [(name, "A"), (name, "SRV"), (port, "SRV"), (name, "AAAA"), (f"x.{DOMAIN}", "A")]
 
 
-def _measured(place: Folder, servers: tuple[Server, Server], case: Case, plan: Plan) -> Row:
+def _measured(place: Folder, servers: tuple[Server, Server], case: Case, plan: Plan) -> Iterator[Row]:
     file, workload = place.path / "questions", case.workload
     options = {server.port: _options(server, workload) for server in servers}
-    written = -1
+    written = FIRST
 
     def once(server: Server, number: int) -> Fast:
         nonlocal written
@@ -181,10 +200,24 @@ def _measured(place: Folder, servers: tuple[Server, Server], case: Case, plan: P
             written = number
         return fast(place, server, file, plan.seconds, options[server.port])
 
-    _write(file, workload, -1)
-    for server in servers:
-        fast(place, server, file, WARM_UP_S, options[server.port])  # what is asked for the first time is another figure
-    pairs = alternate(*servers, plan.rounds, once)
+    def first(server: Server, _: int) -> Fast:
+        passes = ("-n", str(PASSES if case.workers > 1 and not workload.fresh else 1))
+        return fast(
+            place, server, file, plan.seconds if workload.fresh else WARM_UP_S, (*options[server.port], *passes)
+        )
+
+    _write(file, workload, FIRST)
+    began = alternate(*servers, 1, first)
+    if workload.many and case.workers == 1:
+        yield _row(
+            Case(f"{case.key} first", workload._replace(title=f"{workload.title}, each for the first time")),
+            servers,
+            began,
+        )
+    yield _row(case, servers, alternate(*servers, plan.rounds, once))
+
+
+def _row(case: Case, servers: tuple[Server, Server], pairs: Pairs[Fast]) -> Row:
     memory = shared_memory_mb(servers[0].pid), shared_memory_mb(servers[1].pid)
     return Row(case, servers[1].title, pairs, memory)
 

@@ -17,7 +17,9 @@ from bench.parts import LOCAL, Folder
 from bench.server import Server
 
 IN_FLIGHT = 100
-CLIENTS = 20  # ports that the questions come from, and TCP connections
+CLIENTS = (
+    21  # ports, and TCP connections; no divisor of how many names there are: each comes from another one next time
+)
 RATE = 20_000  # of the paced load, questions a second
 
 Result = TypeVar("Result")
@@ -70,7 +72,7 @@ def alternate(one: Server, two: Server, rounds: int, run: Callable[[Server, int]
 
 
 def fast(place: Folder, server: Server, file: Path, seconds: float, options: Sequence[str] = ()) -> Fast:
-    """Run dnsperf, with more options if wanted."""
+    """Run dnsperf for some seconds at most, with more options if wanted."""
     command: list[str | Path] = [place.tools.find("dnsperf"), "-s", LOCAL, "-p", str(server.port), "-d", file]
     command += ["-l", f"{seconds:g}", "-q", str(IN_FLIGHT), "-c", str(CLIENTS), "-t", "1", *options]
     before = cpu_s(server.pid)

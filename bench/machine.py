@@ -40,6 +40,16 @@ def _stat(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
+def sleeps(pid: int) -> int:
+    """How often a process and its children went to sleep by themselves, all threads (voluntary_ctxt_switches)."""
+    total = 0
+    for status in (one for each in family(pid) for one in Path(f"/proc/{each}/task").glob("*/status")):
+        with contextlib.suppress(OSError):
+            lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
+    return total
+
+
 def shared_memory_mb(pid: int) -> float:
     """Memory of a process and its children, what they share counted once, in units of 10^6 octets (Pss)."""
     total = 0

@@ -27,7 +27,7 @@ from bench.figures import percentile
 from bench.question import message
 
 TICK_NS = 250_000
-SOCKETS = 16  # as many clients; a server with several workers shares them out by their ports
+SOCKETS = 17  # as many clients; a server with several workers shares them out by their ports
 GRACE_S = 1.0  # an answer that takes longer than this after the last question is lost
 LEAD_NS = 50_000_000
 NOT_ANSWERS = frozenset({1, 2, 4, 5})  # FORMERR, SERVFAIL, NOTIMP, REFUSED
