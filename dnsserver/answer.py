@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname, foreign, rr
+from dnsserver import dname, foreign, rr, svcb
+from dnsserver.domain import Domain
 from dnsserver.foreign import Found, TooMuch
 from dnsserver.names import ENDPOINT_TTL, PROXY_TTL
-from dnsserver.own import Domain
 from dnsserver.rr import Record, Service, Soa, Type
 from dnsserver.wire import Ede, Rcode, Reply
 from dnsserver.zone import Case, Seek, Work, Zone
@@ -26,12 +26,14 @@ REFRESH_S, RETRY_S, EXPIRE_S = 28800, 7200, 604800  # SkyDNS's; nobody transfers
 class Says(NamedTuple):
     """The sections of a positive answer; without records in `answer` there is no such data.
 
-    `name_error` marks the one case where SkyDNS and CoreDNS agree on "no such name" for a name that exists.
+    `name_error` marks the one case where SkyDNS and CoreDNS agree on "no such name" for a name that exists; `fence`
+    is that of the reply.
     """
 
     answer: Sequence[Record] = ()
     additional: Sequence[Record] = ()
     name_error: bool = False
+    fence: int = 0
 
 
 NOTHING = Says()
@@ -42,6 +44,8 @@ class Answered(NamedTuple):
 
     reply: Reply
     depends: frozenset[bytes]
+    lookups: tuple = ()
+    expires_s: int | None = None
 
 
 class Authority:
@@ -66,7 +70,7 @@ class Authority:
         return found
 
 
-def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answered:
+def answer(zone: Zone, name: bytes, qtype: int, authority: Authority, outside=None) -> Answered:
     """Answer a question of class IN.
 
     Args:
@@ -91,7 +95,8 @@ def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answere
 
 def _reply(case: Case, domain: Domain, says: Says, authority: Authority) -> Reply:
     if says.answer:
-        return Reply(Rcode.NOERROR, True, one_ttl(tidy(says.answer)), (), one_ttl_a_set(tidy(says.additional)))
+        answer_section, additional = one_ttl(tidy(says.answer)), one_ttl_a_set(tidy(says.additional))
+        return Reply(Rcode.NOERROR, True, answer_section, (), additional, fence=says.fence)
     rcode = Rcode.NOERROR if case.exists and not says.name_error else Rcode.NXDOMAIN
     return Reply(rcode, True, (), (authority.record(domain),))
 
@@ -118,11 +123,25 @@ def _nothing(_zone: Zone, _case: Case, _work: Work, _authority: Authority) -> Sa
 
 
 def _a(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
-    return Says(zone.addresses(case, Seek(ONLY_A, work)))
+    return Says(zone.addresses(case, Seek(ONLY_A, work)), fence=_fence(case, Type.A))
 
 
 def _aaaa(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
-    return Says(zone.addresses(case, Seek(ONLY_AAAA, work)))
+    return Says(zone.addresses(case, Seek(ONLY_AAAA, work)), fence=_fence(case, Type.AAAA))
+
+
+def _fence(case: Case, kind: Type) -> int:
+    return case.ours.fence(kind) if case.ours else 0
+
+
+# What a target's addresses are saves the client a question (RFC 9460 §4.1).
+def _https(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    bindings = case.ours.bindings if case.ours else ()
+    targets = dict.fromkeys(case.name if one.target == svcb.OWNER else one.target for one in bindings)
+    return Says(
+        [Record(case.name, Type.HTTPS, PROXY_TTL, svcb.data(one)) for one in bindings],
+        [record for target in targets for record in _glue(zone, target, Seek(BOTH, work))],
+    )
 
 
 def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
@@ -223,6 +242,7 @@ ANSWERERS: dict[int, Answerer] = {
     Type.TXT: _txt,
     Type.CNAME: _cname,
     Type.PTR: _ptr,
+    Type.HTTPS: _https,
     Type.NS: _ns,
     Type.SOA: _soa,
     Type.ANY: _any,

@@ -63,7 +63,7 @@ class ForwardOptions(Shared):
     )
     recursion: tuple[str, ...] = option(
         "whose questions are forwarded: networks, `private` (loopback, RFC 1918, RFC 4193, link-local) or `none`;"
-        " default: private, and none inside a container with a network of its own, where every client looks private",
+        " default: private; inside a container with a network of its own, where every client looks private, loopback",
         (),
         flag="--recursion",
         parse=clients,

@@ -7,14 +7,15 @@ Nothing here knows messages; what is found goes to `answer`, together with the n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from dnsserver import dname, rr
 from dnsserver.dname import BadName
+from dnsserver.domain import Domain
 from dnsserver.foreign import MAX_FOUND, Foreign, Found, Hits, TooMuch, may_be_wildcard
 from dnsserver.names import Own
-from dnsserver.own import Domain, OwnNames
+from dnsserver.own import OwnNames
 from dnsserver.rr import Record, Type
 
 MAX_CHAIN = 8  # aliases in a row; SkyDNS's limit
@@ -112,6 +113,31 @@ class Zone:
         """True for names whose answer depends on what the store holds: those in our domains, and reverse names."""
         return self.domain_of(lower) is not None or dname.is_reverse(lower)
 
+    def answers(self, lower: bytes) -> bool:
+        """True for names that we answer ourselves: those in our domains, and reverse names that somebody told us."""
+        if self.domain_of(lower) is not None:
+            return True
+        return dname.is_reverse(lower) and bool(self.own.pointers(lower) or self.foreign.at(lower))
+
+    def stub_of(self, lower: bytes):
+        return ()
+
+    def denies_below(self, lower: bytes) -> tuple[bytes, Callable[[bytes], bool]] | None:
+        """The nearest name above one that does not exist, and what tells that a name right below that does not either.
+
+        Args:
+            lower: a name that does not exist, in one of our domains.
+
+        Returns:
+            None when it cannot be told cheaply.
+        """
+        domain = self.domain_of(lower)
+        for above in dname.suffixes(dname.parent(lower)):
+            if domain is None or above == domain.name or self.own.exists(above) or self.foreign.exists(above):
+                own = self.own.denies_below(above)
+                return (above, _both(own, self.foreign.exists)) if own else None
+        return None
+
     def case(self, name: bytes, work: Work, *, below: bool = True) -> Case:
         """What there is at a name.
 
@@ -161,7 +187,7 @@ class Zone:
             if own is not None:
                 work.depends |= own.depends
                 return own
-            if ancestor == domain.name or self.own.exists(ancestor) or self.foreign.exists(ancestor):
+            if ancestor == domain.name or self.foreign.exists(ancestor) or self.own.find(ancestor, domain) is not None:
                 return None
         return None
 
@@ -196,6 +222,10 @@ class Zone:
         reached = self.addresses(self.case(target, seek.work), seek, (*chain, lower))
         alias = Record(case.name, Type.CNAME, ttl, rr.pointing(target))
         return [alias, *reached] if reached else []
+
+
+def _both(own_denies: Callable[[bytes], bool], foreign_exists: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    return lambda name: not foreign_exists(name) and own_denies(name)
 
 
 def widened(names: Iterable[bytes]) -> set[bytes]:

@@ -135,9 +135,11 @@ def question(name: str, rtype: str = "A", **options: Any) -> bytes:
 class World:
     """A responder and the store that feeds it."""
 
-    def __init__(self, domains: tuple[str, ...] = (DOMAIN,), *, ttl: int = 3600, negative_ttl: int = 2) -> None:
+    def __init__(
+        self, domains: tuple[str, ...] = (DOMAIN,), *, ttl: int = 3600, negative_ttl: int = 2, node: str = ""
+    ) -> None:
         listed = [zones.domain(text) for text in domains]
-        own = OwnNames(listed, "proxy")
+        own = OwnNames(listed, "proxy", node=node)
         self.responder = Responder(Zone(listed, own, Foreign("/skydns", ttl)), negative_ttl)
         self.responder.set_data(Data.FRESH)
         self.revision = 0
