@@ -51,7 +51,7 @@ class Cookies:
         self.left_out = 0  # clients that were not served, because too many strangers came at once
         self._secrets = (secret, *older)
         self._known: Recent[bytes, tuple[int, bytes]] = Recent(MOST)  # client cookie and address: its time, the cookie
-        self._made_per_s, self._second, self._left = made_per_s, 0, 0
+        self._made_per_s, self._second, self._left = made_per_s, -1, 0
 
     def check(self, octets: bytes, client: bytes, now_s: int) -> Checked:
         """Judge a COOKIE option and say what to reply.

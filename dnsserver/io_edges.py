@@ -117,7 +117,7 @@ class Edges:
         self._responder.clock.now = self._now()
         told = self._responder.tcp(message, client)
         if self._manner.note is not None and not isinstance(told, Wanted | Transfer):
-            self._manner.note(client, message, told)
+            self._manner.note(client, "tcp", message, told)
         return told
 
     def _remove(self, at: At) -> None:

@@ -38,6 +38,8 @@ class TcpEdge:
 
     def close(self) -> None:
         """Accept no more; connections that were made before are still served."""
+        if self._socket.fileno() < 0:
+            return
         self._loop.remove_reader(self._socket.fileno())
         if self._paused is not None:
             self._paused.cancel()

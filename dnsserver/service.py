@@ -24,6 +24,7 @@ from dnsserver.io_edges import Edges, Manner
 from dnsserver.io_elsewhere import Elsewhere
 from dnsserver.io_forward import Forwarder
 from dnsserver.io_keeper import Keeper
+from dnsserver.io_querylog import QueryLog
 from dnsserver.io_slots import Slots
 from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
@@ -73,6 +74,7 @@ class DnsService:
             for prefix, changed in ((keys.ROOT, self._own_changed), (_skydns(settings), self._foreign_changed))
         }
         self._keeper = Keeper(settings.snapshot, self._followers, telemetry, self._heard_s, settings.snapshot_age_s)
+        self._query_log: QueryLog | None = None
         self._rereading: asyncio.Task[None] | None = None
         telemetry.ready.bad(LISTENING, "not open yet")
         telemetry.ready.bad(DATA, "nothing read yet")
@@ -111,8 +113,11 @@ class DnsService:
         Raises:
             CannotStart: an address to listen at cannot be had.
         """
-        shared = self._settings.workers > 1
-        manner = Manner(self._elsewhere.defer, shared=shared, short_cut=not self._settings.rate_limit)
+        settings = self._settings
+        if settings.query_log:
+            self._query_log = QueryLog(settings.query_log, settings.query_log_rate, self._telemetry.log)
+        note = self._note if self._query_log else None
+        manner = Manner(self._elsewhere.defer, note, shared=settings.workers > 1, short_cut=not settings.rate_limit)
         self._edges = edges = Edges(self.responder, self._slots, manner, self._telemetry)
         try:
             if self._settings.snapshot:
@@ -139,10 +144,18 @@ class DnsService:
             await asyncio.sleep(0.01)
         edges.close()
         self._forwarder.close()
+        if self._query_log is not None:
+            await asyncio.to_thread(self._query_log.close)
         self._telemetry.ready.bad(LISTENING, "closed")
 
+    def _note(self, client: bytes, transport: str, message: bytes, reply: bytes | None) -> None:
+        if self._query_log is not None and self._query_log.wants():
+            self._query_log.note(client, transport, message, reply)
+
     def reload(self) -> None:
-        """Compare everything with the store, now (SIGHUP)."""
+        """Compare everything with the store, and open the query log anew (SIGHUP)."""
+        if self._query_log is not None:
+            self._query_log.reopen()
         if self._rereading is None or self._rereading.done():
             self._rereading = asyncio.get_running_loop().create_task(self._reread())
 
