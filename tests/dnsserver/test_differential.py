@@ -82,10 +82,9 @@ class Compared:
         chain = [name]
         while (target := generated.alias_of(self.facts, chain[-1])) and target not in chain:
             chain.append(target)
-        aliased = generated.alias_of(self.facts, name) is not None  # an alias to itself too
-        if aliased and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
+        if generated.alias_of(self.facts, name) and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
             return False  # SkyDNS has SRV records beside aliases, and follows these for addresses only
-        inner = {"A", "AAAA"} if aliased else INNER
+        inner = {"A", "AAAA"} if generated.alias_of(self.facts, name) else INNER
         return rtype not in inner or not any(self.is_inner(one) for one in chain)
 
     def is_inner(self, name: str) -> bool:
