@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dnsserver import io_keeper
 from dnsserver.responder import Data
 from pilotfish.catalog import io_snapshot
 from pilotfish.catalog.record import encode
@@ -116,6 +117,19 @@ async def test_fault_D1_a_snapshot_that_is_too_old(tmp_path, member):
 
 def _rest(taken: Snapshot) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
     return taken.prefixes, taken.entries
+
+
+async def test_fault_D1_a_quiet_store(run, store, tmp_path, monkeypatch):
+    """Where nothing changes for long the snapshot does not grow old: it is written anew while the store is heard."""
+    file = tmp_path / "zone"
+    monkeypatch.setattr(io_keeper, "SNAPSHOT_S", 0.05)
+    monkeypatch.setattr(io_keeper, "ANEW_S", 0.2)
+    await store.commit([], [Put(key, value) for key, value in VALUES.items()])
+    server = await run(snapshot=str(file))
+    await until(file.exists, "the snapshot is written")
+    first = io_snapshot.load(file)
+    await until(lambda: io_snapshot.load(file).taken >= first.taken + 0.4, "it is written anew, twice")
+    assert server.service.responder.serial == first.revision  # nothing changed meanwhile
 
 
 # --- D2
