@@ -84,7 +84,7 @@ async def test_bits(forwarding, message, says, transport):
 
 
 ALIAS = fake.said(
-    f"{WWW} 60 CNAME a.example.net.", "a.example.net. 7 A 192.0.2.7", "evil.example.org. 99 A 203.0.113.66"
+    f"{WWW}. 60 CNAME a.example.net.", "a.example.net. 7 A 192.0.2.7", "evil.example.org. 99 A 203.0.113.66"
 )
 
 # Title -> what the name server does, what the client is told, how often the name server was asked.
