@@ -22,6 +22,7 @@ from dnsserver.io_mmsg import SLOTS, Mailbox
 from dnsserver.later import Wanted
 from dnsserver.wire import MAX_QUERY, MAX_UDP
 
+UDP = "udp"
 BATCHES = 4  # of SLOTS messages, before other work of the loop has its turn
 FEW = SLOTS // 4  # after a batch with fewer than this, the next ones are waited for together
 _SO_MEMINFO = 55  # asm-generic/socket.h
@@ -29,7 +30,7 @@ _MEMINFO_SIZE = 36  # nine numbers; linux/sock_diag.h
 _DROPS = 8  # which of them counts datagrams that found the buffer full
 
 Defer = Callable[[Wanted, Callable[[bytes], None]], None]
-Note = Callable[[bytes, bytes, bytes | None], None]
+Note = Callable[[bytes, str, bytes, bytes | None], None]
 
 
 class Answers(Protocol):
@@ -50,7 +51,7 @@ class UdpEdge:
         opened: bound and non-blocking; closed by `close`.
         answers: one message to one reply or none; must not raise.
         defer: takes what others must be asked for, and how to send the reply.
-        note: told of each message: the client's octets, the message, the reply; None: nobody asks.
+        note: told of each message: the client's octets, how it came, the message, the reply; None: nobody asks.
         short_cut: finished answers may be given without asking `answers` (there is no limit to keep).
     """
 
@@ -110,13 +111,13 @@ class UdpEdge:
         elif told is not None:
             return told[2:]
         elif self._note is not None:
-            self._note(box.client(slot), message, None)
+            self._note(box.client(slot), UDP, message, None)
         return None
 
     def _noted(self, box: Mailbox, slot: int, body: bytes) -> None:
         message = box.message(slot)
         if self._note is not None:
-            self._note(box.client(slot), message, message[:2] + body)
+            self._note(box.client(slot), UDP, message, message[:2] + body)
 
     def _readable_singly(self) -> None:
         self._answers.clock.now = self._loop.time()
@@ -135,7 +136,7 @@ class UdpEdge:
             if told is not None:
                 self._send(address, told)
             if self._note is not None:
-                self._note(client, message, told)
+                self._note(client, UDP, message, told)
 
     def _send(self, address: tuple[str, int] | tuple[str, int, int, int], reply: bytes) -> None:
         if self._socket.fileno() < 0:

@@ -238,10 +238,10 @@ def test_when_all_are_dead_all_are_asked():
     assert not healths.any_lives([A, B, C])
 
 
-def test_the_dead_are_probed_less_and_less():
-    """The first probe comes soon, later ones at longer intervals, until it says anything."""
+def test_the_silent_are_probed_less_and_less():
+    """After the first silence a probe comes soon, later ones at longer intervals, until it says anything."""
     health, now, times = Health(), 0.0, []
-    silent(health, DEAD_AFTER)
+    silent(health, 1)
     while len(times) < 10:
         now += PROBE_S / 2
         if health.probe_due(now):
@@ -255,12 +255,25 @@ def test_the_dead_are_probed_less_and_less():
     assert not health.probe_due(now + 100)
 
 
-def test_the_living_are_not_probed():
-    """Probes are for servers that are left alone."""
+def test_those_that_answer_are_not_probed():
+    """A server that answered last is asked only what somebody wants to know."""
     health = Health()
-    silent(health, DEAD_AFTER - 1)
+    silent(health, 1)
+    health.answered(0.01, 0.1)
 
     assert not health.probe_due(100.0)
+
+
+def test_a_pardoned_server_is_left_alone_for_longer():
+    """One that is not probed gets questions again after a while; when it stays silent, the while is longer."""
+    health = Health()
+    silent(health, DEAD_AFTER)
+    assert health.probe_due(0.5)
+    health.pardon()
+    assert (health.dead, health.probe_due(100.0)) == (False, False)
+    silent(health, DEAD_AFTER, 100.0)
+
+    assert [health.probe_due(now) for now in (100.9, 101.0)] == [False, True]
 
 
 def test_round_trips_are_smoothed():

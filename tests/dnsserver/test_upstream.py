@@ -278,6 +278,14 @@ def test_signatures_come_with_what_they_sign():
     assert found.aliases == 2
 
 
+def test_an_alias_that_is_asked_for_comes_with_its_branch():
+    """The CNAME that follows from a DNAME is proved by it, also when just that is wanted."""
+    rows = [at("example.com", DNAME, "x.test"), at(NAME, CNAME, "www.x.test")]
+    found = read(reply(sent(asked(rtype="CNAME")), *rows), asked(rtype="CNAME")).sections
+
+    assert ([record.type for record in found.answer], found.aliases) == ([DNAME, CNAME], 1)
+
+
 def test_any_is_everything_at_the_name():
     """ANY takes all types at the name, and follows nothing."""
     rows = [a(), Raw(16, 300, b"\x01x"), at(NAME, CNAME, "a.test"), address("a.test")]
