@@ -127,8 +127,9 @@ class Edges:
         tcp.close()
 
     def refuse_more(self) -> None:
-        """Take no new TCP connections; those that are open, and datagrams, are served on."""
-        for _, tcp in self.open.values():
+        """Leave new connections and datagrams to others at these addresses; what has come is served on."""
+        for udp, tcp in self.open.values():
+            udp.stand_aside()
             tcp.close()
 
     def close(self) -> None:

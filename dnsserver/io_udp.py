@@ -25,6 +25,7 @@ from dnsserver.wire import MAX_QUERY, MAX_UDP
 UDP = "udp"
 BATCHES = 4  # of SLOTS messages, before other work of the loop has its turn
 FEW = SLOTS // 4  # after a batch with fewer than this, the next ones are waited for together
+_DRAINED = 100  # times BATCHES at most at the end: more than a buffer holds
 _SO_MEMINFO = 55  # asm-generic/socket.h
 _MEMINFO_SIZE = 36  # nine numbers; linux/sock_diag.h
 _DROPS = 8  # which of them counts datagrams that found the buffer full
@@ -156,10 +157,29 @@ class UdpEdge:
             return 0
         return int(struct.unpack(f"{len(info) // 4}I", info)[_DROPS]) if len(info) == _MEMINFO_SIZE else 0
 
+    def stand_aside(self) -> None:
+        """Get no more datagrams, so that another process at this address gets them; what has come is still answered.
+
+        A socket that is connected, to itself here, is passed over when the kernel chooses among several (socket(7),
+        SO_REUSEPORT). Closing it instead would lose what comes between the last look and the close.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.connect(self._socket.getsockname())
+
     def drain(self) -> None:
         """Answer what has come already."""
-        with contextlib.suppress(OSError):
-            self._readable()
+        for _ in range(_DRAINED):
+            with contextlib.suppress(OSError):
+                self._readable()
+            if not self._waits():
+                return
+
+    def _waits(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Answer what has come already, and stop serving."""

@@ -203,7 +203,7 @@ def run_workers(settings: DnsSettings) -> None:
     Raises:
         CannotStart: an address to listen at cannot be had.
     """
-    for ip, port in io_addresses.expanded(settings.listen):
+    for ip, port in () if settings.beside else io_addresses.expanded(settings.listen):
         io_addresses.check_free(ip, port)  # the workers share theirs, and so would not see that another has it
     run_until_signal(_serve_workers(settings))
 
