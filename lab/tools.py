@@ -53,10 +53,15 @@ GROUPS = {
         packages=("debootstrap", "docker-compose", "wget", "debian-archive-keyring"),
         programs=("debootstrap", "docker-compose", "wget"),
     ),
+    "resolvers": Group(
+        packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host", "dbus-daemon"),
+        programs=("unbound", "unbound-checkconf", "unbound-control", "dnsmasq", "resolvectl", "systemd-resolved", "host",
+                  "dbus-daemon"),
+    ),
 }  # fmt: skip
 
 # Folders of an unpacked tree that hold programs, in the order of a usual PATH.
-PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
+PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin", "usr/lib/systemd", "lib/systemd")
 
 # Debian's own choice between two programs (update-alternatives) is made by installing, which we do not do.
 # The lab says which one the kernel can do; nft is what Debian chooses.
