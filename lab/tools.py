@@ -55,8 +55,7 @@ GROUPS = {
     ),
     "resolvers": Group(
         packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host", "dbus-daemon"),
-        programs=("unbound", "unbound-checkconf", "unbound-control", "dnsmasq", "resolvectl", "systemd-resolved", "host",
-                  "dbus-daemon"),
+        programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host", "dbus-daemon"),
     ),
 }  # fmt: skip
 

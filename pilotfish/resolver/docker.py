@@ -157,7 +157,8 @@ def _later(facts: Facts, *, live_restore: bool) -> str:
 
 def _notes(before: dict[str, Any], servers: Sequence[Server], facts: Facts, *, restarts: bool) -> list[str]:
     old = before.get("dns")
-    others = [str(one) for one in old if one not in {server.ip for server in servers}] if isinstance(old, list) else []
+    ours = {server.ip for server in servers}
+    others = [one for one in old if isinstance(one, str) and one not in ours] if isinstance(old, list) else []
     notes = []
     if others:
         notes.append(

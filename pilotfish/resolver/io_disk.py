@@ -95,6 +95,7 @@ class Disk:
             else:
                 self._aside(move)
                 self._rename(move, in_place)
+            self.gate(f"changed {move.path}")
             _flush(real.parent)
 
     def undo(self, move: Change, in_place: Callable[[str], None]) -> None:
@@ -142,7 +143,7 @@ class Disk:
             left.unlink(missing_ok=True)
         if isinstance(move.after, File | Link):
             self.gate(f"write {move.path} aside")
-            _make(new, move.after, real)
+            _make(new, move.after, real, self.gate)
         self._staged[move.path] = move.after
         if isinstance(move.before, File | Link):
             self.gate(f"keep {move.path} aside")
@@ -166,6 +167,9 @@ class Disk:
 
     def _take_away(self, real: Path, before: State) -> None:
         if isinstance(before, Folder):
+            for path in real.iterdir():
+                if path.name.startswith(".") and path.name.endswith((NEW, OLD, PART)):
+                    path.unlink()  # its folder goes; the content in the record has to do
             try:
                 real.rmdir()
             except OSError as error:
@@ -183,7 +187,7 @@ class Disk:
             raise DiskTrouble(f"{path}: {error.strerror or error}{hint}") from error
 
 
-def _make(new: Path, state: File | Link, like: Path) -> None:
+def _make(new: Path, state: File | Link, like: Path, gate: Callable[[str], None]) -> None:
     if isinstance(state, Link):
         new.symlink_to(state.target)
         return
@@ -197,6 +201,7 @@ def _make(new: Path, state: File | Link, like: Path) -> None:
             _copy_attributes(like, file.fileno())
             file.flush()
             os.fsync(file.fileno())
+        gate(f"name {new.name}")
         part.rename(new)
     except OSError:
         part.unlink(missing_ok=True)

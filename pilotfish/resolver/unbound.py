@@ -29,7 +29,7 @@ from pilotfish.resolver.plan import (
 
 MAIN = "/etc/unbound/unbound.conf"
 FILE = "pilotfish.conf"
-WORDS = re.compile(r'^\s*([a-z0-9-]+):\s*(?:"([^"]*)"|(\S+))', re.MULTILINE)
+WORDS = re.compile(r'^[ \t]*([a-z0-9-]+):[ \t]*(?:"([^"]*)"|(\S+))', re.MULTILINE)
 
 
 def main_file(facts: Facts) -> str:
