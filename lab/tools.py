@@ -54,8 +54,8 @@ GROUPS = {
         programs=("debootstrap", "docker-compose", "wget"),
     ),
     "resolvers": Group(
-        packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host", "dbus-daemon"),
-        programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host", "dbus-daemon"),
+        packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host"),
+        programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host"),
     ),
 }  # fmt: skip
 
@@ -206,7 +206,8 @@ def _write_launchers(staged: Path, final: Path) -> None:
 
 
 def _launcher(name: str, program: str, tree: Path, root: Path) -> str:
-    libraries = [folder for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for folder in tree.glob(pattern)]
+    places = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/systemd")
+    libraries = [folder for pattern in places for folder in tree.glob(pattern)]
     xtables = list(tree.glob("usr/lib/*/xtables")) or [Path("/usr/lib/xtables")]
     python = (tree / program).is_file() and (tree / program).read_bytes()[:40].startswith(b"#!/usr/bin/python3")
     # Python modules from Debian fit Debian's own python3, which may not be the first on PATH.

@@ -23,8 +23,15 @@ import dns.rrset
 
 ADDRESS = "10.9.8.7"
 SOA = "ns.dns.{domain}. hostmaster.{domain}. 7 3600 600 86400 2"
-# What is done with names outside the domain. The last three are what a forwarder says.
-OUTSIDE = ("refused", "silent", "nxdomain", "forwards", "upstream-away", "upstream-refuses")
+# What is done with names outside the domain. The last three set RA, as a forwarder does.
+RCODES = {
+    "refused": dns.rcode.REFUSED,
+    "nxdomain": dns.rcode.NXDOMAIN,
+    "forwards": dns.rcode.NOERROR,
+    "upstream-away": dns.rcode.SERVFAIL,
+    "upstream-refuses": dns.rcode.REFUSED,
+}
+OUTSIDE = (*RCODES, "silent")
 
 
 class SmallDns:
@@ -88,16 +95,9 @@ class SmallDns:
         if self.outside == "silent":
             return None
         if self.outside == "forwards":
-            reply.answer = _root(asked)
-        reply.set_rcode(
-            {
-                "refused": dns.rcode.REFUSED,
-                "nxdomain": dns.rcode.NXDOMAIN,
-                "forwards": dns.rcode.NOERROR,
-                "upstream-away": dns.rcode.SERVFAIL,
-                "upstream-refuses": dns.rcode.REFUSED,
-            }[self.outside]
-        )
+            reply.answer = _world(asked)
+        top = len(asked.name.labels) == 2  # such as `web.`: there is no such top-level domain
+        reply.set_rcode(dns.rcode.NXDOMAIN if top else RCODES[self.outside])
         return reply
 
     def _inside(self, reply: dns.message.Message, asked: dns.rrset.RRset) -> dns.message.Message:
@@ -117,7 +117,7 @@ class SmallDns:
         return reply
 
 
-def _root(asked: dns.rrset.RRset) -> list[dns.rrset.RRset]:
+def _world(asked: dns.rrset.RRset) -> list[dns.rrset.RRset]:
     answers = {"NS": "a.root-servers.net.", "A": "192.0.2.80"}
     kind = dns.rdatatype.to_text(asked.rdtype)
     return [dns.rrset.from_text(asked.name, 60, "IN", kind, answers[kind])] if kind in answers else []
