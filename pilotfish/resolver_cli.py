@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -16,15 +16,15 @@ from pilotfish.catalog.settings import BadSettings, choice
 from pilotfish.catalog.values import BadValue
 from pilotfish.flags import Given, environment, options
 from pilotfish.folders import host_name
-from pilotfish.resolver import show
-from pilotfish.resolver.io_status import status
 from pilotfish.resolver.kinds import KINDS
-from pilotfish.resolver.service import Options, Resolver
 from pilotfish.settings import UpSettings
 
+if TYPE_CHECKING:
+    from pilotfish.resolver.service import Options, Resolver
+
 NOT_WIRED = 1
-# Of all shared settings, those that decide which names are ours.
-SHARED = frozenset({"--domain", "--node-name", "--proxy-name", "--config"})
+# Of all shared settings, those that decide which names are ours, and where to ask for our server.
+SHARED = frozenset({"--domain", "--node-name", "--proxy-name", "--status", "--config"})
 
 
 def group(statuses: Sequence[tuple[str, int]]) -> click.Group:
@@ -33,22 +33,17 @@ def group(statuses: Sequence[tuple[str, int]]) -> click.Group:
     Args:
         statuses: where the status servers of parts answer unless they were told otherwise.
     """
-    made = click.Group("resolver", help=__doc__ and "Point this host at our DNS server, and back again.")
+    made = click.Group("resolver", help="Point this host at our DNS server, and back again.")
 
-    def command(name: str, run: Callable[..., None], about: str, more: list[click.Parameter]) -> None:
+    def command(name: str, run: Callable[..., None], about: str, params: list[click.Parameter]) -> None:
         def called(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
             run(Path(flags.pop("root")), _options(flags, statuses), flags)
 
-        made.add_command(click.Command(name, params=[*more, *_common()], callback=called, help=about))
+        made.add_command(click.Command(name, params=[*params, *_telling(), _root()], callback=called, help=about))
 
-    command("install", _install, INSTALL, [*_acting(), *_wishing()])
-    command("remove", _remove, REMOVE, _acting())
-    command(
-        "status",
-        _status,
-        STATUS,
-        [click.Option(["--json", "as_json"], is_flag=True, help="print JSON instead of text")],
-    )
+    command("install", _install, INSTALL, [_kind(), *_asking(), _search(), *_acting()])
+    command("remove", _remove, REMOVE, [_kind(), *_acting()])
+    command("status", _status, STATUS, [*_asking(), _json()])
     return made
 
 
@@ -62,41 +57,29 @@ STATUS = (
 )
 
 
-def _common() -> list[click.Parameter]:
-    shared = [one for one in options(UpSettings) if one.opts[0] in SHARED]
+def _kind() -> click.Option:
+    about = "may be repeated; default: what this host uses, or what was installed"
+    return click.Option(["--kind"], multiple=True, type=click.Choice(list(KINDS)), help=about)
+
+
+def _asking() -> list[click.Parameter]:
+    server_help = "our DNS server; may be repeated; default: where a running part listens, else 127.0.0.1:53"
+    name_help = "a name of ours to try; default: this host's own, and that of all proxies"
+    outside_help = "a name that is not ours, to see whether a server forwards [default: the root]"
     return [
-        click.Option(
-            ["--kind"],
-            multiple=True,
-            type=click.Choice(list(KINDS)),
-            help="may be repeated; default: what this host uses, or what was installed",
-        ),
-        click.Option(
-            ["--server"],
-            multiple=True,
-            metavar="ADDR:PORT",
-            help="our DNS server; may be repeated; default: where a running part listens, else 127.0.0.1:53",
-        ),
-        click.Option(["--name"], multiple=True, metavar="NAME", help="a name of ours to try; default: this host's own"),
-        click.Option(
-            ["--outside"],
-            default=".",
-            metavar="NAME",
-            help="a name that is not ours, to see whether a server forwards [default: the root]",
-        ),
-        click.Option(
-            ["--reload-with"],
-            multiple=True,
-            metavar="KIND=COMMAND",
-            help="how a program is made to read its files here, when it is no service of systemd or an init script",
-        ),
-        click.Option(
-            ["--restart-docker"],
-            is_flag=True,
-            help="restart the engine too, which stops its containers unless live-restore is set",
-        ),
-        *shared,
-        click.Option(["--root"], default="/", hidden=True, metavar="DIR", help="the file system of another system"),
+        click.Option(["--server"], multiple=True, metavar="ADDR:PORT", help=server_help),
+        click.Option(["--name"], multiple=True, metavar="NAME", help=name_help),
+        click.Option(["--outside"], default=".", metavar="NAME", help=outside_help),
+        *(one for one in options(UpSettings) if one.opts[0] in SHARED),
+    ]
+
+
+def _telling() -> list[click.Parameter]:
+    reload_help = "how a program is made to read its files, where neither systemd nor an init script does it"
+    restart_help = "restart the engine too; its containers stop unless live-restore is set"
+    return [
+        click.Option(["--reload-with"], multiple=True, metavar="KIND=COMMAND", help=reload_help),
+        click.Option(["--restart-docker"], is_flag=True, help=restart_help),
     ]
 
 
@@ -108,25 +91,39 @@ def _acting() -> list[click.Parameter]:
     ]
 
 
-def _wishing() -> list[click.Parameter]:
-    return [click.Option(["--search"], is_flag=True, help="short names too: put the domains on the search list")]
+def _search() -> click.Option:
+    return click.Option(["--search"], is_flag=True, help="short names too: put the domains on the search list")
+
+
+def _json() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="print JSON instead of text")
+
+
+def _root() -> click.Option:
+    return click.Option(["--root"], default="/", hidden=True, metavar="DIR", help="the file system of another system")
 
 
 def _options(flags: dict[str, Any], statuses: Sequence[tuple[str, int]]) -> Options:
-    own = {name: flags.pop(name) for name in [*flags] if name not in {"domain", "node_name", "proxy_name", "config"}}
+    own = {
+        name: flags.pop(name)
+        for name in [*flags]
+        if name not in {"domain", "node_name", "proxy_name", "status", "config"}
+    }
     given = Given(flags, environment(), flags.pop("config", "") or "")
     shared = given.part("up", UpSettings, {"node-name": host_name()})
     given.check()
     flags.update(own)
     if shared is None:
         raise BadSettings(["the settings cannot be used"])
+    from pilotfish.resolver.service import Options  # noqa: PLC0415  not for every --help and health check
+
     return Options(
-        kinds=own["kind"],
-        servers=tuple(_parsed("--server", text, server) for text in own["server"]),
+        kinds=own.get("kind", ()),
+        servers=tuple(_parsed("--server", text, server) for text in own.get("server", ())),
         domains=shared.domain,
-        names=own["name"] or (f"{shared.node_name}.node", shared.proxy_name),
+        names=own.get("name") or (f"{shared.node_name}.node", shared.proxy_name),
         statuses=(shared.status, *statuses),
-        outside=own["outside"],
+        outside=own.get("outside", "."),
         search=own.get("search", False),
         restart_docker=own["restart_docker"],
         reload_with=dict(_parsed("--reload-with", text, _reload_with) for text in own["reload_with"]),
@@ -160,6 +157,8 @@ def _resolver(root: Path, flags: dict[str, Any]) -> Resolver:
     def confirm() -> bool:
         return flags["yes"] or (sys.stdin.isatty() and click.confirm("Go on?"))
 
+    from pilotfish.resolver.service import Resolver  # noqa: PLC0415  see above
+
     return Resolver(root, _say, None if flags["dry_run"] else confirm)
 
 
@@ -172,6 +171,10 @@ def _remove(root: Path, given: Options, flags: dict[str, Any]) -> None:
 
 
 def _status(root: Path, given: Options, flags: dict[str, Any]) -> None:
+    from pilotfish.resolver import show  # noqa: PLC0415  see above
+    from pilotfish.resolver.io_status import status  # noqa: PLC0415  see above
+    from pilotfish.resolver.service import Resolver  # noqa: PLC0415  see above
+
     found = status(Resolver(root, lambda text: click.echo(text, err=True), None), given)
     if flags["as_json"]:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())

@@ -16,6 +16,7 @@ from pilotfish.resolver.plan import (
     Proof,
     Proposal,
     Refused,
+    append,
     has_mark,
     listed_in,
     local_trap,
@@ -93,11 +94,7 @@ def _propose(facts: Facts, wishes: Wishes) -> Proposal:
     rules = [f"server=/{domain}/{server.ip}#{server.port}" for domain in wishes.domains for server in servers]
     rules += [f"rebind-domain-ok=/{domain}/" for domain in wishes.domains]
     block = HEAD + "\n".join(rules) + "\n"
-    if folder is not None:
-        changes = write(facts, posixpath.join(folder, FILE), block)
-    else:
-        before = facts.text(main)
-        changes = write(facts, main, before + ("" if before.endswith("\n") or not before else "\n") + block)
+    changes = write(facts, posixpath.join(folder, FILE), block) if folder is not None else append(facts, main, block)
     command = _reload(facts, wishes)
     return Proposal(
         NAME,

@@ -10,7 +10,7 @@ from pilotfish.resolver.io_disk import Disk, DiskTrouble
 from pilotfish.resolver.io_record import RecordFile
 from pilotfish.resolver.journal import Installed, Record, begun, done, in_place, tidied, undoing, undone
 from pilotfish.resolver.plan import Command
-from pilotfish.resolver.state import Change
+from pilotfish.resolver.state import Change, same
 
 COMMAND_TIMEOUT_S = 120.0
 LONGEST_SAID = 2000  # characters of a failed program's output that are shown
@@ -56,6 +56,9 @@ class Applier:
         Raises:
             Failed: it was taken back.
         """
+        for move in moves:  # whoever was asked may have taken his time
+            if not same(self._disk.state(move.path), move.before):
+                raise Failed(f"{move.path} was changed meanwhile; nothing was done, run this again")
         told = False
         try:
             self._save(begun(record, moves, then))

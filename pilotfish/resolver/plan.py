@@ -97,6 +97,18 @@ def write(facts: Facts, path: str, text: str) -> tuple[Change, ...]:
     return (*_folders(facts, path), Change(path, before, File.of(data, before)))
 
 
+def append(facts: Facts, path: str, block: str) -> tuple[Change, ...]:
+    """The changes that put a block of ours at the end of a file that is somebody else's.
+
+    Raises:
+        Refused: one is there already, that the record does not know.
+    """
+    before = facts.text(path)
+    if MARK in before:
+        raise Refused(f"{path} has lines of ours that nobody remembers: take them out first (docs/resolver.md)")
+    return write(facts, path, before + ("" if before.endswith("\n") or not before else "\n") + block)
+
+
 def _folders(facts: Facts, path: str) -> tuple[Change, ...]:
     missing = []
     folder = posixpath.dirname(path)

@@ -60,6 +60,7 @@ def rewritten(text: str, servers: tuple[str, ...], search: tuple[str, ...] = (),
     >>> rewritten("search example.org\nnameserver 192.0.2.1\n", ("10.0.0.1",)).splitlines()[-2:]
     ['search example.org', 'nameserver 10.0.0.1']
     """
+    text = text.removeprefix(HEAD)
     ours = [f"nameserver {server}" for server in servers]
     lines: list[str] = []
     at: int | None = None

@@ -19,6 +19,7 @@ from pilotfish.resolver.plan import (
     Proof,
     Proposal,
     Refused,
+    append,
     has_mark,
     listed_in,
     local_trap,
@@ -84,11 +85,7 @@ def _propose(facts: Facts, wishes: Wishes) -> Proposal:
 
     servers = usable(wishes, fits)
     text = block(wishes.domains, servers)
-    if folder is not None:
-        changes = write(facts, posixpath.join(folder, FILE), text)
-    else:
-        before = facts.text(main)
-        changes = write(facts, main, before + ("" if before.endswith("\n") or not before else "\n") + text)
+    changes = write(facts, posixpath.join(folder, FILE), text) if folder is not None else append(facts, main, text)
     command = _reload(facts, wishes)
     checks = (
         (Command(("unbound-checkconf", main), "have unbound check its configuration"),)

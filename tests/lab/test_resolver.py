@@ -270,6 +270,15 @@ def test_plain_resolv_conf(lab: Lab, host: Host):
     assert read(host, "/etc/resolv.conf") == before
 
 
+def test_killed_while_writing_in_place():
+    """A mounted resolv.conf, killed at every step, and a full disk: whole, or as it was."""
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.resolver.on_mounts"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.split()[2]) > 20
+
+
 def test_a_second_name_server(lab: Lab, host: Host):
     """Why ours stands alone: glibc believes the first that says no, and goes on only after a refusal or silence."""
     small_dns(host, "127.0.0.2:53", "--outside", "refused")

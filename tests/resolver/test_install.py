@@ -173,6 +173,35 @@ def test_only_to_look(place):
     assert said[-1] == "dry run: nothing was changed"
 
 
+def test_changed_while_somebody_was_asked(place):
+    """What a DHCP client writes while the question stands is not overwritten."""
+    root = make(place)
+
+    def slowly():
+        (root / "etc/unbound/unbound.conf").write_text("server:\n")
+        return True
+
+    before = {path: found for path, found in tree(root).items() if path != "/etc/unbound/unbound.conf"}
+    with pytest.raises(CannotStart, match=r"/etc/unbound/unbound\.conf was changed meanwhile; nothing was done"):
+        Resolver(root, lambda _: None, slowly).install(ALL)
+
+    assert {path: found for path, found in tree(root).items() if path != "/etc/unbound/unbound.conf"} == before
+
+
+def test_a_lost_record(place):
+    """Nothing is written twice; what cannot be told apart any more is refused by name."""
+    root = make(place)
+    resolver(root).install(ALL)
+    (root / RECORD).unlink()
+    before, said = tree(root), []
+    with pytest.raises(CannotStart, match=r"unbound\.conf has lines of ours that nobody remembers"):
+        resolver(root).install(ALL)
+    resolver(root, said=said).install(HERE._replace(kinds=("resolv.conf", "docker", "dnsmasq", "systemd-resolved")))
+
+    assert tree(root) == before
+    assert said[-1] == "already so; nothing to change"
+
+
 @pytest.mark.parametrize("work", ["install", "remove"])
 def test_no_is_no(place, work):
     """Whoever does not agree has changed nothing, and --yes is named."""
