@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from dnsserver import access, zone
-from dnsserver.access import Clients
+from dnsserver import zone
+from dnsserver.access import LOOPBACK, Clients, is_here_only
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
 from dnsserver.foreign import Foreign
@@ -17,7 +17,7 @@ from dnsserver.own import OwnNames
 from dnsserver.rate import Limiter
 from dnsserver.recursion import Recursion
 from dnsserver.responder import Responder
-from dnsserver.settings import DNS_PORT, DnsSettings
+from dnsserver.settings import DNS_PORT, PRIVATE, DnsSettings
 from dnsserver.zone import Zone
 
 
@@ -59,7 +59,7 @@ def responder(settings: DnsSettings, here: Here, cache: ForwardCache, probes: Lo
 
 def _guests(settings: DnsSettings, here: Here, names: Zone) -> Guests:
     policy = Policy(
-        recursive=access.recursive(settings.recursion, bridged=here.bridged),
+        recursive=Clients(settings.recursion or (LOOPBACK if here.bridged else (PRIVATE,))),
         transfers=Clients(settings.transfer),
         identity=settings.node_name,
         version=here.version if settings.version_shown else "",
@@ -75,4 +75,4 @@ def served_at(named: Iterable[tuple[str, int]]) -> tuple[str, ...]:
 
     All addresses of a host are no such list: its bridges have the same ones on every host.
     """
-    return tuple(ip for ip, port in named if port == DNS_PORT and not access.is_here_only(ip))
+    return tuple(ip for ip, port in named if port == DNS_PORT and not is_here_only(ip))

@@ -1,95 +1,163 @@
-"""Server cookies: proof that a client receives what is sent to its address (RFC 7873, in the form of RFC 9018).
+"""Server cookies: whoever shows the one that we gave to its address does not forge that address (RFC 7873, RFC 9018).
 
-Pure. A server cookie is a version, a time and a hash over both, the client's cookie and address; all servers with one
-secret make and accept the same ones. A client that keeps its cookie costs one look-up.
+Pure: the secret and the time come in. A cookie costs some 15 µs to make and is remembered, so that a client that keeps
+its own costs one look-up. How many are made in a second is bounded: a flood of made-up cookies must not cost more than
+that, and meanwhile strangers are answered as if we had no cookies.
 """
 
 from __future__ import annotations
 
-import hmac
 import struct
+from collections.abc import Sequence
+from hmac import compare_digest
+from typing import NamedTuple
 
-VERSION = b"\x01\x00\x00\x00"  # and three octets reserved; RFC 9018 §4.2
-CLIENT, SERVER = 8, 16  # octets
-PAST_S, FUTURE_S = 3600, 300  # how old, and how far ahead, a time may be; RFC 9018 §4.3
-RENEW_S = 1800  # from then on a client gets a new one; RFC 9018 §4.3
-MAX_REMEMBERED = 10_000  # clients
+from dnsserver.recent import Recent
 
-_MASK = 0xFFFFFFFFFFFFFFFF
-_MAGIC = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+CLIENT_SIZE, SERVER_SIZE = 8, 16  # octets
+SECRET_SIZE = 16  # octets; RFC 9018 §4.4
+MOST = 20_000  # clients remembered; some 5 MB
+MADE_PER_S = 5_000  # cookies made or checked the long way in a second; a fourteenth of one core
+_VERSION = b"\x01\x00\x00\x00"  # and three reserved octets; RFC 9018 §4.1, §4.2
+_PAST_S, _FUTURE_S, _RENEW_S = 3600, 300, 1800  # RFC 9018 §4.3
+_STAMP = struct.Struct("!I")
+_HALF_U32 = 1 << 31
+
+
+class Checked(NamedTuple):
+    """What came of a COOKIE option.
+
+    Attributes:
+        known: it has a server cookie that we gave to this address.
+        option: what to put into the reply: the client's cookie and ours; b"": nothing, there were too many strangers.
+    """
+
+    known: bool
+    option: bytes
 
 
 class Cookies:
     """Makes and checks server cookies.
 
     Args:
-        secret: 16 octets, nobody else's.
+        secret: 16 octets, the same for all servers behind one address.
+        older: secrets whose cookies are still good; none is made with them (RFC 9018 §5).
+        made_per_s: see the module.
     """
 
-    def __init__(self, secret: bytes) -> None:
-        self._key = struct.unpack("<QQ", secret)
-        self._made: dict[bytes, tuple[int, bytes]] = {}
+    def __init__(self, secret: bytes, older: Sequence[bytes] = (), *, made_per_s: int = MADE_PER_S) -> None:
+        if any(len(one) != SECRET_SIZE for one in (secret, *older)):
+            raise ValueError(f"a cookie secret has {SECRET_SIZE} octets")
+        self.left_out = 0  # clients that were not served, because too many strangers came at once
+        self._secrets = (secret, *older)
+        self._known: Recent[bytes, tuple[int, bytes]] = Recent(MOST)  # client cookie and address: its time, the cookie
+        self._made_per_s, self._second, self._left = made_per_s, -1, 0
 
-    def answer(self, client_cookie: bytes, client: bytes, now_s: int) -> bytes:
-        """A server cookie.
+    def check(self, octets: bytes, client: bytes, now_s: int) -> Checked:
+        """Judge a COOKIE option and say what to reply.
 
         Args:
-            client_cookie: 8 octets.
-            client: octets of the address.
-            now_s: UNIX time.
+            octets: the option's data: a client cookie, and behind it a server cookie, if any.
+            client: packed address, 4 or 16 octets.
+            now_s: UNIX time in seconds.
         """
-        found = self._made.get(client_cookie + client)
-        if found is not None and now_s - found[0] < RENEW_S:
-            return found[1]
-        if len(self._made) >= MAX_REMEMBERED:
-            self._made.clear()
-        cookie = self._cookie(client_cookie, client, now_s & 0xFFFFFFFF)
-        self._made[client_cookie + client] = now_s, cookie
-        return cookie
+        theirs, shown = octets[:CLIENT_SIZE], octets[CLIENT_SIZE:]
+        kept = self._kept(theirs + client, now_s)
+        if kept is not None and compare_digest(kept, shown):
+            return Checked(True, octets)
+        known = bool(shown) and self.valid(theirs, shown, client, now_s)
+        ours = self.answer(theirs, client, now_s)
+        return Checked(known, theirs + ours if ours else b"")
+
+    def answer(self, client_cookie: bytes, client: bytes, now_s: int) -> bytes:
+        """The server cookie for a client: the one it had for half an hour, then a new one; b"": see the module.
+
+        Args: as in `check`.
+        """
+        key = client_cookie + client
+        kept = self._kept(key, now_s)
+        if kept is not None:
+            return kept
+        if not self._may_make(now_s):
+            return b""
+        head = _VERSION + _STAMP.pack(now_s & 0xFFFFFFFF)
+        made = head + _hash(self._secrets[0], client_cookie + head + client)
+        self._known.put(key, (now_s, made))
+        return made
 
     def valid(self, client_cookie: bytes, server_cookie: bytes, client: bytes, now_s: int) -> bool:
-        """True for a server cookie that was made for this client's cookie and address, and is not too old."""
-        if len(server_cookie) != SERVER:
+        """True for a cookie that was made for this client in the last hour, by us or by another with our secret.
+
+        Args: as in `check`.
+        """
+        if len(server_cookie) != SERVER_SIZE or server_cookie[0] != _VERSION[0]:
             return False
-        found = self._made.get(client_cookie + client)
-        if found is not None and found[1] == server_cookie and now_s - found[0] < PAST_S:
+        age_s = _since(_STAMP.unpack_from(server_cookie, 4)[0], now_s)
+        if not -_FUTURE_S <= age_s <= _PAST_S:
+            return False
+        key = client_cookie + client
+        found = self._known.get(key)
+        if found is not None and compare_digest(found[1], server_cookie):
             return True
-        made_s: int = struct.unpack_from("!I", server_cookie, 4)[0]
-        age_s = (now_s - made_s + 0x80000000) % 0x100000000 - 0x80000000  # RFC 1982
-        if not -FUTURE_S <= age_s <= PAST_S:
+        if not self._may_make(now_s):
             return False
-        return hmac.compare_digest(self._cookie(client_cookie, client, made_s), server_cookie)
+        hashed = client_cookie + server_cookie[:CLIENT_SIZE] + client
+        matches = [compare_digest(_hash(one, hashed), server_cookie[CLIENT_SIZE:]) for one in self._secrets]
+        if matches[0] and found is None and age_s < _RENEW_S and server_cookie.startswith(_VERSION):
+            self._known.put(key, (now_s - age_s, server_cookie))  # made by another process: the client may keep it
+        return any(matches)
 
-    def _cookie(self, client_cookie: bytes, client: bytes, made_s: int) -> bytes:
-        head = VERSION + struct.pack("!I", made_s)
-        return head + siphash24(self._key, client_cookie + head + client)
+    def _kept(self, key: bytes, now_s: int) -> bytes | None:
+        found = self._known.get(key)
+        return found[1] if found is not None and -_FUTURE_S <= now_s - found[0] < _RENEW_S else None
+
+    def _may_make(self, now_s: int) -> bool:
+        if now_s != self._second:
+            self._second, self._left = now_s, self._made_per_s
+        if not self._left:
+            self.left_out += 1
+            return False
+        self._left -= 1
+        return True
 
 
-def siphash24(key: tuple[int, int], message: bytes) -> bytes:
-    """SipHash-2-4 (Aumasson and Bernstein, 2012): 8 octets, little-endian as RFC 9018 takes them."""
-    state = [key[at & 1] ^ magic for at, magic in enumerate(_MAGIC)]
-    tail = len(message) % 8
-    padded = message + bytes(7 - tail) + bytes((len(message) & 0xFF,))
-    for word in struct.unpack(f"<{len(padded) // 8}Q", padded):
-        state[3] ^= word
-        _rounds(state, 2)
-        state[0] ^= word
-    state[2] ^= 0xFF
-    _rounds(state, 4)
-    return struct.pack("<Q", state[0] ^ state[1] ^ state[2] ^ state[3])
+# The time in a cookie has 32 bits and goes on after their end (RFC 1982).
+def _since(stamp: int, now_s: int) -> int:
+    return (now_s - stamp + _HALF_U32) % (2 * _HALF_U32) - _HALF_U32
 
 
-def _rounds(state: list[int], count: int) -> None:
-    a, b, c, d = state
-    for _ in range(count):
-        a = (a + b) & _MASK
-        b = ((b << 13) & _MASK | b >> 51) ^ a
-        a = (a << 32) & _MASK | a >> 32
-        c = (c + d) & _MASK
-        d = ((d << 16) & _MASK | d >> 48) ^ c
-        a = (a + d) & _MASK
-        d = ((d << 21) & _MASK | d >> 43) ^ a
-        c = (c + b) & _MASK
-        b = ((b << 17) & _MASK | b >> 47) ^ c
-        c = (c << 32) & _MASK | c >> 32
-    state[:] = a, b, c, d
+def _hash(secret: bytes, octets: bytes) -> bytes:
+    return siphash(secret, octets).to_bytes(8, "little")
+
+
+def siphash(key: bytes, octets: bytes) -> int:
+    """SipHash-2-4, a keyed hash of 64 bits.
+
+    Args:
+        key: 16 octets.
+        octets: any number of them.
+
+    Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF".
+
+    >>> hex(siphash(bytes(range(16)), bytes(range(15))))
+    '0xa129ca6149be45e5'
+    """
+    mask = 0xFFFFFFFFFFFFFFFF
+    k0, k1 = struct.unpack("<2Q", key)
+    v0, v1 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D
+    v2, v3 = k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
+    words = len(octets) // 8 + 1
+    last = bytes(words * 8 - len(octets) - 1) + (len(octets) & 0xFF).to_bytes()
+    for word, rounds in (*((one, 2) for one in struct.unpack(f"<{words}Q", octets + last)), (0, 4)):
+        if rounds == 4:
+            v2 ^= 0xFF
+        v3 ^= word
+        for _ in range(rounds):  # "x << n | x >> 64 - n" turns x by n bits
+            v0, v2 = (v0 + v1) & mask, (v2 + v3) & mask
+            v1, v3 = ((v1 << 13 | v1 >> 51) & mask) ^ v0, ((v3 << 16 | v3 >> 48) & mask) ^ v2
+            v0 = (v0 << 32 | v0 >> 32) & mask
+            v2, v0 = (v2 + v1) & mask, (v0 + v3) & mask
+            v1, v3 = ((v1 << 17 | v1 >> 47) & mask) ^ v2, ((v3 << 21 | v3 >> 43) & mask) ^ v0
+            v2 = (v2 << 32 | v2 >> 32) & mask
+        v0 ^= word
+    return int(v0 ^ v1 ^ v2 ^ v3)

@@ -1,101 +1,137 @@
-"""EDNS options: what a client asks for in them, and what is put into the answer (RFC 6891 §6.1.2).
+"""EDNS options: those of a query as values, those of a reply as octets (RFC 6891 §6.1.2).
 
-Pure. Unknown options are ignored and never sent back. Whether a reply may carry an option depends on how the question
-came: keepalive and padding are for streams.
+Pure. What we do not know is ignored and never comes back. Client subnet (RFC 7871) is among it: answers do not depend
+on it, and nothing is told to others about a client.
 """
 
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 from typing import NamedTuple
 
-from dnsserver.wire import Malformed
+from dnsserver.wire import MAX_TCP, Ede, Malformed
 
-_HEAD = struct.Struct("!HH")
+NSID, EXPIRE, COOKIE, KEEPALIVE, PADDING, EDE = 3, 9, 10, 11, 12, 15  # IANA, DNS EDNS0 option codes
+STUB_GUARD = 65011  # local use: SkyDNS marks what it forwards to a stub zone, and drops what comes back to it
+
 CLIENT_COOKIE = 8  # octets; RFC 7873 §4
-SERVER_COOKIE = range(8, 33)  # octets
-LOOP = b"\x01"  # what SkyDNS puts into questions for stub zones
-
-
-class Code(IntEnum):
-    """Options that we know (IANA, DNS EDNS0 Option Codes)."""
-
-    NSID = 3  # RFC 5001
-    COOKIE = 10  # RFC 7873
-    KEEPALIVE = 11  # RFC 7828
-    PADDING = 12  # RFC 7830
-    STUB = 65011  # SkyDNS's loop guard, in the range for local use
+_COOKIE_SIZES = frozenset((CLIENT_COOKIE, *range(16, 41)))  # alone, or with a server cookie; RFC 7873 §4
+PADDED_TO = 468  # octets; RFC 8467 §4.1
+_KEEPALIVE_UNIT_MS = 100  # RFC 7828 §3.1
+_MAX_U16 = 0xFFFF
+_HEAD = struct.Struct("!HH")
+_LONE_COOKIE = _HEAD.pack(COOKIE, CLIENT_COOKIE)
 
 
 class Options(NamedTuple):
-    """What a client's options ask for.
+    """What a query's options ask for.
 
     Attributes:
-        client_cookie: 8 octets, or empty.
-        server_cookie: what it got from us or somebody else before, or empty.
-        nsid: it wants to know who we are.
-        keepalive: it wants to know how long a connection may be silent.
-        padding: it wants the answer's size hidden.
-        looped: the question was sent for a stub zone.
+        cookie: the client's cookie, 8 octets, and behind it the server cookie that it knows, if any; None: no cookies.
+        keepalive: how long a TCP connection may be silent (RFC 7828).
+        padding: the reply is to be padded (RFC 7830).
+        nsid: which server this is (RFC 5001).
+        expire: how long a secondary may keep the zone (RFC 7314).
+        stub_guard: the query was forwarded for a stub zone by us or another SkyDNS.
     """
 
-    client_cookie: bytes = b""
-    server_cookie: bytes = b""
-    nsid: bool = False
+    cookie: bytes | None = None
     keepalive: bool = False
     padding: bool = False
-    looped: bool = False
+    nsid: bool = False
+    expire: bool = False
+    stub_guard: bool = False
 
 
 NONE = Options()
+_FIELDS = {
+    KEEPALIVE: "keepalive",
+    PADDING: "padding",
+    NSID: "nsid",  # what a query says in it is ignored; RFC 5001 §2.1
+    EXPIRE: "expire",
+    STUB_GUARD: "stub_guard",
+}
 
 
-def read(octets: bytes) -> Options:
-    """Read the options of a query.
+def read_options(octets: bytes, *, tcp: bool = False) -> Options:
+    """Read the data of a query's OPT record.
 
     Args:
-        octets: the data of its OPT record, which whole options fill.
+        octets: all options, one behind the other.
+        tcp: the query came over TCP; elsewhere keepalive is ignored, whatever it says (RFC 7828 §3.2.2).
 
     Raises:
-        Malformed: a cookie, or a keepalive, of a length that has no meaning.
+        Malformed: options that do not fill the record, a cookie of a length that none has (RFC 7873 §5.2.2), a timeout
+            from a client (RFC 7828 §3.2.1).
 
-    Source: RFC 7873 §5.2.2 (cookies), RFC 7828 §3.2.1 (a client gives no time), RFC 5001 §2.1 (NSID is empty).
+    >>> read_options(bytes.fromhex("000a00082464c4abcf10c957")).cookie.hex()
+    '2464c4abcf10c957'
     """
-    found: dict[int, bytes] = {}
-    at = 0
-    while at < len(octets):
-        code, length = _HEAD.unpack_from(octets, at)
-        at += _HEAD.size
-        found.setdefault(code, octets[at : at + length])  # the first cookie counts; RFC 7873 §5.2
-        at += length
-    cookie = found.get(Code.COOKIE, b"")
-    if cookie and len(cookie) != CLIENT_COOKIE and len(cookie) - CLIENT_COOKIE not in SERVER_COOKIE:
-        raise Malformed(f"a cookie of {len(cookie)} octets")
-    if Code.COOKIE in found and not cookie:
-        raise Malformed("a cookie of 0 octets")
-    if found.get(Code.KEEPALIVE):
-        raise Malformed("a client that says how long it keeps a connection")
-    return Options(
-        cookie[:CLIENT_COOKIE],
-        cookie[CLIENT_COOKIE:],
-        Code.NSID in found,
-        Code.KEEPALIVE in found,
-        Code.PADDING in found,
-        found.get(Code.STUB) == LOOP,
-    )
+    if not octets:
+        return NONE
+    if octets[:4] == _LONE_COOKIE and len(octets) == 4 + CLIENT_COOKIE:  # what most clients with options send
+        return Options(octets[4:])
+    cookie, asked = None, {}
+    at, end = 0, len(octets)
+    while at < end:
+        if at + _HEAD.size > end:
+            raise Malformed("an EDNS option is cut short")
+        code, size = _HEAD.unpack_from(octets, at)
+        at += _HEAD.size + size
+        if at > end:
+            raise Malformed("an EDNS option is longer than its record")
+        if code == COOKIE:
+            if size not in _COOKIE_SIZES:
+                raise Malformed(f"a cookie of {size} octets")
+            cookie = octets[at - size : at] if cookie is None else cookie  # only the first counts; RFC 7873 §5
+        elif code == KEEPALIVE and size and tcp:
+            raise Malformed("a keepalive timeout from a client")
+        elif code in _FIELDS:
+            asked[_FIELDS[code]] = True
+    return Options(cookie, **asked)
 
 
-def option(code: Code, data: bytes) -> bytes:
-    """One option as octets."""
-    return _HEAD.pack(code, len(data)) + data
+def write_options(
+    options: Options,
+    *,
+    transport_tcp: bool,
+    cookie: bytes = b"",
+    nsid: bytes = b"",
+    keepalive_ms: int = 0,
+    expire_s: int | None = None,
+    ede: Ede | None = None,
+    size: int = 0,
+    pad_to: int = PADDED_TO,
+) -> bytes:
+    """The data of a reply's OPT record.
+
+    Args:
+        options: what the query asked for; nothing else is given, but for `ede`.
+        transport_tcp: the reply goes over TCP: only there are keepalive and padding given.
+        cookie: the client's cookie and the server's; b"": none is given.
+        nsid: which server this is; b"": nobody is told.
+        keepalive_ms: milliseconds of silence after which the connection is closed.
+        expire_s: seconds a secondary may keep the zone, in answers about its SOA and in transfers.
+        ede: extended error.
+        size: octets of the reply with its empty OPT record, to which these are added.
+        pad_to: the whole is padded to a multiple of so many octets (RFC 8467 §4.1).
+    """
+    parts = []
+    if cookie and options.cookie is not None:
+        parts.append(_HEAD.pack(COOKIE, len(cookie)) + cookie)
+    if nsid and options.nsid:
+        parts.append(_HEAD.pack(NSID, len(nsid)) + nsid)
+    if expire_s is not None and options.expire:
+        parts.append(_HEAD.pack(EXPIRE, 4) + struct.pack("!I", expire_s))
+    if ede is not None:
+        parts.append(_HEAD.pack(EDE, 2) + struct.pack("!H", ede))
+    if transport_tcp and options.keepalive:
+        parts.append(_HEAD.pack(KEEPALIVE, 2) + struct.pack("!H", min(_MAX_U16, keepalive_ms // _KEEPALIVE_UNIT_MS)))
+    written = b"".join(parts)
+    return written + _padding(size + len(written), pad_to) if transport_tcp and options.padding else written
 
 
-def keepalive(idle_ms: int) -> bytes:
-    """How long a connection may be silent, in units of 100 ms (RFC 7828 §3.1)."""
-    return option(Code.KEEPALIVE, min(idle_ms // 100, 0xFFFF).to_bytes(2))
-
-
-def padding(octets: int) -> bytes:
-    """So many octets of nothing, and 4 of the option itself."""
-    return option(Code.PADDING, bytes(octets))
+def _padding(size: int, pad_to: int) -> bytes:
+    size += _HEAD.size
+    missing = min(-size % pad_to, MAX_TCP - size)
+    return _HEAD.pack(PADDING, missing) + bytes(missing) if missing >= 0 else b""

@@ -13,15 +13,14 @@ from dnsserver import chaos, edns, wire
 from dnsserver.access import Clients
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
-from dnsserver.edns import Code, Options
+from dnsserver.edns import Options
 from dnsserver.rate import Limiter, Verdict
 from dnsserver.wire import Query, Rcode, Reply
 
 # An OPT record that ends a message, with a cookie as its one option: its length, and the option's head.
 _CLIENT_COOKIE, _BOTH_COOKIES = b"\x00\x0c\x00\x0a\x00\x08", b"\x00\x1c\x00\x0a\x00\x18"
 _COOKIE_HEAD = b"\x00\x0a\x00\x18"
-PADDING_BLOCK = 468  # octets; RFC 8467 §4.1
-NO_CLIENTS = Clients()
+NO_CLIENTS = Clients(())
 
 
 class Policy(NamedTuple):
@@ -74,34 +73,45 @@ class Guest(NamedTuple):
         client: octets of his address.
         recursive: he may have others asked.
         transfers: he may have a whole zone.
-        added: options that are put behind the answer.
-        padded: the answer is filled up to whole blocks.
+        options: what he asks for besides.
+        tcp: how he came.
+        cookie: his cookie and ours; empty: none is given.
+        nsid: what we call ourselves; empty: nothing is said.
+        idle_ms: how long his connection may be silent.
         proven: he has a cookie of ours, so his address is his.
-        looped: the question was sent for a stub zone that leads to us.
         tight: the answer has to leave room for what is put behind it.
     """
 
     client: bytes = b""
     recursive: bool = False
     transfers: bool = False
-    added: bytes = b""
-    padded: bool = False
+    options: Options = edns.NONE
+    tcp: bool = False
+    cookie: bytes = b""
+    nsid: bytes = b""
+    idle_ms: int = 0
     proven: bool = False
-    looped: bool = False
     tight: bool = False
 
     @property
     def room(self) -> int:
         """Octets to keep free."""
-        return len(self.added) + PADDING_BLOCK * self.padded if self.tight else 0
+        return len(self._added(0)) + edns.PADDED_TO * self.options.padding if self.tight else 0
 
     def finished(self, body: bytes) -> bytes:
         """The body as this guest gets it."""
-        added = self.added
-        if self.padded:
-            head = 2 + len(edns.padding(0))  # the id in front, and what the option itself takes
-            added += edns.padding(-(len(body) + len(added) + head) % PADDING_BLOCK)
+        added = self._added(len(body) + 2) if self.options is not edns.NONE else b""
         return wire.with_options(body, added) if added else body
+
+    def _added(self, size: int) -> bytes:
+        return edns.write_options(
+            self.options,
+            transport_tcp=self.tcp,
+            cookie=self.cookie,
+            nsid=self.nsid,
+            keepalive_ms=self.idle_ms,
+            size=size,
+        )
 
 
 class Guests:
@@ -142,8 +152,8 @@ class Guests:
         if self._cookies is None:
             return None
         limit = min(wire.MAX_UDP, max(wire.MAX_PLAIN_UDP, int.from_bytes(key[end - 6 : end - 4])))
-        own = self._cookies.answer(cookie[:8], client, int(self.clock.unix))
-        return Cookied(key[:end] + b"\x00\x00", b"".join((_COOKIE_HEAD, cookie[:8], own)), limit)
+        both = self._cookies.check(cookie, client, int(self.clock.unix)).option
+        return Cookied(key[:end] + b"\x00\x00", _COOKIE_HEAD + both, limit) if both else None
 
     def welcome(self, query: Query, client: bytes, *, tcp: bool) -> Guest:
         """Who asks, and what is done for him.
@@ -151,31 +161,22 @@ class Guests:
         Raises:
             Malformed: options that have no meaning.
         """
-        guest = Guest(client, self.policy.recursive.allows(client), self.policy.transfers.allows(client))
+        policy = self.policy
+        guest = Guest(client, policy.recursive.allows(client), policy.transfers.allows(client))
         if query.edns is None or not query.edns.options:
             return guest
-        options = edns.read(query.edns.options)
-        now_s = int(self.clock.unix)
-        proven = self._cookies is not None and self._cookies.valid(
-            options.client_cookie, options.server_cookie, client, now_s
-        )
+        options = edns.read_options(query.edns.options, tcp=tcp)
+        known, cookie = False, b""
+        if options.cookie is not None and self._cookies is not None:
+            known, cookie = self._cookies.check(options.cookie, client, int(self.clock.unix))
         return guest._replace(
-            added=self._added(options, client, now_s, tcp=tcp),
-            padded=tcp and options.padding,
-            proven=proven,
-            looped=options.looped,
+            options=options,
+            tcp=tcp,
+            cookie=cookie,
+            nsid=policy.identity.encode(),
+            idle_ms=self._idle_ms() if tcp else 0,
+            proven=known,
         )
-
-    def _added(self, options: Options, client: bytes, now_s: int, *, tcp: bool) -> bytes:
-        added = b""
-        if options.client_cookie and self._cookies is not None:
-            own = self._cookies.answer(options.client_cookie, client, now_s)
-            added += edns.option(Code.COOKIE, options.client_cookie + own)
-        if options.nsid and self.policy.identity:
-            added += edns.option(Code.NSID, self.policy.identity.encode())
-        if options.keepalive and tcp:
-            added += edns.keepalive(self._idle_ms())
-        return added
 
     def limit(self, key: bytes, client: bytes) -> Verdict:
         """Whether one more answer over UDP is given; a client with a cookie of ours always gets it."""
@@ -186,7 +187,7 @@ class Guests:
     def _is_proven(self, key: bytes, client: bytes) -> bool:
         if self._cookies is None or key[-30:-24] != _BOTH_COOKIES or key[-39:-36] != wire.OPT_START:
             return False
-        return self._cookies.valid(key[-24:-16], key[-16:], client, int(self.clock.unix))
+        return self._cookies.check(key[-24:], client, int(self.clock.unix)).known
 
     def chaos(self, query: Query) -> Reply:
         """What is said of ourselves; to a question without a question (RFC 7873 §5.4) nothing but a cookie."""

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dnsserver import io_addresses
-from dnsserver.io_tcp import Slots, TcpEdge
+from dnsserver.io_slots import Slots
+from dnsserver.io_tcp import TcpEdge
 from dnsserver.io_udp import Defer, Note, UdpEdge
-from dnsserver.responder import Responder
+from dnsserver.later import Transfer, Wanted
+from dnsserver.responder import Responder, Told
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.values import join_host_port
@@ -52,8 +54,9 @@ class Edges:
         self._responder, self._slots, self._manner, self._telemetry = responder, slots, manner, telemetry
         self.open: dict[At, tuple[UdpEdge, TcpEdge]] = {}
         self._overflowed_before = 0  # of sockets that are closed
+        self._now = asyncio.get_running_loop().time
 
-    async def listen(self, where: Sequence[At]) -> None:
+    def listen(self, where: Sequence[At]) -> None:
         """Open everything that is asked for.
 
         Raises:
@@ -61,9 +64,9 @@ class Edges:
         """
         for ip, port in where:
             if io_addresses.is_any(ip):
-                await self._listen_at_all(ip, port)
+                self._listen_at_all(ip, port)
             else:
-                await self._listen_at(ip, port)
+                self._listen_at(ip, port)
         at = ", ".join(join_host_port(*at) for at in self.open)
         self._telemetry.log.info("DNS answers at %s, UDP and TCP", at)
 
@@ -72,43 +75,50 @@ class Edges:
         while any(io_addresses.is_any(ip) for ip, _ in where):
             await asyncio.sleep(REBIND_S)
             try:
-                await self._rebind(set(io_addresses.expanded(where)))
+                self._rebind(set(io_addresses.expanded(where)))
             except OSError as error:  # out of file handles: the sockets that are open go on
                 self._telemetry.log.warning("this host's addresses are not known now: %s", error)
 
-    async def _rebind(self, wanted: set[At]) -> None:
+    def _rebind(self, wanted: set[At]) -> None:
         for at in [at for at in self.open if at not in wanted]:
             self._telemetry.log.info("an address is gone: no longer at %s", join_host_port(*at))
             self._remove(at)
         for at in wanted - self.open.keys():
             with contextlib.suppress(OSError):
-                await self._add(*at)
+                self._add(*at)
                 self._telemetry.log.info("a new address: DNS answers at %s too", join_host_port(*at))
 
-    async def _listen_at(self, ip: str, port: int) -> None:
+    def _listen_at(self, ip: str, port: int) -> None:
         try:
-            await self._add(ip, port)
+            self._add(ip, port)
         except OSError as error:
             raise io_addresses.cannot_listen(ip, port, error) from error
 
-    async def _listen_at_all(self, ip: str, port: int) -> None:
+    def _listen_at_all(self, ip: str, port: int) -> None:
         first: CannotStart | None = None
         for at in io_addresses.expanded([(ip, port)]):
             try:
-                await self._listen_at(*at)
+                self._listen_at(*at)
             except CannotStart as error:
                 first = first or error
                 self._telemetry.log.warning("%s", error)
         if first is not None and not self.open:
             raise first
 
-    async def _add(self, ip: str, port: int) -> None:
+    def _add(self, ip: str, port: int) -> None:
         manner = self._manner
         udp, tcp = io_addresses.open_pair(ip, port, shared=manner.shared)
         at = ip, udp.getsockname()[1]
-        stream = await TcpEdge.serve(tcp, self._slots, self._responder.tcp, manner.defer)
+        stream = TcpEdge(tcp, self._slots, self._tcp, manner.defer, self._telemetry.log)
         edge = UdpEdge(udp, self._responder, manner.defer, manner.note, short_cut=manner.short_cut)
         self.open[at] = edge, stream
+
+    def _tcp(self, message: bytes, client: bytes) -> Told:
+        self._responder.clock.now = self._now()
+        told = self._responder.tcp(message, client)
+        if self._manner.note is not None and not isinstance(told, Wanted | Transfer):
+            self._manner.note(client, "tcp", message, told)
+        return told
 
     def _remove(self, at: At) -> None:
         udp, tcp = self.open.pop(at)
@@ -117,8 +127,9 @@ class Edges:
         tcp.close()
 
     def refuse_more(self) -> None:
-        """Take no new TCP connections; those that are open, and datagrams, are served on."""
-        for _, tcp in self.open.values():
+        """Leave new connections and datagrams to others at these addresses; what has come is served on."""
+        for udp, tcp in self.open.values():
+            udp.stand_aside()
             tcp.close()
 
     def close(self) -> None:

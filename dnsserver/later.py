@@ -1,4 +1,4 @@
-"""Replies that are not there yet. Pure: values only."""
+"""What an answer may be besides octets: one that waits for other name servers, or one of many messages. Values only."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dnsserver.wire import Query
 
 
 class Wanted(NamedTuple):
-    """A message that can be answered after others were asked.
+    """A query that others must be asked about first.
 
     Attributes:
-        id: of the message.
-        query: what it asks.
-        client: octets of the address that it came from.
-        tcp: how it came.
-        lookups: what others must be asked.
-        servers: whom, for a stub zone; empty: the forwarders.
+        id: of the message, two octets.
+        query: what was asked.
+        client: packed address, 4 or 16 octets.
+        tcp: it came over TCP, so the reply may be long.
+        lookups: what must be known before it can be answered.
+        servers: name servers to ask, address and port; (): those that everything is forwarded to.
     """
 
     id: bytes
@@ -30,6 +30,10 @@ class Wanted(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """A reply of many messages, made one by one; without lengths in front."""
+    """A reply of many messages (RFC 5936 §2.2).
+
+    Attributes:
+        messages: finished, ids included, without lengths in front; made when they are taken.
+    """
 
     messages: Iterator[bytes]

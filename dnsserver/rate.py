@@ -1,84 +1,89 @@
-"""A bound on what one client network gets over UDP, where addresses can be forged (response rate limiting).
+"""How much one network of clients may have (response rate limiting): a bucket of tokens for each, refilled by time.
 
-Pure: time is a value. A network has as many tokens as it may have answers in a second; what others made it ask for
-(its addresses were forged) ends there. Every second answer beyond is cut instead of dropped, so that an honest client
-comes over TCP, where nobody can forge its address.
+Pure: time comes in. Whoever forges addresses makes us send to their owners; beyond the rate a network gets silence,
+and every second time a truncated reply, with which an honest client asks again over TCP. Work counts too: an answer
+that had to be built costs more than one token. Loopback and private networks are limited like all others.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum
 
-MAX_NETWORKS = 50_000
-SLIP = 2  # every so manieth answer beyond the limit is cut, the others are dropped
-BUILT = 4  # an answer that has to be made costs as much as so many finished ones
-_V4, _V6 = 3, 7  # octets of a network: /24, /56
-_MAPPED = bytes(10) + b"\xff\xff"
+from dnsserver.recent import Recent
+
+MOST = 65_536  # networks remembered
+_V4_OCTETS, _V6_OCTETS = 3, 7  # /24 and /56
+_MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6; RFC 4291 §2.5.5.2
 
 
 class Verdict(Enum):
-    """What becomes of an answer."""
+    """What to do with an answer."""
 
-    PASS = "pass"  # noqa: S105  no password
-    CUT = "cut"
+    PASS = "pass"  # noqa: S105  no secret
+    SLIP = "slip"  # send the question back with TC set, and nothing else
     DROP = "drop"
 
 
-class _Bucket:
-    __slots__ = ("beyond", "since", "tokens")
-
-    def __init__(self, tokens: float, since: float) -> None:
-        self.tokens, self.since, self.beyond = tokens, since, 0
-
-
 class Limiter:
-    """Counts answers by client network.
+    """Limits answers by client network, /24 or /56.
 
     Args:
-        per_second: answers a network may have.
-
-    Attributes:
-        cut: answers that were cut.
-        dropped: answers that were not given.
+        per_second: tokens for one network in a second, and at most at once; 0: no limit.
+        slip: of those over the limit, one in so many is truncated instead of dropped; 0: none, 1: all.
     """
 
-    def __init__(self, per_second: int) -> None:
-        self.cut = self.dropped = 0
-        self._per_second = float(per_second)
-        self._buckets: OrderedDict[bytes, _Bucket] = OrderedDict()
+    def __init__(self, per_second: float, slip: int = 2) -> None:
+        self.slipped = 0  # answers truncated
+        self.dropped = 0  # answers left out
+        self._step_s = 1 / per_second if per_second else 0.0  # seconds that a token takes to come back
+        self._slip = slip
+        self._full_at: Recent[bytes, float] = Recent(MOST)  # network: when its bucket will be full again
+        self._over: Recent[bytes, int] = Recent(MOST)  # network: answers over the limit
 
-    def verdict(self, client: bytes, now: float) -> Verdict:
-        """What becomes of an answer for a client, given as the octets of its address, at monotonic seconds `now`."""
-        bucket = self._bucket(client, now)
-        if bucket.tokens >= 1:
-            bucket.tokens -= 1
+    def verdict(self, client: bytes, now: float, cost: float = 1) -> Verdict:
+        """Judge one answer, and take its tokens if it passes.
+
+        Args:
+            client: packed address, 4 or 16 octets.
+            now: monotonic seconds.
+            cost: tokens. A full bucket pays for anything, and takes the longer to be full again.
+        """
+        step_s = self._step_s
+        if not step_s:
             return Verdict.PASS
-        bucket.beyond += 1
-        if bucket.beyond % SLIP:
-            self.dropped += 1
-            return Verdict.DROP
-        self.cut += 1
-        return Verdict.CUT
+        network = client[:_V4_OCTETS] if len(client) == 4 else network_of(client)
+        full_at = self._full_at.get(network)
+        if full_at is None or full_at <= now:
+            self._full_at.put(network, now + cost * step_s)
+            return Verdict.PASS
+        full_at += cost * step_s
+        if full_at - now <= 1.0 + 1e-9:  # what a sum of fractions may be off by
+            self._full_at.put(network, full_at)
+            return Verdict.PASS
+        return self._beyond(network)
 
-    def charge(self, client: bytes, now: float) -> None:
-        """Count that an answer had to be made."""
-        self._bucket(client, now).tokens -= BUILT - 1
+    def charge(self, client: bytes, now: float, cost: float) -> None:
+        """Take tokens for work that an answer made, whatever became of it."""
+        network = network_of(client)
+        full_at = self._full_at.get(network)
+        self._full_at.put(network, min(max(now, full_at or now) + cost * self._step_s, now + 2.0))
 
-    def _bucket(self, client: bytes, now: float) -> _Bucket:
-        network = _network(client)
-        bucket = self._buckets.get(network)
-        if bucket is None:
-            if len(self._buckets) >= MAX_NETWORKS:
-                self._buckets.popitem(last=False)
-            bucket = self._buckets[network] = _Bucket(self._per_second, now)
-            return bucket
-        bucket.tokens = min(self._per_second, bucket.tokens + (now - bucket.since) * self._per_second)
-        bucket.since = now
-        return bucket
+    def _beyond(self, network: bytes) -> Verdict:
+        count = (self._over.get(network) or 0) + 1
+        self._over.put(network, count)
+        if self._slip and count % self._slip == 0:
+            self.slipped += 1
+            return Verdict.SLIP
+        self.dropped += 1
+        return Verdict.DROP
 
 
-def _network(client: bytes) -> bytes:
+def network_of(client: bytes) -> bytes:
+    """The network of an address: its first 24 or 56 bits.
+
+    >>> network_of(bytes((192, 0, 2, 1))).hex()
+    'c00002'
+    """
     if len(client) == 4:
-        return client[:_V4]
-    return client[12 : 12 + _V4] if client.startswith(_MAPPED) else client[:_V6]
+        return client[:_V4_OCTETS]
+    return client[12 : 12 + _V4_OCTETS] if client[:12] == _MAPPED else client[:_V6_OCTETS]

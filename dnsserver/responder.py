@@ -9,7 +9,7 @@ Whoever must be asked elsewhere is named by a Wanted; `resume` goes on with what
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from dnsserver import answer, wire
@@ -27,11 +27,12 @@ from dnsserver.rr import Record, Type
 from dnsserver.screen import screen
 from dnsserver.tallies import Counted, Tallies
 from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply, Written
-from dnsserver.zone import Zone, widened
+from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
 STALE_TTL = 30  # seconds; RFC 8767 §5
 _SERIAL = 20  # octets from the serial to the end of an SOA record
+BUILT = 3  # tokens that an answer costs more when it has to be made; see rate.Limiter
 _HEADER = 10  # octets of a header without its id
 
 Told = bytes | Wanted | Transfer | None
@@ -121,7 +122,7 @@ class Responder:
         except Malformed:
             self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
             return number + wire.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
-        if guest.looped:  # SkyDNS's guard: whoever asks is on the way to ask himself
+        if guest.options.stub_guard:  # SkyDNS's guard: whoever asks is on the way to ask himself
             self.dropped += 1
             return None
         body = side.find(query.plain, client) if query.edns is not None and query.edns.options else None
@@ -139,7 +140,7 @@ class Responder:
         return guest.finished(told if isinstance(told, bytes) else wire.truncated(query))
 
     def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
-        query = screen(message) if verdict is Verdict.CUT else None
+        query = screen(message) if verdict is Verdict.SLIP else None
         return message[:2] + wire.truncated(query) if isinstance(query, Query) else None
 
     def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:
@@ -165,7 +166,7 @@ class Responder:
         self.misses += 1
         outside = self._recursion.outside(known or {}, recursive=guest.recursive) if self._recursion else None
         if side.transport is Transport.UDP and self.guests.limiter is not None and not guest.proven:
-            self.guests.limiter.charge(guest.client, self.clock.now)
+            self.guests.limiter.charge(guest.client, self.clock.now, BUILT)
         answered = self._answered(query, outside)
         if answered.lookups:
             return Wanted(b"", query, guest.client, side.transport is Transport.TCP, answered.lookups, ())
@@ -279,7 +280,7 @@ class Responder:
     # --- writing and counting
 
     def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
-        if self._recursion is not None and reply.rcode != Rcode.REFUSED:
+        if self._recursion is not None and self._recursion.servers and reply.rcode != Rcode.REFUSED:
             reply = reply._replace(recursion=True)
         self._cell(side.transport, query.type, reply.rcode)[0] += 1
         return wire.write(query, reply, side.limit(query) - guest.room)
@@ -304,14 +305,14 @@ class Responder:
 
     def apply_own(self, difference: Difference) -> int:
         """Take in a difference of /pilotfish/v1/; returns how many finished answers went."""
-        return self._changed("own", self.zone.own.apply(difference), difference)
+        return self._changed("own", self.zone.apply_own(difference), difference)
 
     def apply_foreign(self, difference: Difference) -> int:
         """Take in a difference of the SkyDNS prefix; returns how many finished answers went."""
-        return self._changed("foreign", self.zone.foreign.apply(difference), difference)
+        return self._changed("foreign", self.zone.apply_foreign(difference), difference)
 
-    def _changed(self, part: str, names: Iterable[bytes], difference: Difference) -> int:
-        exact = set(names)
+    def _changed(self, part: str, changed: Changed, difference: Difference) -> int:
+        exact = changed.names
         touched = widened(exact)
         # A domain is there whatever comes and goes below it, so what is said of names that are not goes on to be true.
         patterns = touched - (self._apexes - exact)
