@@ -15,16 +15,16 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dnsserver import io_forward, io_upstream
+from dnsserver import forward_health, io_forward, io_upstream
 from dnsserver.dname import from_text
-from dnsserver.forward import PATIENCE_S
+from dnsserver.forward import PATIENCE_S, Try
 from dnsserver.forward_cache import ForwardCache
 from dnsserver.forward_figures import ForwardFigures
 from dnsserver.forward_health import DEAD_AFTER, Server
 from dnsserver.io_forward import Forwarder
 from dnsserver.outside import Asked, Outcome
 from dnsserver.rr import Type
-from dnsserver.upstream import STUB_OPTION
+from dnsserver.upstream import STUB_OPTION, Wrong
 from dnsserver.wire import Ede, Rcode
 from tests.dnsserver.conftest import until
 from tests.parts import fake_upstream as fake
@@ -601,6 +601,35 @@ async def test_we_never_ask_ourselves(forward):
         assert own.seen == []
 
 
+async def test_an_address_that_becomes_ours_is_no_longer_asked(forward):
+    """What we listen at may change while we run."""
+    async with FakeUpstream(good()) as server:
+        own: list[Server] = []
+        client = forward(server, own=lambda: own, cache=ForwardCache(0, 0.0))
+        async with running(client):
+            assert await client.address() == "192.0.2.1"
+            own.append(server.server)
+
+            async def refused() -> bool:
+                return await client.address() == "SERVFAIL NETWORK_ERROR"
+
+            await until(refused, "it is not asked")
+
+
+async def test_a_loop_that_was_undone_is_noticed(forward, monkeypatch):
+    """A server that no longer asks us is found by a later probe, and asked again."""
+    monkeypatch.setattr(forward_health, "MAX_PROBE_S", 0.1)
+    async with FakeUpstream(fake.silent) as server:
+        client = forward(server)
+        server.manner = Ourselves(client)
+        async with running(client):
+            health = client.forwarder.healths[server.server]
+            await until(lambda: health.looping, "the loop is seen")
+            server.manner = good()
+            await until(lambda: not health.looping, "it is gone")
+            assert await client.address() == "192.0.2.1"
+
+
 async def test_stub_zones_say_so(forward):
     """Their servers are asked with SkyDNS's guard against loops; configured ones without."""
     async with upstreams(good(), good("192.0.2.2")) as (server, stub):
@@ -680,6 +709,31 @@ async def test_forged_replies_do_not_enter(forward):
     assert client.forwarder.wrong["foreign"] > 0
 
 
+async def test_what_came_before_the_connection_is_not_believed(monkeypatch):
+    """A datagram from anywhere may wait in a socket that is not connected yet; right in all else, it is left out."""
+    bind, told, wrong = io_upstream._bind, [], []
+    async with FakeUpstream(good()) as server:
+        step = Try(server.server, tcp=False, exact=True, edns=True, timeout_s=2.0)
+        question = io_upstream.made(WWW, step, io_upstream.local_ports(), stub=False)
+
+        def bound(opened: socket.socket, port: int) -> None:
+            bind(opened, port)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.sendto(
+                    fake.reply(question.message, fake.a("203.0.113.66")), ("127.0.0.1", opened.getsockname()[1])
+                )
+
+        monkeypatch.setattr(io_upstream, "_bind", bound)
+        watch = io_upstream.Watch()
+        exchange = io_upstream.Exchange(watch, question, told.append, wrong.append)
+        assert exchange.start() is None
+        await until(lambda: bool(told), "a reply")
+        watch.close()
+
+    assert [said.sections.answer[0].data.head for said in told] == [bytes((192, 0, 2, 1))]
+    assert wrong == [Wrong.FOREIGN]
+
+
 async def test_no_two_sockets_have_one_port(forward):
     """A port that is taken is left to whoever has it."""
     async with FakeUpstream(good()) as server:
@@ -699,6 +753,7 @@ async def test_all_are_told_at_the_end(forward):
     some = lambda seen: fake.truncated(seen) if b"n1" in seen.message.lower() else []  # noqa: E731
     async with FakeUpstream(fake.over_udp(some, fake.silent)) as server:
         client = forward(server, timeout_s=2.0)
+        watched = client.forwarder._watch._epoll.fileno()
         async with running(client):
             for number in range(20):
                 client.ask(numbered(number))
@@ -708,6 +763,7 @@ async def test_all_are_told_at_the_end(forward):
         client.ask(WWW)
         assert shown(client.told[-1]) == "SERVFAIL NETWORK_ERROR"
         assert not client.forwarder._connections
+        assert not asyncio.get_running_loop().remove_reader(watched)
 
 
 async def test_a_forgotten_question_is_ended(forward, monkeypatch, caplog):
