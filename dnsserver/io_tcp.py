@@ -40,11 +40,12 @@ class TcpEdge:
         """Accept no more; connections that were made before are still served."""
         if self._socket.fileno() < 0:
             return
-        self._loop.remove_reader(self._socket.fileno())
-        if self._paused is not None:
-            self._paused.cancel()
-        else:
+        if self._paused is None:
             self._accept()
+        if self._paused is None:
+            self._loop.remove_reader(self._socket.fileno())
+        else:
+            self._paused.cancel()
         self._socket.close()
 
     def _resume(self) -> None:

@@ -23,6 +23,7 @@ from pilotfish.catalog.verdict import How, Placed, published
 
 PROXIES = b"\x00proxies"  # stands for "who the proxies are"; no wire name goes on after a zero
 MAX_REMEMBERED = 10_000  # names whose endpoints are all gone, and that are still known: NODATA, never NXDOMAIN
+MAX_VIEWS = 256  # names whose endpoints stay arranged; finished answers are held elsewhere
 SPECIAL = {"node", "dns"}  # last labels with rules of their own
 PROTOCOLS = {"_tcp": "tcp", "_udp": "udp"}
 HTTPS = "_https"  # stands where a protocol does, in names of HTTPS records; RFC 9460 §9.1
@@ -78,7 +79,7 @@ class OwnNames:
         self._by_name = {domain.name: domain for domain in domains}
         self._proxy_name, self._node = proxy_name.lower(), node.lower()
         self._served_at = tuple(served_at)
-        self._views: dict[str, View | None] = {}
+        self._views: dict[str, View] = {}
         self._proxies = Proxies()
         self._existing = Existing()  # names and hosts
         self._claimed = Claimed(self.registry, [domain.text for domain in self.domains], self._existing)
@@ -163,12 +164,15 @@ class OwnNames:
 
     def view(self, name: str) -> View | None:
         """Who stands behind a name relative to our domains, in lower case."""
-        if name not in self._views:
+        found = self._views.get(name)
+        if found is None:
             standing = self.registry.standing(name)
             if not standing or is_reserved(name):
                 return None
-            self._views[name] = names.view_of(standing)
-        return self._views[name]
+            found = self._views[name] = names.view_of(standing)
+            if len(self._views) > MAX_VIEWS:
+                del self._views[next(iter(self._views))]
+        return found
 
     def find(self, name: bytes, domain: Domain) -> Own | None:
         """What a name in a domain says; None when it is not ours.

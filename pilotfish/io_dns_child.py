@@ -36,6 +36,7 @@ from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.run import run_until_signal, status_server
 
 CHILD_CANNOT_START = 78  # EX_CONFIG of sysexits.h: trying again changes nothing
+RELOAD = b"reload\n"
 CHILD_STOP_S = 5.0  # a DNS server that was asked to end and still runs after this is ended
 STEADY_S = 10.0  # a child that ran this long was started well; the next start waits only shortly
 
@@ -75,10 +76,10 @@ class DnsChild:
         self._telemetry = telemetry
         self._process: asyncio.subprocess.Process | None = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Pass a signal on."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+    def reload(self) -> None:
+        """Have it compare everything with the store; a signal could come before it is ready for one."""
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(RELOAD)
 
     async def run(self) -> None:
         """Keep the child running until cancelled.
@@ -164,7 +165,7 @@ async def _serve_child(given: ChildOrders) -> None:
     try:
         async with io_status.serving(app, Path(given.status)):
             serving = asyncio.create_task(service.run())
-            parent = asyncio.create_task(_parent_gone())
+            parent = asyncio.create_task(_obey(service))
             await asyncio.wait({serving, parent}, return_when=asyncio.FIRST_COMPLETED)
             parent.cancel()
             serving.cancel()
@@ -174,13 +175,14 @@ async def _serve_child(given: ChildOrders) -> None:
         await store.close()
 
 
-async def _parent_gone() -> None:
-    """Wait for the end of standard input: the parent has ended, whichever way."""
+async def _obey(service: DnsService) -> None:
+    """Do what standard input says, until it ends: then the parent has ended, whichever way."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while await reader.read(1024):
-        pass
+    while word := await reader.readline():
+        if word == RELOAD:
+            service.reload()
 
 
 def feed_for_children(
@@ -196,12 +198,12 @@ def feed_for_children(
 
 
 def reread_at_hangup(followers: Sequence[Follower], children: Sequence[DnsChild], telemetry: Telemetry) -> None:
-    """At SIGHUP compare what children read from with the store, and pass the signal on to them."""
+    """At SIGHUP compare what children read from with the store, and have them do what they do then."""
     loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     def reread() -> None:
         for child in children:
-            child.signal(signal.SIGHUP)
+            child.reload()
         if not running:
             task = loop.create_task(compared(followers, telemetry.log))
             running.add(task)

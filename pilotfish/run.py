@@ -37,10 +37,10 @@ class Service(Protocol):
 
 @runtime_checkable
 class Reloadable(Protocol):
-    """A service that does something at SIGHUP; others are ended by it."""
+    """A service that can be told to look at everything anew (SIGHUP)."""
 
     def reload(self) -> None:
-        """Read again what it knows."""
+        """Do so, without waiting for it."""
         ...
 
 

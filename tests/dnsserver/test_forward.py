@@ -165,6 +165,17 @@ def test_a_server_that_changes_letters_is_no_longer_tried_with_them():
     assert [healths[A].keeps_case(now) for now in (0.0, 3599.0, 3600.0)] == [False, False, True]
 
 
+def test_a_server_that_never_understands_keeps_its_edns():
+    """FORMERR with and without EDNS says nothing of EDNS."""
+    healths = Healths()
+    lookup = Lookup([A], healths, 1.0, 0.0)
+    lookup.start(0.0)
+    lookup.after(BARE_FORMERR, 0.0, 0.0)
+    lookup.after(BARE_FORMERR, 0.0, 0.0)
+
+    assert healths[A].knows_edns(1.0)
+
+
 def test_letters_that_came_back_once_are_trusted_again():
     """Changed letters count in a row only: somebody may have forged them."""
     healths = Healths()
