@@ -158,7 +158,7 @@ def decode(data: bytes) -> Snapshot:
 def _read_body(body: memoryview) -> Snapshot:
     try:
         cluster, revision, taken, prefixes, rows = _DECODER.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadSnapshot(f"its body is not of format {FORMAT}: {error}") from error
     return Snapshot(cluster, revision, taken, prefixes, _entries(rows))
 
