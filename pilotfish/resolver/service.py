@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,8 +18,8 @@ from pilotfish.resolver.io_disk import Disk, DiskTrouble
 from pilotfish.resolver.io_record import RecordFile
 from pilotfish.resolver.journal import Found, Installed, Record, look, originals, removing
 from pilotfish.resolver.kinds import KINDS, OF_CONTAINERS, Plan, plan
-from pilotfish.resolver.plan import Command, Proposal
-from pilotfish.resolver.state import Change, same
+from pilotfish.resolver.plan import Command, Proof, Proposal
+from pilotfish.resolver.state import Change, State, same
 
 PROOF_S = 10.0  # a resolver that was restarted answers within one
 POLL_S = 0.1
@@ -121,7 +122,7 @@ class Resolver:
     def found(self, record: Record) -> dict[str, Found]:
         """Kind -> how its files are found."""
         return {
-            name: look(installed, self.disk.state, lambda state, name=name: _is_ours(name, state, record))  # type: ignore[misc]
+            name: look(installed, self.disk.state, functools.partial(_is_ours, name, installed.servers))
             for name, installed in record.installed.items()
         }
 
@@ -212,20 +213,17 @@ class Resolver:
     def _prove(self, facts: Facts, proposals: Iterable[Proposal], options: Options) -> None:
         for proposal in proposals if facts.live else ():
             server = proposal.servers[0]
-            for proof in proposal.proofs:
-                for domain in options.domains:
-                    wanted = io_ask.primary(server.ip, server.port, domain)
+            for domain in options.domains if proposal.proofs else ():
+                wanted = io_ask.primary(server.ip, server.port, domain)
+                if not wanted:
+                    raise Failed(f"{server} no longer answers for {domain}")
+                for proof in proposal.proofs:
                     self._until(
-                        lambda at=proof, of=domain, all_of=wanted: (
-                            io_ask.primary(  # type: ignore[misc]
-                                at.ip, at.port, of, patience_s=1.0, tries=1
-                            )
-                            == all_of
-                        ),
+                        functools.partial(_gives, proof, domain, wanted),
                         f"{join_host_port(proof.ip, proof.port)} does not give our answer for {domain}",
                     )
             if proposal.kind == resolv_conf.NAME and (name := self.known_name(server, options)):
-                self._until(lambda name=name: bool(io_ask.system_addresses(name)), f"getaddrinfo does not find {name}")  # type: ignore[misc]
+                self._until(functools.partial(io_ask.system_addresses, name), f"getaddrinfo does not find {name}")
 
     def known_name(self, server: Server, options: Options) -> str:
         """A name of ours that has an address; empty when none that we know of has."""
@@ -236,7 +234,7 @@ class Resolver:
         )
         return next((name for name in names if io_ask.addresses(server.ip, server.port, name)), "")
 
-    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+    def _until(self, condition: Callable[[], object], otherwise: str) -> None:
         deadline = time.monotonic() + PROOF_S
         while not condition():
             if time.monotonic() >= deadline:
@@ -311,6 +309,10 @@ class Resolver:
         return True
 
 
+def _gives(proof: Proof, domain: str, wanted: str) -> bool:
+    return io_ask.primary(proof.ip, proof.port, domain, patience_s=1.0, tries=1) == wanted
+
+
 def _moves(
     proposals: Iterable[Proposal], record: Record, found: Mapping[str, Found], disk: Disk
 ) -> dict[str, tuple[Change, ...]]:
@@ -327,9 +329,9 @@ def _moves(
     return moves
 
 
-def _is_ours(name: str, state: object, record: Record) -> bool:
+def _is_ours(name: str, servers: tuple[str, ...], state: State) -> bool:
     kind = KINDS.get(name)
-    return kind is None or kind.is_ours(state, record.installed[name].servers)  # type: ignore[arg-type]
+    return kind is None or kind.is_ours(state, servers)
 
 
 def address(text: str) -> tuple[str, int]:

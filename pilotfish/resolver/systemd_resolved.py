@@ -47,7 +47,7 @@ class Told(NamedTuple):
     Attributes:
         servers: global DNS servers.
         domains: global search and routing domains.
-        stub: the stub listener at 127.0.0.53 is on.
+        stub: the stub listener at 127.0.0.53 is on, for UDP.
         dnssec: validation is on.
     """
 
@@ -72,7 +72,7 @@ def told(facts: Facts) -> Told:
     return Told(
         tuple(servers),
         tuple(domains),
-        last.get("DNSStubListener", "yes") not in no,
+        last.get("DNSStubListener", "yes") not in no | {"tcp"},
         last.get("DNSSEC", "no") not in no,
     )
 
