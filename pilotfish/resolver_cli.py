@@ -121,6 +121,7 @@ def _options(flags: dict[str, Any], statuses: Sequence[tuple[str, int]]) -> Opti
         kinds=own.get("kind", ()),
         servers=tuple(_parsed("--server", text, server) for text in own.get("server", ())),
         domains=shared.domain,
+        stays=not given.has("domain") and "SKYDNS_DOMAIN" not in given.env,
         names=tuple(_parsed("--name", text, _name) for text in own.get("name", ()))
         or (f"{shared.node_name}.node", shared.proxy_name),
         statuses=(shared.status, *statuses),

@@ -34,6 +34,7 @@ class Options(NamedTuple):
         kinds: which to wire or unwire; those detected or installed if empty.
         servers: ours; where a running part listens if empty.
         domains: whose names.
+        stays: no domain was named: a host that is wired stays with those it has.
         names: below the domains, tried in turn when a name of ours is needed.
         statuses: status servers of parts that may run here.
         outside: a name that is not ours, to see whether a server forwards.
@@ -43,6 +44,7 @@ class Options(NamedTuple):
     kinds: tuple[str, ...] = ()
     servers: tuple[tuple[str, int], ...] = ()
     domains: tuple[str, ...] = ("svc.internal",)
+    stays: bool = False
     names: tuple[str, ...] = ()
     statuses: tuple[tuple[str, int], ...] = ()
     outside: str = "."
@@ -153,11 +155,13 @@ class Resolver:
 
     def _install(self, options: Options) -> None:
         record = self._recorded(options)
+        options = settled(options, record)
         found = self.found(record)
-        self._mind_edits({name: found[name] for name in options.kinds or found if name in found}, options)
         over = {path: state for one in found.values() for path, state in originals(one).items()}
         facts = detect(self.disk, over)
         made = self._plan(facts, record, options)
+        found = {name: one for name, one in found.items() if name in {proposal.kind for proposal in made.proposals}}
+        self._mind_edits(found, options)
         moves = _moves(made.proposals, record, found, self.disk)
         then = {
             proposal.kind: Installed(tuple(str(one) for one in proposal.servers), options.domains, proposal.changes)
@@ -307,6 +311,12 @@ class Resolver:
         if not self._confirm():
             raise Failed("nothing was changed (--yes goes on without asking)")
         return True
+
+
+def settled(options: Options, record: Record) -> Options:
+    """Options with the domains that this host is wired for, when none was named."""
+    domains = tuple(dict.fromkeys(domain for one in record.installed.values() for domain in one.domains))
+    return options._replace(domains=domains) if options.stays and domains else options
 
 
 def _gives(proof: Proof, domain: str, wanted: str) -> bool:

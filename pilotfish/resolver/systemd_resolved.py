@@ -173,7 +173,7 @@ def _notes(facts: Facts, wishes: Wishes, others: Told) -> list[str]:
 
 
 def _reload(facts: Facts, wishes: Wishes) -> Command | None:
-    return restart(facts, wishes, NAME, SERVICE)
+    return restart(facts, wishes, NAME, SERVICE) if facts.process(COMM) else None
 
 
 def _is_used(facts: Facts) -> bool:

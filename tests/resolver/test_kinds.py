@@ -368,6 +368,7 @@ def test_a_kind_that_cannot_be_does_not_stop_the_others():
 RELOADS = {
     "resolved, systemd": ("systemd-resolved", facts(SYSTEMD, RESOLVED, programs=frozenset({"systemctl"})),
                           ("systemctl", "restart", "systemd-resolved.service")),
+    "resolved does not run": ("systemd-resolved", facts(SYSTEMD, programs=frozenset({"systemctl"})), None),
     "unbound, systemd": ("unbound", facts(SYSTEMD, UNBOUND, programs=frozenset({"systemctl"})),
                          ("systemctl", "reload-or-restart", "unbound.service")),
     "unbound, nothing": ("unbound", facts({}, UNBOUND), ("sh", "-c", "kill -HUP 8")),
