@@ -12,9 +12,52 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time that a process used so far with all its threads, user and system, in seconds (proc(5), stat)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """CPU time that a process and its children used so far with all their threads, user and system, in seconds."""
+    return sum(cpu_split_s(pid))
+
+
+def cpu_split_s(pid: int) -> tuple[float, float]:
+    """The same, in user and in system mode; children that have ended are left out (proc(5), stat)."""
+    found = [_stat(one) for one in family(pid)]
+    return sum(int(one[11]) for one in found if one) / _TICKS, sum(int(one[12]) for one in found if one) / _TICKS
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that come from it."""
+    parents = {int(one.name): int(stat[1]) for one in Path("/proc").glob("[0-9]*") if (stat := _stat(int(one.name)))}
+    found = [pid]
+    for one in found:  # grows while it is read
+        found += sorted(child for child, parent in parents.items() if parent == one)
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields behind the name; nothing for a process that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def sleeps(pid: int) -> int:
+    """How often a process and its children went to sleep by themselves, all threads (voluntary_ctxt_switches)."""
+    total = 0
+    for status in (one for each in family(pid) for one in Path(f"/proc/{each}/task").glob("*/status")):
+        with contextlib.suppress(OSError):
+            lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:"))
+    return total
+
+
+def shared_memory_mb(pid: int) -> float:
+    """Memory of a process and its children, what they share counted once, in units of 10^6 octets (Pss)."""
+    total = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total * 1024 / 1e6
 
 
 def memory_mb(pid: int) -> tuple[float, float]:

@@ -112,3 +112,19 @@ def reverse(ip: str) -> bytes:
 def is_reverse(name: bytes) -> bool:
     """True for names below in-addr.arpa and ip6.arpa; `name` in lower case."""
     return labels_of(name)[-2:] in {_IN_ADDR, _IP6}
+
+
+def asked_as(text: str) -> tuple[bytes, ...]:
+    """The name by which a host given as text is asked for, in lower case; none when it is too long for a name."""
+    try:
+        return (from_text(text.lower()),)
+    except BadName:
+        return ()
+
+
+def reversed_as(ip: str) -> tuple[bytes, ...]:
+    """The reverse name of an address; none for text that is no address, though it has the letters of one."""
+    try:
+        return (reverse(ip),)
+    except ValueError:
+        return ()

@@ -17,37 +17,38 @@ class BadFrame(ValueError):
 class Frames:
     """Puts messages together."""
 
+    __slots__ = ("_buffer",)
+
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, octets: bytes) -> None:
-        """Take in what came."""
+    def feed(self, octets: bytes | memoryview) -> None:
+        """Take in what came; copied."""
         self._buffer += octets
 
     @property
     def pending(self) -> int:
-        """Octets that make no whole message yet."""
+        """Octets that were fed and not taken."""
         return len(self._buffer)
 
-    def take(self, most: int) -> list[bytes]:
-        """At most so many whole messages, in order.
+    def take(self) -> bytes | None:
+        """The next message; None: there is no whole one.
 
         Raises:
             BadFrame: a length below a header or above any query.
         """
-        messages: list[bytes] = []
-        at, buffer = 0, self._buffer
-        while len(messages) < most and at + _LENGTH <= len(buffer):
-            length = buffer[at] << 8 | buffer[at + 1]
-            if not HEADER <= length <= MAX_QUERY:
-                raise BadFrame(f"a message of {length} octets")
-            end = at + _LENGTH + length
-            if end > len(buffer):
-                break
-            messages.append(bytes(buffer[at + _LENGTH : end]))
-            at = end
-        del buffer[:at]
-        return messages
+        buffer = self._buffer
+        if len(buffer) < _LENGTH:
+            return None
+        length = buffer[0] << 8 | buffer[1]
+        if not HEADER <= length <= MAX_QUERY:
+            raise BadFrame(f"a message of {length} octets")
+        end = _LENGTH + length
+        if end > len(buffer):
+            return None
+        message = bytes(buffer[_LENGTH:end])
+        del buffer[:end]
+        return message
 
 
 def framed(reply: bytes) -> bytes:

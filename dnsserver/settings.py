@@ -63,7 +63,7 @@ class ForwardOptions(Shared):
     )
     recursion: tuple[str, ...] = option(
         "whose questions are forwarded: networks, `private` (loopback, RFC 1918, RFC 4193, link-local) or `none`;"
-        " default: private, and none inside a container with a network of its own, where every client looks private",
+        " default: private; inside a container with a network of its own, where every client looks private, loopback",
         (),
         flag="--recursion",
         parse=clients,
@@ -204,6 +204,12 @@ class DnsSettings(GuardOptions):
         flag="--workers",
         parse=whole("number of workers", 1, 64),
         metavar="N",
+    )
+    beside: bool = option(
+        "start beside a server of this user that answers at the same addresses, and share its questions as soon as"
+        " everything is read, until it is ended: an upgrade without a gap",
+        False,
+        flag="--beside",
     )
     ttl: int = option(
         "seconds for SkyDNS records that give no TTL",

@@ -12,9 +12,11 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from itertools import cycle
 from typing import NamedTuple
 
 from dnsserver.dname import MAX_LABEL, MAX_NAME
@@ -25,7 +27,9 @@ MAX_QUERY = 4096  # octets; a question with every option in use stays far below
 MAX_PLAIN_UDP = 512  # octets without EDNS; RFC 1035 §4.2.1
 MAX_UDP = 1232  # octets that no path fragments; RFC 9715 §3, DNS flag day 2020
 MAX_TCP = 65535  # octets; RFC 1035 §4.2.2
-CLASS_IN = 1
+MAX_TURNS = 16  # a client that takes the first address reaches this many in turn
+MAX_TURNED = 16384  # octets of one answer in all its orders
+CLASS_IN, CLASS_CHAOS = 1, 3
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_MASK = 0x7800
@@ -35,6 +39,9 @@ _POINTERS_END = 0x4000  # a pointer has 14 bits; RFC 1035 §4.1.4
 _HEADER = struct.Struct("!6H")
 _RR_FIXED = struct.Struct("!HHIH")
 _OPT = struct.Struct("!BHHBBHH")  # root, type, size, extended rcode, version, flags, length; RFC 6891 §6.1.2
+OPT_SIZE = _OPT.size  # octets without options
+OPT_START = b"\x00\x00\x29"  # the root, type OPT
+EDE_SIZE = 6  # octets of an extended error without text
 _OPTION = struct.Struct("!HH")
 _EDE_OPTION = 15  # RFC 8914 §2
 
@@ -84,11 +91,12 @@ class Head(NamedTuple):
 
 
 class Edns(NamedTuple):
-    """The OPT record of a query: what the client can take, its version, its DO bit (RFC 6891 §6.1)."""
+    """The OPT record of a query: what the client can take, its version, DO bit and options (RFC 6891 §6.1)."""
 
     size: int
     version: int
     do: bool
+    options: bytes = b""
 
 
 class Query(NamedTuple):
@@ -119,7 +127,7 @@ def head(message: bytes) -> Head:
 
 
 def read(message: bytes) -> Query:
-    """Read a query of one question and no answers.
+    """Read a query of one question and no answers, or of none: then name, type and class are empty.
 
     Raises:
         Malformed: cut short, too long, a compressed or extended label in the question, two OPT records or one that is
@@ -127,18 +135,21 @@ def read(message: bytes) -> Query:
 
     Source: RFC 1035 §4.1, RFC 6891 §6.1, RFC 9267 (what sloppy readers fell for).
     """
-    flags, additionals = struct.unpack_from("!H6xH", message, 2)
-    end = _name_end(message, HEADER)
-    try:
-        qtype, klass = struct.unpack_from("!HH", message, end)
-    except struct.error:
-        raise Malformed("the question is cut short") from None
-    end += 4
+    flags, questions, additionals = struct.unpack_from("!HH4xH", message, 2)
+    end, qtype, klass = _question(message) if questions else (HEADER, 0, 0)
     edns, after = _additionals(message, end, additionals)
     if after != len(message):
         raise Malformed("octets behind the last record")
     question = message[HEADER:end]
     return Query(flags, question[:-4], qtype, klass, edns, question, _plain(message, end, edns))
+
+
+def _question(message: bytes) -> tuple[int, int, int]:
+    end = _name_end(message, HEADER)
+    try:
+        return end + 4, *struct.unpack_from("!HH", message, end)
+    except struct.error:
+        raise Malformed("the question is cut short") from None
 
 
 def _plain(message: bytes, end: int, edns: Edns | None) -> bytes:
@@ -176,7 +187,7 @@ def _additionals(message: bytes, at: int, count: int) -> tuple[Edns | None, int]
             if edns is not None or message[owner]:
                 raise Malformed("an OPT record twice, or not at the root")
             _check_options(message, at, at + length)
-            edns = Edns(size, (ttl >> 16) & 0xFF, bool(ttl & _DO))
+            edns = Edns(size, (ttl >> 16) & 0xFF, bool(ttl & _DO), bytes(message[at : at + length]))
         at += length
     return edns, at
 
@@ -241,18 +252,24 @@ class Written(NamedTuple):
         runs: parts of the body that hold records of one address RRset, all of one size: (start, end, size of one). They
             may be put in another order without touching anything else.
         authority: where in the body the authority section begins; 0 when the answer was cut before it.
+        opt: octets of the OPT record at its end; 0 without one.
+        ttls: where in the body the TTLs of records stand.
     """
 
     body: bytes
     runs: tuple[tuple[int, int, int], ...]
     authority: int
+    opt: int
+    ttls: tuple[int, ...]
 
 
 class _Writer:
     """A message under construction. Offsets are those of the whole message, id included."""
 
-    def __init__(self, question: bytes) -> None:
+    def __init__(self, question: bytes, klass: int) -> None:
         self.out = bytearray(HEADER) + question
+        self.ttls: list[int] = []
+        self._class = klass or CLASS_IN
         self._seen: dict[bytes, int] = {}
         if question:
             self._remember(question[:-4], HEADER)
@@ -280,8 +297,9 @@ class _Writer:
     def record(self, record: Record) -> None:
         owner, rtype, ttl, data = record
         self._name(owner, compress=True)
-        self.out += _RR_FIXED.pack(rtype, CLASS_IN, ttl, 0)
+        self.out += _RR_FIXED.pack(rtype, self._class, ttl, 0)
         start = len(self.out)
+        self.ttls.append(start - 6)
         self.out += data.head
         for name in data.names:
             self._name(name, compress=rtype in COMPRESSIBLE)
@@ -298,57 +316,72 @@ class _Writer:
             self.record(record)
             count += 1
             if len(self.out) > room:
-                del self.out[mark:]
+                self.cut(mark)
                 return kept
         return count
+
+    def cut(self, mark: int) -> None:
+        """Take back what was written from an offset on."""
+        del self.out[mark:]
+        while self.ttls and self.ttls[-1] >= mark:
+            self.ttls.pop()
 
 
 def write(query: Query, reply: Reply, limit: int) -> Written:
     """Write a reply.
 
     Args:
-        query: what it answers; its question is repeated octet by octet.
+        query: what it answers; its question is repeated octet by octet, records are of its class.
         reply: what to say.
         limit: most octets, id included: udp_limit or MAX_TCP.
 
     Source: RFC 1035 §4.1; RFC 2181 §9 (TC only for what is needed); RFC 6891 §6.1.1 (OPT for OPT).
     """
-    writer = _Writer(query.question)
+    writer = _Writer(query.question, query.klass)
     opt = _opt(query.edns, reply) if query.edns is not None else b""
     room = limit - len(opt)
-    runs, answers, cut = _answers(writer, reply.answer, room)
+    runs, answers, cut = _answers(writer, reply, room)
     authority, authorities, additionals = len(writer.out), 0, 0
     if not cut:
         authorities = writer.whole_sets(reply.authority, room)
         cut = authorities < len(reply.authority)
     if not cut:
         additionals = writer.whole_sets(reply.additional, room)
-    flags = QR | (query.flags & (RD | OPCODE_MASK)) | AA * reply.authoritative | TC * cut | (reply.rcode & 0xF)
     counts = (1 if query.question else 0, answers, authorities, additionals + bool(opt))
-    _HEADER.pack_into(writer.out, 0, 0, flags, *counts)
-    return Written(bytes(writer.out[2:]) + opt, runs, authority - 2 if authorities else 0)
+    _HEADER.pack_into(writer.out, 0, 0, _flags(query, reply) | TC * cut, *counts)
+    ttls = tuple(at - 2 for at in writer.ttls)
+    return Written(bytes(writer.out[2:]) + opt, runs, authority - 2 if authorities else 0, len(opt), ttls)
 
 
-def _answers(
-    writer: _Writer, records: Sequence[Record], room: int
-) -> tuple[tuple[tuple[int, int, int], ...], int, bool]:
+def _flags(query: Query, reply: Reply) -> int:
+    flags = QR | (query.flags & (RD | OPCODE_MASK)) | AA * reply.authoritative | (reply.rcode & 0xF)
+    if reply.recursion:
+        flags |= RA
+        if not reply.authoritative:  # as a resolver: RFC 4035 §3.2.2
+            flags |= query.flags & CD
+    # Said to those who asked for it: RFC 6840 §5.7.
+    asked = query.flags & AD or (query.edns is not None and query.edns.do)
+    return flags | (AD if reply.authentic and asked else 0)
+
+
+def _answers(writer: _Writer, reply: Reply, room: int) -> tuple[tuple[tuple[int, int, int], ...], int, bool]:
     ends: list[tuple[Record, int, int]] = []
-    for record in records:
+    for record in reply.answer:
         start = len(writer.out)
         writer.record(record)
         if len(writer.out) > room:
-            del writer.out[start:]
+            writer.cut(start)
             break
         ends.append((record, start, len(writer.out)))
-    return _runs(ends), len(ends), len(ends) < len(records)
+    return _runs(ends, reply.fence), len(ends), len(ends) < len(reply.answer)
 
 
-def _runs(written: Sequence[tuple[Record, int, int]]) -> tuple[tuple[int, int, int], ...]:
+def _runs(written: Sequence[tuple[Record, int, int]], fence: int) -> tuple[tuple[int, int, int], ...]:
     runs: list[tuple[int, int, int]] = []
     current: tuple[bytes, int, int] | None = None
-    for record, start, end in written:
+    for number, (record, start, end) in enumerate(written):
         kind = (record.owner, record.type, end - start)
-        if record.type in ADDRESSES and kind == current:
+        if record.type in ADDRESSES and kind == current and not 0 < number == fence:
             runs[-1] = (runs[-1][0], end - 2, end - start)
         elif record.type in ADDRESSES:
             runs.append((start - 2, end - 2, end - start))
@@ -363,9 +396,16 @@ def _opt(edns: Edns, reply: Reply) -> bytes:
     return _OPT.pack(0, Type.OPT, MAX_UDP, reply.rcode >> 4, 0, flags, len(options)) + options
 
 
-def opt_size(edns: Edns | None, reply: Reply) -> int:
-    """Octets of the OPT record at the end of a reply."""
-    return 0 if edns is None else len(_opt(edns, reply))
+def with_options(body: bytes, options: bytes) -> bytes:
+    """A finished body that ends in an OPT record of ours, with more EDNS options."""
+    at = len(body) - opt_size(body) + OPT_SIZE
+    length = len(body) - at + len(options)
+    return b"".join((body[: at - 2], length.to_bytes(2), body[at:], options))
+
+
+def opt_size(body: bytes) -> int:
+    """Octets of the OPT record that a finished body ends in: it has no option, or an extended error."""
+    return OPT_SIZE if body[-OPT_SIZE : -OPT_SIZE + 3] == OPT_START else OPT_SIZE + EDE_SIZE
 
 
 def turned(written: Written, by: int) -> bytes:
@@ -377,7 +417,29 @@ def turned(written: Written, by: int) -> bytes:
     return body
 
 
+def turns(written: Written, *, turning: bool = True) -> Callable[[], bytes]:
+    """The body in one order after the other, for ever; a large one in few."""
+    counts = [(end - start) // size for start, end, size in written.runs]
+    room = max(1, MAX_TURNED // len(written.body))
+    orders = min(max(counts, default=1), MAX_TURNS, room) if turning else 1
+    return cycle([turned(written, by) for by in range(orders)]).__next__
+
+
 def error(message: bytes, rcode: Rcode) -> bytes:
-    """A reply to a message that cannot be read: its header alone (RFC 8906 §8.1.4), id included."""
+    """A reply to a message that is not answered: its header alone (RFC 8906 §8.1.4), id included.
+
+    Where the message could be read, and has an OPT record, so has the reply (RFC 6891 §6.1.1).
+    """
     asked = head(message)
-    return _HEADER.pack(asked.id, QR | (asked.flags & (RD | OPCODE_MASK)) | rcode, 0, 0, 0, 0)
+    opt = b""
+    if asked.questions <= 1 and not asked.answers and not asked.authorities:
+        with contextlib.suppress(Malformed):
+            edns = read(message).edns
+            opt = b"" if edns is None else _opt(edns, Reply(rcode))
+    return _HEADER.pack(asked.id, QR | (asked.flags & (RD | OPCODE_MASK)) | rcode, 0, 0, 0, bool(opt)) + opt
+
+
+def truncated(query: Query) -> bytes:
+    """The body of an answer that says: ask again over TCP."""
+    written = write(query, Reply(Rcode.NOERROR), MAX_PLAIN_UDP)
+    return struct.pack("!H", struct.unpack_from("!H", written.body)[0] | TC) + written.body[2:]

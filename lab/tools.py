@@ -46,8 +46,8 @@ GROUPS = {
                   "ip6tables", "busybox", "ip", "unshare", "nsenter", "curl"),
     ),
     "bench": Group(
-        packages=("knot", "knot-dnsutils", "bind9-dnsutils", "dnsperf"),
-        programs=("knotd", "knotc", "kdig", "dig", "dnsperf"),
+        packages=("knot", "knot-dnsutils", "bind9-dnsutils", "dnsperf", "unbound"),
+        programs=("knotd", "knotc", "kdig", "dig", "dnsperf", "unbound"),
     ),
     "image": Group(
         packages=("debootstrap", "docker-compose", "wget", "debian-archive-keyring"),

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnsserver.frames import BadFrame, Frames, framed
-from dnsserver.io_tcp import WRITE_HIGH, Connection
 from tests.dnsserver.conftest import until
 from tests.dnsserver.kit import container, endpoint, lan, question
 
@@ -28,9 +27,8 @@ def queries(count: int) -> list[bytes]:
 @given(
     st.lists(st.binary(min_size=12, max_size=60), max_size=8),
     st.lists(st.integers(1, 40), min_size=1),
-    st.integers(1, 4),
 )
-def test_frames_in_any_pieces(messages, cuts, most):
+def test_frames_in_any_pieces(messages, cuts):
     """However a stream is cut, the same messages come out, in order, and nothing else is held."""
     stream, frames, got = b"".join(map(framed, messages)), Frames(), []
     step = 0
@@ -38,9 +36,8 @@ def test_frames_in_any_pieces(messages, cuts, most):
         size = cuts[step % len(cuts)]
         frames.feed(stream[:size])
         stream, step = stream[size:], step + 1
-        while taken := frames.take(most):
-            assert len(taken) <= most
-            got += taken
+        while message := frames.take():
+            got.append(message)
     assert (got, frames.pending) == (messages, 0)
 
 
@@ -50,7 +47,7 @@ def test_lengths_that_no_query_has(length):
     frames = Frames()
     frames.feed(struct.pack("!H", length))
     with pytest.raises(BadFrame):
-        frames.take(1)
+        frames.take()
 
 
 @pytest.fixture
@@ -229,34 +226,3 @@ async def test_what_is_not_answered_yet_is_not_read(server, monkeypatch):
     assert len(got) == count * size
     assert most < 600_000 < len(stream)
     writer.close()
-
-
-async def test_replies_are_bounded_in_octets(server, monkeypatch):
-    """Small queries for large answers: no more of them are held at once than one reply above the bound."""
-    written: list[int] = []
-    slots = server.service._edges._slots
-    connection = Connection(slots, lambda message: message + bytes(60_000))
-
-    class Transport(asyncio.Transport):
-        def write(self, data):
-            written.append(len(data))
-
-        def get_extra_info(self, name, default=None):
-            return ("192.0.2.1", 1) if name == "peername" else default
-
-        def set_write_buffer_limits(self, high=None, low=None):
-            pass
-
-        def pause_reading(self):
-            pass
-
-        def resume_reading(self):
-            pass
-
-        def abort(self):
-            pass
-
-    connection.connection_made(Transport())
-    connection.data_received(b"".join(map(framed, queries(50))))
-    assert WRITE_HIGH <= written[0] <= WRITE_HIGH + 65_537
-    connection.connection_lost(None)

@@ -1,0 +1,310 @@
+"""One TCP connection: pipelined queries, answers as they come, transfers in between.
+
+Sockets are read and written here without the event loop's streams, which would hold a quarter of a megabyte for a
+client that sends without reading. What a connection holds is bounded: one read, one burst of replies, some answers
+that came later. Nothing is read from a client that does not take its replies, or whose earlier queries wait for too
+many answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
+
+from dnsserver.frames import BadFrame, Frames, framed
+from dnsserver.io_slots import Slots
+from dnsserver.later import Transfer, Wanted
+
+Answer: TypeAlias = Callable[[bytes, bytes], "bytes | Wanted | Transfer | None"]
+Defer: TypeAlias = Callable[[Wanted, Callable[[bytes], None]], None]
+
+BURST = 64  # messages answered before other work of the loop has its turn
+WRITE_HIGH = 64 * 1024  # octets of replies in one burst, and one reply above it
+MOST_UNSENT = 512 * 1024  # octets that the client did not take, with the answers that came later
+MOST_WAITING = 64  # queries of one connection that wait for other name servers
+_TAKEN = 16 * 1024  # octets that a client must take to earn its time
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, no time
+
+
+class Server(NamedTuple):
+    """What a connection belongs to.
+
+    Attributes:
+        slots: those of all sockets.
+        answer: one message and its client's packed address to a reply, None for none, what must be waited for, or a
+            transfer; must not raise.
+        defer: takes what must be waited for, and a callable for its reply, to be called once, now or later.
+    """
+
+    slots: Slots
+    answer: Answer
+    defer: Defer
+
+
+class Connection:
+    """One client's connection; see the module.
+
+    Args:
+        opened: connected and non-blocking; closed by this.
+        client: packed address.
+        server: what it belongs to.
+    """
+
+    __slots__ = (
+        "_again", "_ended", "_eof", "_frames", "_loop", "_next", "_out", "_reading", "_server", "_shut", "_socket",
+        "_streams", "_taken", "_transfer", "_waiting", "_whole", "client",
+    )  # fmt: skip
+
+    def __init__(self, opened: socket.socket, client: bytes, server: Server) -> None:
+        self.client = client
+        self._socket: socket.socket | None = opened
+        self._server, self._loop = server, asyncio.get_running_loop()
+        self._frames = Frames()
+        self._out = bytearray()  # not taken by the kernel yet
+        self._taken = 0  # octets of it taken since the last time that earned something
+        self._waiting = 0  # queries that others must be asked about
+        self._transfer: Iterator[bytes] | None = None
+        self._next: Transfer | None = None  # asked for while another one goes on
+        self._again: asyncio.Handle | None = None
+        self._streams = False  # it is the transfer's turn among those of all connections
+        self._reading = self._shut = False
+        self._ended = False  # no more is read
+        self._eof = False  # the client said that it sends no more
+        self._whole = False  # there may be whole messages that are not answered
+
+    def begin(self) -> None:
+        """Take a slot, or go."""
+        if self._server.slots.enter(self):
+            self._listen()
+        else:
+            self._close()
+
+    # --- as its slot sees it
+
+    @property
+    def waits(self) -> bool:
+        """It is our turn."""
+        return not self._out and (self._waiting > 0 or self._transfer is not None)
+
+    @property
+    def owes(self) -> bool:
+        """Something that was asked is not answered, or an answer not taken yet."""
+        return bool(self._out or self._waiting or self._transfer or self._whole)
+
+    def abort(self) -> None:
+        """Close at once, without waiting for the client to read."""
+        if self._socket is not None and self._out:
+            # The kernel would keep what is not taken for minutes.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._close()
+
+    def finish(self) -> None:
+        """Read no more; close when everything is answered."""
+        self._ended = True
+        self._soon()
+
+    # --- reading
+
+    def _listen(self) -> None:
+        opened = self._socket
+        wanted = not (self._out or self._held_up) if not self._ended else self._shut
+        if opened is None or wanted is self._reading:
+            return
+        self._reading = wanted
+        if wanted:
+            self._loop.add_reader(opened.fileno(), self._readable)
+        else:
+            self._loop.remove_reader(opened.fileno())
+
+    @property
+    def _held_up(self) -> bool:
+        return self._waiting >= MOST_WAITING or self._next is not None
+
+    def _readable(self) -> None:
+        if self._again is None:  # else what came before is not answered yet
+            self._read()
+            self._work()
+
+    def _read(self) -> None:
+        if self._socket is None:
+            return
+        buffer = self._server.slots.buffer
+        try:
+            size = self._socket.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.abort()
+            return
+        if not size:
+            self._eof = self._ended = True
+            if self._shut:
+                self._close()
+        elif not self._ended:
+            self._frames.feed(buffer[:size])
+
+    # --- answering
+
+    def _soon(self) -> None:
+        if self._again is None and self._socket is not None:
+            self._again = self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        self._again = None
+        if self._socket is None:
+            return
+        self._burst()
+        if self._streams and not self._out:
+            self._pump()
+            if not (self._ended or self._whole or self._held_up):
+                self._read()  # while a transfer goes on there may be no other time for it
+        if not self._out and (self._streams or (self._whole and not self._held_up)):
+            self._soon()
+        self._rest()
+
+    # Bounded in messages and in octets: small queries for large answers must not fill the memory.
+    def _burst(self) -> None:
+        replies: list[bytes] = []
+        room, answer, client = WRITE_HIGH, self._server.answer, self.client
+        for _ in range(BURST):
+            message = None if self._out or self._held_up or room <= 0 else self._take()
+            if message is None:
+                break
+            found = answer(message, client)
+            if isinstance(found, bytes):
+                replies += (len(found).to_bytes(2), found)
+                room -= len(found)
+            elif found is not None:
+                self._later(found)
+        if replies:
+            self._server.slots.earned(self)
+            self._send(b"".join(replies))
+
+    def _take(self) -> bytes | None:
+        try:
+            message = self._frames.take()
+        except BadFrame:  # what was asked before is answered, and that is all
+            message, self._ended, self._eof = None, True, True
+        self._whole = message is not None
+        return message
+
+    def _later(self, found: Wanted | Transfer) -> None:
+        if isinstance(found, Wanted):
+            self._waiting += 1
+            self._server.defer(found, self._once())
+        elif self._transfer is None:
+            self._transfer = found.messages
+            self._server.slots.queue(self)
+        else:
+            self._next = found
+
+    def _once(self) -> Callable[[bytes], None]:
+        sent = False
+
+        def send(reply: bytes) -> None:
+            nonlocal sent
+            if not sent:
+                sent = True
+                self._waiting -= 1
+                self._server.slots.earned(self)
+                self._send(framed(reply))
+                self._soon()
+
+        return send
+
+    # What has nothing left to answer is closed once no more is read.
+    def _rest(self) -> None:
+        if self._ended and not self._shut and self._again is None and not self.owes:
+            if self._eof:
+                self._close()
+            else:
+                self._shut_down()
+        self._listen()
+
+    # Closing with unread octets would be a reset, which can overtake our last replies; so the client closes first.
+    def _shut_down(self) -> None:
+        self._shut = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+
+    # --- transfers
+
+    def transfer(self) -> None:
+        """Begin the transfer that waits in line."""
+        self._streams = True
+        self._soon()
+
+    # One message at a time: queries and other connections have their turn in between.
+    def _pump(self) -> None:
+        if self._transfer is None:
+            return
+        try:
+            message = next(self._transfer, None)
+        except BaseException:
+            self.abort()
+            raise
+        if message is not None:
+            self._send(framed(message))
+            return
+        self._transfer, self._streams = None, False
+        self._server.slots.transferred(self)
+        after, self._next = self._next, None
+        if after is not None:
+            self._later(after)
+
+    # --- writing
+
+    def _send(self, octets: bytes) -> None:
+        if self._socket is None:
+            return
+        if not self._out:
+            sent = self._sent(octets)
+            if sent == len(octets) or self._socket is None:
+                return
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+            self._out += memoryview(octets)[sent:]
+        else:
+            self._out += octets
+        if len(self._out) > MOST_UNSENT:
+            self.abort()
+
+    def _sent(self, octets: bytes | bytearray) -> int:
+        if self._socket is None:
+            return 0
+        try:
+            sent = self._socket.send(octets)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            self.abort()
+            return 0
+        self._taken += sent
+        if self._taken >= _TAKEN:
+            self._taken = 0
+            self._server.slots.earned(self)
+        return sent
+
+    def _writable(self) -> None:
+        del self._out[: self._sent(self._out)]
+        if self._socket is not None and not self._out:
+            self._loop.remove_writer(self._socket.fileno())
+            self._server.slots.earned(self)
+            self._soon()
+
+    def _close(self) -> None:
+        opened, self._socket = self._socket, None
+        if opened is None:
+            return
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(opened.fileno())
+        self._loop.remove_writer(opened.fileno())
+        opened.close()
+        self._server.slots.leave(self)
+        self._transfer = self._next = None
+        self._out = bytearray()
