@@ -13,10 +13,11 @@ from dnsserver import aliases, dname, foreign, rr, svcb
 from dnsserver.aliases import glue
 from dnsserver.case import Case, Outside, Seek, Work
 from dnsserver.domain import Domain
-from dnsserver.foreign import Found, TooMuch
+from dnsserver.foreign import TooMuch
 from dnsserver.names import ENDPOINT_TTL, PROXY_TTL
 from dnsserver.outside import Asked
 from dnsserver.rr import Record, Service, Soa, Type
+from dnsserver.skydns_record import Found
 from dnsserver.wire import Ede, Rcode, Reply
 from dnsserver.zone import APEX, Zone
 

@@ -56,9 +56,7 @@ class Figures(Collector):
             yield CounterMetricFamily(
                 "pilotfish_dns_overflowed", "Datagrams dropped because a buffer was full", value=sockets.overflowed
             )
-            yield CounterMetricFamily(
-                "pilotfish_dns_unsent", "Replies that could not be sent", value=sockets.unsent
-            )
+            yield CounterMetricFamily("pilotfish_dns_unsent", "Replies that could not be sent", value=sockets.unsent)
             yield GaugeMetricFamily(
                 "pilotfish_dns_tcp_connections", "TCP connections that are open", value=sockets.connections
             )

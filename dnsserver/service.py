@@ -29,10 +29,10 @@ from dnsserver.io_slots import Slots
 from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_host, keys
-from pilotfish.catalog.io_follow import Follower
+from pilotfish.catalog.io_follow import Follower, compared
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.store import Store, StoreError
+from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.catalog.values import join_host_port
 
@@ -122,6 +122,7 @@ class DnsService:
         shared = settings.workers > 1 or settings.beside
         manner = Manner(self._elsewhere.defer, note, shared=shared, short_cut=not settings.rate_limit)
         self._edges = edges = Edges(self.responder, self._slots, manner, self._telemetry)
+        forwarding = asyncio.create_task(self._forwarder.run())
         try:
             if self._settings.snapshot:
                 await self._keeper.load()
@@ -130,14 +131,14 @@ class DnsService:
             async with asyncio.TaskGroup() as tasks:
                 for follower in self._followers.values():
                     tasks.create_task(follower.run())
-                for work in (self._slots.sweep(), self._forwarder.run(), self._elsewhere.run()):
+                for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run()):
                     tasks.create_task(work)
                 tasks.create_task(_every(TICK_S, self._tick))
                 tasks.create_task(self._keep_listening(edges))
                 if self._settings.snapshot and self._first:
                     tasks.create_task(self._keeper.run())
         finally:
-            await self._end(edges)
+            await self._end(edges, forwarding)
 
     def _listen(self, edges: Edges) -> None:
         edges.listen(self._settings.listen)
@@ -149,15 +150,16 @@ class DnsService:
             self._listen(edges)
         await edges.follow_addresses(self._settings.listen)
 
-    async def _end(self, edges: Edges) -> None:
+    async def _end(self, edges: Edges, forwarding: asyncio.Task[None]) -> None:
+        deadline = time.monotonic() + DRAIN_S
         edges.refuse_more()
         await asyncio.sleep(SETTLE_S)
         await self._slots.drain(DRAIN_S)
-        deadline = time.monotonic() + DRAIN_S
         while self._forwarder.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  a deadline is read too
             await asyncio.sleep(0.01)
+        forwarding.cancel()
+        await asyncio.wait([forwarding])  # whoever still waits is told so
         edges.close()
-        self._forwarder.close()
         if self._query_log is not None:
             await asyncio.to_thread(self._query_log.close)
         self._telemetry.ready.bad(LISTENING, "closed")
@@ -171,14 +173,7 @@ class DnsService:
         if self._query_log is not None:
             self._query_log.reopen()
         if self._rereading is None or self._rereading.done():
-            self._rereading = asyncio.get_running_loop().create_task(self._reread())
-
-    async def _reread(self) -> None:
-        try:
-            mended = [await follower.verify(keys=True) for follower in self._followers.values()]
-            self._telemetry.log.info("compared with the store", extra={"mended": sum(mended)})
-        except StoreError as error:
-            self._telemetry.log.warning("could not be compared with the store: %s", error)
+            self._rereading = asyncio.create_task(compared(self._followers.values(), self._telemetry.log))
 
     def state(self) -> Mapping[str, object]:
         """What /api/state shows."""
@@ -253,6 +248,11 @@ def _loop_token(secret: str) -> str:
 
 def _skydns(settings: DnsSettings) -> str:
     return settings.skydns_prefix + "/"
+
+
+async def _outlived(task: asyncio.Task[None]) -> None:
+    """Fail when a task does; be cancelled without it."""
+    await asyncio.shield(task)
 
 
 async def _every(seconds: float, do: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_status, keys
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_feed import FeedServer, FeedStore
-from pilotfish.catalog.io_follow import Backoff, Follower
+from pilotfish.catalog.io_follow import Backoff, Follower, compared
 from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.settings import Shared
@@ -197,6 +197,21 @@ def feed_for_children(
     return feed, list(mirrors.values())
 
 
+def reread_at_hangup(followers: Sequence[Follower], children: Sequence[DnsChild], telemetry: Telemetry) -> None:
+    """At SIGHUP compare what children read from with the store, and have them do what they do then."""
+    loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def reread() -> None:
+        for child in children:
+            child.reload()
+        if not running:
+            task = loop.create_task(compared(followers, telemetry.log))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reread)
+
+
 def run_workers(settings: DnsSettings) -> None:
     """Run several DNS servers at the same addresses on etcd, until a signal ends them.
 
@@ -214,7 +229,7 @@ async def _serve_workers(settings: DnsSettings) -> None:
     with _sockets() as run:
         feed, followers = feed_for_children(settings, store, run, telemetry)
         children = dns_children(settings, run, telemetry)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_all, children)
+        reread_at_hangup(followers, children, telemetry)
         sources = [io_status.LocalSource(telemetry, lambda: {"workers": len(children)})]
         try:
             async with (
@@ -234,9 +249,3 @@ async def _serve_workers(settings: DnsSettings) -> None:
 def _sockets() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pilotfish-dns-") as folder:
         yield Path(folder)
-
-
-def reload_all(children: Sequence[DnsChild]) -> None:
-    """Have all children compare everything with the store."""
-    for child in children:
-        child.reload()
