@@ -592,8 +592,8 @@ async def test_a_loop_alone_costs_one_question(forward):
         assert {shown(outcome) for outcome in client.told} == {"SERVFAIL NO_REACHABLE_AUTHORITY"}
 
 
-async def test_we_never_ask_ourselves(forward):
-    """Not as a configured server, not as a stub zone's."""
+async def test_we_never_ask_ourselves(forward, caplog):
+    """Not as a configured server, which is written down, not as a stub zone's."""
     async with upstreams(good(), good("192.0.2.2")) as (own, other):
         client = forward(own, other, own=lambda: [own.server])
         assert await client.address() == "192.0.2.2"
@@ -601,6 +601,7 @@ async def test_we_never_ask_ourselves(forward):
         async with running(client):
             await until(lambda: any("probe" in seen.name.lower() for seen in other.seen), "the other is probed")
         assert own.seen == []
+    assert "is this server itself" in caplog.text
 
 
 async def test_an_address_that_becomes_ours_is_no_longer_asked(forward):
