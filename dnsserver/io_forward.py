@@ -269,6 +269,8 @@ class Forwarder:
     async def run(self) -> None:
         """Look after the servers until cancelled; then everybody who waits is told."""
         try:
+            for server in forward.ours(self.servers, self._own()):
+                self._log.error("name server %s is this server itself: it is not asked", join_host_port(*server))
             for server in self.servers:
                 self._probe(server)
             while True:
