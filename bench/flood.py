@@ -1,8 +1,9 @@
 """A flood: `python -m bench.flood ADDRESS PORT COUNT RATE KIND` sends datagrams that nobody needs, and reads no reply.
 
-KIND is `names` (questions for random names below DOMAIN, none twice), `elsewhere` (the same below example.), or `junk`
-(random octets, broken messages, replies). Bounded in number and in time: it ends after COUNT datagrams or --seconds. It
-prints how many it sent and how long that took as one line of JSON.
+KIND is `names` (questions for random names below DOMAIN, none twice), `elsewhere` (the same below example.), `spelled`
+(the names n0 to n19 in ever new spellings and sizes, all different as octets), or `junk` (random octets, broken
+messages, replies). Bounded in number and in time: it ends after COUNT datagrams or --seconds. It prints how many it
+sent and how long that took as one line of JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ DOMAIN = "svc.internal"
 SOCKETS = 8
 MOST = 5_000_000
 TICK_S = 0.001
+_HEAD = b"\1\0\0\1\0\0\0\0\0\1"  # RD, one question, one additional record
 
 
 class Sent(NamedTuple):
@@ -43,6 +45,16 @@ def names(chance: random.Random, below: str = DOMAIN) -> Iterator[bytes]:
         yield bytes(template)
 
 
+def spelled(chance: random.Random) -> Iterator[bytes]:
+    """Questions for a few names, in so many spellings and with such sizes that hardly any comes twice."""
+    while True:
+        name = f"n{chance.randrange(20)}.{DOMAIN}"
+        spelling = "".join(chance.choice((one.lower(), one.upper())) for one in name).encode()
+        labels = b"".join(bytes([len(label)]) + label for label in spelling.split(b"."))
+        size = chance.randrange(512, 4096).to_bytes(2, "big")
+        yield chance.randbytes(2) + _HEAD + labels + b"\0\0\1\0\1" + b"\0\0\x29" + size + bytes(6)
+
+
 def junk(chance: random.Random) -> Iterator[bytes]:
     """Octets of all kinds: noise, questions that are cut or bent, replies."""
     questions = names(chance)
@@ -58,6 +70,7 @@ def junk(chance: random.Random) -> Iterator[bytes]:
 KINDS: Mapping[str, Callable[[random.Random], Iterator[bytes]]] = {
     "names": names,
     "elsewhere": lambda chance: names(chance, "example"),
+    "spelled": spelled,
     "junk": junk,
 }
 
