@@ -215,6 +215,8 @@ class Responder:
         above, absent = found
         body, start = written.body, _HEADER + len(query.question)
         at = len(body) - written.opt - _SERIAL
+        if query.edns is None and len(query.plain) != start:
+            return False  # a record that is no OPT follows the question
         if not _is_apart(body[start:at], query, reply.authority[0]):
             return False
         shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._cell(side.transport, query.type, 3))

@@ -155,7 +155,13 @@ def _question(message: bytes) -> tuple[int, int, int]:
 def _plain(message: bytes, end: int, edns: Edns | None) -> bytes:
     if edns is None or len(message) == end + _OPT.size:
         return message[2:]
-    return message[2:end] + _OPT.pack(0, Type.OPT, edns.size, 0, edns.version, _DO * edns.do, 0)
+    # As of one who sent nothing else: one additional record.
+    return (
+        message[2:10]
+        + b"\x00\x01"
+        + message[12:end]
+        + _OPT.pack(0, Type.OPT, edns.size, 0, edns.version, _DO * edns.do, 0)
+    )
 
 
 def _name_end(message: bytes, at: int) -> int:
