@@ -51,7 +51,7 @@ class Cookies:
         self.left_out = 0  # clients that were not served, because too many strangers came at once
         self._secrets = (secret, *older)
         self._known: Recent[bytes, tuple[int, bytes]] = Recent(MOST)  # client cookie and address: its time, the cookie
-        self._made_per_s, self._second, self._left = made_per_s, 0, 0
+        self._made_per_s, self._second, self._left = made_per_s, -1, 0
 
     def check(self, octets: bytes, client: bytes, now_s: int) -> Checked:
         """Judge a COOKIE option and say what to reply.
@@ -103,7 +103,7 @@ class Cookies:
             return False
         hashed = client_cookie + server_cookie[:CLIENT_SIZE] + client
         matches = [compare_digest(_hash(one, hashed), server_cookie[CLIENT_SIZE:]) for one in self._secrets]
-        if matches[0] and found is None and age_s < _RENEW_S:
+        if matches[0] and found is None and age_s < _RENEW_S and server_cookie.startswith(_VERSION):
             self._known.put(key, (now_s - age_s, server_cookie))  # made by another process: the client may keep it
         return any(matches)
 
@@ -160,4 +160,4 @@ def siphash(key: bytes, octets: bytes) -> int:
             v1, v3 = ((v1 << 17 | v1 >> 47) & mask) ^ v2, ((v3 << 21 | v3 >> 43) & mask) ^ v0
             v2 = (v2 << 32 | v2 >> 32) & mask
         v0 ^= word
-    return v0 ^ v1 ^ v2 ^ v3
+    return int(v0 ^ v1 ^ v2 ^ v3)

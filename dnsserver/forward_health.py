@@ -1,8 +1,8 @@
 """How the name servers that we ask are doing, and so in which order they are asked.
 
 Pure: the clock is an argument, monotonic seconds. Those that do not refuse come first, then those that lost nothing,
-then those that are fast; else the order in which they were listed. One that was silent several times in a row is dead:
-it is not asked while others live, and is probed, at longer and longer intervals, until it says anything at all.
+then those that are fast; else the order in which they were listed. One that was silent is probed, at longer and longer
+intervals, until it says anything at all; after several times in a row it is dead, and not asked while others live.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 Server = tuple[str, int]
 
-DEAD_AFTER = 2  # tries in a row without a word
+DEAD_AFTER = 3  # tries in a row without a word; two may be one question that no server can answer in time
 REFUSES_AFTER = 3  # refusals in a row: it does not want our questions
 PROBE_S, MAX_PROBE_S = 0.5, 30.0  # between probes of a dead one: at first, and at most
 RESPELL_AFTER = 3  # questions whose letters came back changed: it does not keep them
@@ -65,10 +65,10 @@ class Health:
 
     def silent(self, now: float) -> None:
         """It said nothing, or could not be reached."""
-        self.failures += 1
-        if self.failures >= DEAD_AFTER and not self.dead:
-            self.dead = True
+        if not self.failures:
             self._probe_at = now + self._probe_s
+        self.failures += 1
+        self.dead = self.failures >= DEAD_AFTER
 
     def misspelled(self, now: float) -> None:
         """It changed the letters of a question, and answered it over TCP."""
@@ -85,8 +85,8 @@ class Health:
         self._no_edns_until = now + _HABIT_S
 
     def pardon(self) -> None:
-        """Let it have a question again; one more without a word, and it is dead for longer."""
-        self.dead = self.looping = False
+        """Let it have questions again; it is not probed, and when it stays silent it is left alone for longer."""
+        self.failures, self.dead, self.looping = 0, False, False
 
     def loops(self, now: float) -> None:
         """What it was asked came back to us."""
@@ -95,8 +95,8 @@ class Health:
             self._probe_at = now + MAX_PROBE_S
 
     def probe_due(self, now: float) -> bool:
-        """True when it is time for a probe; the next one will be due later."""
-        if not (self.dead or self.looping) or now < self._probe_at:
+        """True when it is time to find out whether it is well again; the next time will come later."""
+        if not (self.failures or self.looping) or now < self._probe_at:
             return False
         self._probe_s = min(self._probe_s * 2, MAX_PROBE_S)
         self._probe_at = now + self._probe_s

@@ -125,8 +125,13 @@ class Connection:
         return self._waiting >= MOST_WAITING or self._next is not None
 
     def _readable(self) -> None:
-        if self._again is not None or self._socket is None:
-            return  # what came before is not answered yet
+        if self._again is None:  # else what came before is not answered yet
+            self._read()
+            self._work()
+
+    def _read(self) -> None:
+        if self._socket is None:
+            return
         buffer = self._server.slots.buffer
         try:
             size = self._socket.recv_into(buffer)
@@ -135,15 +140,12 @@ class Connection:
         except OSError:
             self.abort()
             return
-        if self._shut:
-            if not size:
-                self._close()
-        elif size:
-            self._frames.feed(buffer[:size])
-            self._work()
-        else:
+        if not size:
             self._eof = self._ended = True
-            self._rest()
+            if self._shut:
+                self._close()
+        elif not self._ended:
+            self._frames.feed(buffer[:size])
 
     # --- answering
 
@@ -158,6 +160,8 @@ class Connection:
         self._burst()
         if self._streams and not self._out:
             self._pump()
+            if not (self._ended or self._whole or self._held_up):
+                self._read()  # while a transfer goes on there may be no other time for it
         if not self._out and (self._streams or (self._whole and not self._held_up)):
             self._soon()
         self._rest()

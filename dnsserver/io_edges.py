@@ -117,7 +117,7 @@ class Edges:
         self._responder.clock.now = self._now()
         told = self._responder.tcp(message, client)
         if self._manner.note is not None and not isinstance(told, Wanted | Transfer):
-            self._manner.note(client, message, told)
+            self._manner.note(client, "tcp", message, told)
         return told
 
     def _remove(self, at: At) -> None:
@@ -127,8 +127,9 @@ class Edges:
         tcp.close()
 
     def refuse_more(self) -> None:
-        """Take no new TCP connections; those that are open, and datagrams, are served on."""
-        for _, tcp in self.open.values():
+        """Leave new connections and datagrams to others at these addresses; what has come is served on."""
+        for udp, tcp in self.open.values():
+            udp.stand_aside()
             tcp.close()
 
     def close(self) -> None:

@@ -92,7 +92,7 @@ class Slots:
     @property
     def idle_ms(self) -> int:
         """The same in milliseconds, for clients that ask (RFC 7828)."""
-        return int(self.idle_s * 1000)
+        return round(self.idle_s * 1000)
 
     def enter(self, connection: Held) -> bool:
         """Take a slot; False when the client has its share."""
@@ -100,10 +100,10 @@ class Slots:
         if self._by_client[client] >= self._share:
             self.refused += 1
             return False
+        while len(self._held) >= self.most:
+            self._make_room()
         self._by_client[client] += 1
         self._held[connection] = self._now()
-        while len(self._held) > self.most:
-            self._make_room()
         return True
 
     def earned(self, connection: Held) -> None:

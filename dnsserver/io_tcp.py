@@ -38,11 +38,14 @@ class TcpEdge:
 
     def close(self) -> None:
         """Accept no more; connections that were made before are still served."""
-        self._loop.remove_reader(self._socket.fileno())
-        if self._paused is not None:
-            self._paused.cancel()
-        else:
+        if self._socket.fileno() < 0:
+            return
+        if self._paused is None:
             self._accept()
+        if self._paused is None:
+            self._loop.remove_reader(self._socket.fileno())
+        else:
+            self._paused.cancel()
         self._socket.close()
 
     def _resume(self) -> None:

@@ -22,14 +22,16 @@ from dnsserver.io_mmsg import SLOTS, Mailbox
 from dnsserver.later import Wanted
 from dnsserver.wire import MAX_QUERY, MAX_UDP
 
+UDP = "udp"
 BATCHES = 4  # of SLOTS messages, before other work of the loop has its turn
 FEW = SLOTS // 4  # after a batch with fewer than this, the next ones are waited for together
+_DRAINED = 100  # times BATCHES at most at the end: more than a buffer holds
 _SO_MEMINFO = 55  # asm-generic/socket.h
 _MEMINFO_SIZE = 36  # nine numbers; linux/sock_diag.h
 _DROPS = 8  # which of them counts datagrams that found the buffer full
 
 Defer = Callable[[Wanted, Callable[[bytes], None]], None]
-Note = Callable[[bytes, bytes, bytes | None], None]
+Note = Callable[[bytes, str, bytes, bytes | None], None]
 
 
 class Answers(Protocol):
@@ -50,7 +52,7 @@ class UdpEdge:
         opened: bound and non-blocking; closed by `close`.
         answers: one message to one reply or none; must not raise.
         defer: takes what others must be asked for, and how to send the reply.
-        note: told of each message: the client's octets, the message, the reply; None: nobody asks.
+        note: told of each message: the client's octets, how it came, the message, the reply; None: nobody asks.
         short_cut: finished answers may be given without asking `answers` (there is no limit to keep).
     """
 
@@ -62,18 +64,19 @@ class UdpEdge:
         self._hot = answers.hot if short_cut else _nothing
         self._handle = ctypes.c_int(opened.fileno())
         self._loop = asyncio.get_running_loop()
-        self._mailbox = _mailbox(opened.family) if io_mmsg.available() else None
-        self._loop.add_reader(opened.fileno(), self._readable if self._mailbox else self._readable_singly)
+        box = _mailbox(opened.family) if io_mmsg.available() else None
+        self._readable = self._readable_singly if box is None else functools.partial(self._readable_in_batches, box)
+        self._loop.add_reader(opened.fileno(), self._readable)
 
-    def _readable(self) -> None:
+    def _readable_in_batches(self, box: Mailbox) -> None:
         self._answers.clock.now = self._loop.time()
         for _ in range(BATCHES):
             try:
-                count = self._mailbox.receive(self._handle)
+                count = box.receive(self._handle)
             except OSError:  # what an earlier reply met on its way (ICMP); the socket is fine
                 continue
             if count:
-                self._answer(self._mailbox, count)
+                self._answer(box, count)
             if count < FEW:
                 return
 
@@ -110,13 +113,13 @@ class UdpEdge:
         elif told is not None:
             return told[2:]
         elif self._note is not None:
-            self._note(box.client(slot), message, None)
+            self._note(box.client(slot), UDP, message, None)
         return None
 
     def _noted(self, box: Mailbox, slot: int, body: bytes) -> None:
         message = box.message(slot)
         if self._note is not None:
-            self._note(box.client(slot), message, message[:2] + body)
+            self._note(box.client(slot), UDP, message, message[:2] + body)
 
     def _readable_singly(self) -> None:
         self._answers.clock.now = self._loop.time()
@@ -135,7 +138,7 @@ class UdpEdge:
             if told is not None:
                 self._send(address, told)
             if self._note is not None:
-                self._note(client, message, told)
+                self._note(client, UDP, message, told)
 
     def _send(self, address: tuple[str, int] | tuple[str, int, int, int], reply: bytes) -> None:
         if self._socket.fileno() < 0:
@@ -154,10 +157,29 @@ class UdpEdge:
             return 0
         return int(struct.unpack(f"{len(info) // 4}I", info)[_DROPS]) if len(info) == _MEMINFO_SIZE else 0
 
+    def stand_aside(self) -> None:
+        """Get no more datagrams, so that another process at this address gets them; what has come is still answered.
+
+        A socket that is connected, to itself here, is passed over when the kernel chooses among several (socket(7),
+        SO_REUSEPORT). Closing it instead would lose what comes between the last look and the close.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.connect(self._socket.getsockname())
+
     def drain(self) -> None:
         """Answer what has come already."""
-        with contextlib.suppress(OSError):
-            self._readable() if self._mailbox else self._readable_singly()
+        for _ in range(_DRAINED):
+            with contextlib.suppress(OSError):
+                self._readable()
+            if not self._waits():
+                return
+
+    def _waits(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Answer what has come already, and stop serving."""

@@ -211,7 +211,15 @@ def of_endpoints(placed: Iterable[Placed], name: bytes) -> Own:
                 Offered(ttl, Service(endpoint.priority, weight, port, target))
                 for port in dict.fromkeys(port for _, port in reached)
             ]
-    return Own(tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(services)))
+    return Own(_each_once(addresses), tuple(dict.fromkeys(services)))
+
+
+# Endpoints that share an address may ask for different TTLs; the lowest is right for all of them (RFC 2181 §5.2).
+def _each_once(addresses: Iterable[Addressed]) -> tuple[Addressed, ...]:
+    lowest: dict[tuple[Type, Data], int] = {}
+    for kind, ttl, data in addresses:
+        lowest[kind, data] = min(ttl, lowest.get((kind, data), ttl))
+    return tuple(Addressed(kind, ttl, data) for (kind, data), ttl in lowest.items())
 
 
 class Wanted(NamedTuple):

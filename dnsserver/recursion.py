@@ -6,7 +6,7 @@ one who may not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dnsserver import dname, wire
 from dnsserver.aging import Clock
@@ -14,7 +14,6 @@ from dnsserver.forward_cache import ForwardCache, counted_down
 from dnsserver.forward_health import Server
 from dnsserver.forward_loop import LoopProbes
 from dnsserver.outside import Asked, Outcome
-from dnsserver.rr import Record
 from dnsserver.special_names import stays_here
 from dnsserver.wire import Ede, Query, Rcode, Reply
 
@@ -97,10 +96,10 @@ class Outside:
     def __init__(self, recursion: Recursion, known: Mapping[Asked, Outcome], *, recursive: bool) -> None:
         self._recursion, self._known, self._recursive = recursion, known, recursive
 
-    def find(self, name: bytes, rtype: int) -> Sequence[Record] | None:
-        """Records of a name in lower case, aliases first; empty: it has none; None: others must be asked."""
+    def find(self, name: bytes, rtype: int) -> Reply | None:
+        """What others say of a name in lower case, aliases first; None: they must be asked."""
         if not self._recursive:
-            return ()
+            return Reply(Rcode.NOERROR)
         asked = Asked(name, rtype)
         outcome = self._known.get(asked) or self._recursion.known(asked)
-        return None if outcome is None else counted_down(outcome, self._recursion.now).answer
+        return None if outcome is None else counted_down(outcome, self._recursion.now)

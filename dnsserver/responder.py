@@ -9,7 +9,7 @@ Whoever must be asked elsewhere is named by a Wanted; `resume` goes on with what
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from dnsserver import answer, wire
@@ -27,7 +27,7 @@ from dnsserver.rr import Record, Type
 from dnsserver.screen import screen
 from dnsserver.tallies import Counted, Tallies
 from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply, Written
-from dnsserver.zone import Zone, widened
+from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
 STALE_TTL = 30  # seconds; RFC 8767 §5
@@ -305,14 +305,14 @@ class Responder:
 
     def apply_own(self, difference: Difference) -> int:
         """Take in a difference of /pilotfish/v1/; returns how many finished answers went."""
-        return self._changed("own", self.zone.own.apply(difference), difference)
+        return self._changed("own", self.zone.apply_own(difference), difference)
 
     def apply_foreign(self, difference: Difference) -> int:
         """Take in a difference of the SkyDNS prefix; returns how many finished answers went."""
-        return self._changed("foreign", self.zone.foreign.apply(difference), difference)
+        return self._changed("foreign", self.zone.apply_foreign(difference), difference)
 
-    def _changed(self, part: str, names: Iterable[bytes], difference: Difference) -> int:
-        exact = set(names)
+    def _changed(self, part: str, changed: Changed, difference: Difference) -> int:
+        exact = changed.names
         touched = widened(exact)
         # A domain is there whatever comes and goes below it, so what is said of names that are not goes on to be true.
         patterns = touched - (self._apexes - exact)

@@ -1,6 +1,6 @@
 """Which messages are answered, refused or dropped: two tables, walked from the top; the first rule that fits decides.
 
-Pure. docs/dns.md shows the same rows. What passes both tables is one question of class IN or CHAOS, or none and a cookie;
+Pure. docs/dns.md shows the same rows. What passes both tables is one question of class IN or CHAOS, or a cookie alone;
 whether its name is ours is for the zone to say.
 """
 

@@ -54,7 +54,7 @@ class _Chain:
     def __init__(self, asked: Asked, answer: list[Record]) -> None:
         self._asked = asked
         self._at: dict[bytes, list[Record]] = {}
-        for record in dict.fromkeys(answer):
+        for record in answer:
             self._at.setdefault(record.owner, []).append(record)
 
     def walk(self) -> tuple[list[Record], list[Record], bytes]:
@@ -66,7 +66,7 @@ class _Chain:
             here = self._at.get(name, [])
             found = self._wanted(here)
             if found:
-                return aliases, found, name
+                return aliases + self._explained(name, found), found, name
             alias = self._of_type(here, Type.CNAME)[:1]  # there is never a second one; RFC 2181 §10.1
             target = alias[0].data.names[0].lower() if alias else name
             if target in seen or len(seen) > MAX_ALIASES:
@@ -88,6 +88,11 @@ class _Chain:
             return []
         return [record for record in records if record.type == Type.RRSIG and covered(record) == over]
 
+    # An alias that was asked for may itself come from a DNAME, and is signed only there.
+    def _explained(self, name: bytes, found: list[Record]) -> list[Record]:
+        alias = found[0] if self._asked.type == Type.CNAME else None
+        return [] if alias is None else self._redirection(name, alias.data.names[0].lower())
+
     # A DNAME above the name explains the CNAME at it, when it leads to the same target (RFC 6672 §2.2).
     def _redirection(self, name: bytes, target: bytes) -> list[Record]:
         for above in suffixes(name[1 + name[0] :]):
@@ -107,7 +112,7 @@ def _authority(asked: Asked, records: list[Record], last: bytes, *, negative: bo
     kept: list[Record] = []
     has_soa = False
     signed = _PROOFS | {Type.SOA} if negative else _PROOFS
-    for record in dict.fromkeys(records):
+    for record in records:
         if record.type == Type.SOA:
             if negative and not has_soa and is_under(last, record.owner):
                 kept.insert(0, record)
@@ -118,9 +123,10 @@ def _authority(asked: Asked, records: list[Record], last: bytes, *, negative: bo
 
 
 # One TTL for all records of a set, the least (RFC 2181 §5.2); each record once (§5).
-def _even(records: Iterable[Record]) -> tuple[Record, ...]:
+def _even(records: list[Record]) -> tuple[Record, ...]:
+    if len({record.ttl for record in records}) < 2:
+        return tuple(dict.fromkeys(records))
     least: dict[tuple[bytes, int, int], int] = {}
-    records = tuple(records)
     for record in records:
         kind = _kind(record)
         least[kind] = min(record.ttl, least.get(kind, record.ttl))

@@ -21,7 +21,9 @@ import dns.rdatatype
 
 from dnsserver import zone as zones
 from dnsserver.foreign import Foreign
+from dnsserver.guests import Guests
 from dnsserver.own import OwnNames
+from dnsserver.recursion import Recursion
 from dnsserver.responder import Data, Responder
 from dnsserver.zone import Zone
 from pilotfish.catalog import keys
@@ -136,11 +138,18 @@ class World:
     """A responder and the store that feeds it."""
 
     def __init__(
-        self, domains: tuple[str, ...] = (DOMAIN,), *, ttl: int = 3600, negative_ttl: int = 2, node: str = ""
+        self,
+        domains: tuple[str, ...] = (DOMAIN,),
+        *,
+        ttl: int = 3600,
+        negative_ttl: int = 2,
+        node: str = "",
+        guests: Guests | None = None,
+        recursion: Recursion | None = None,
     ) -> None:
         listed = [zones.domain(text) for text in domains]
         own = OwnNames(listed, "proxy", node=node)
-        self.responder = Responder(Zone(listed, own, Foreign("/skydns", ttl)), negative_ttl)
+        self.responder = Responder(Zone(listed, own, Foreign("/skydns", ttl)), negative_ttl, guests, recursion)
         self.responder.set_data(Data.FRESH)
         self.revision = 0
         self._ids = itertools.count(1)

@@ -162,7 +162,31 @@ def test_a_server_that_changes_letters_is_no_longer_tried_with_them():
         lookup.after(SPELLING, 0.0, 0.0)
         lookup.after(FOUND, 0.0, 0.0)
 
-    assert [healths[A].keeps_case(now) for now in (0.0, 3599.0, 3600.0)] == [False, False, True]
+    steps = [Lookup([A], healths, 1.0, now).start(now) for now in (0.0, 3599.0, 3600.0)]
+    assert [isinstance(step, Try) and step.exact for step in steps] == [False, False, True]
+
+
+def test_forgers_do_not_take_the_letters_away():
+    """A flood of guesses is no sign that a server changes letters."""
+    healths = Healths()
+    for _ in range(RESPELL_AFTER):
+        lookup = Lookup([A], healths, 1.0, 0.0)
+        lookup.start(0.0)
+        lookup.after(FLOODED, 0.0, 0.0)
+        lookup.after(FOUND, 0.0, 0.0)
+
+    assert healths[A].keeps_case(0.0)
+
+
+def test_a_server_that_never_understands_keeps_its_edns():
+    """FORMERR with and without EDNS says nothing of EDNS."""
+    healths = Healths()
+    lookup = Lookup([A], healths, 1.0, 0.0)
+    lookup.start(0.0)
+    lookup.after(BARE_FORMERR, 0.0, 0.0)
+    lookup.after(BARE_FORMERR, 0.0, 0.0)
+
+    assert healths[A].knows_edns(1.0)
 
 
 def test_letters_that_came_back_once_are_trusted_again():
@@ -227,6 +251,21 @@ def test_the_best_is_asked_first(through, order):
     assert healths.order([A, B, C], 10.0) == [{"A": A, "B": B, "C": C}[letter] for letter in order]
 
 
+def test_who_refuses_again_and_again_is_asked_last():
+    """Refusals count, and one answer ends their row."""
+    healths = Healths([A, B])
+    for _ in range(REFUSES_AFTER):
+        lookup = Lookup([A], healths, 1.0, 0.0)
+        lookup.start(0.0)
+        lookup.after(REFUSED, 0.0, 0.0)
+    assert healths.order([A, B], 0.0) == [B, A]
+
+    lookup = Lookup([A], healths, 1.0, 0.0)
+    lookup.start(0.0)
+    lookup.after(SERVFAIL, 0.0, 0.0)
+    assert healths.order([A, B], 0.0) == [A, B]
+
+
 def test_when_all_are_dead_all_are_asked():
     """Better to try than to give up; but never one that asks us."""
     healths = Healths([A, B, C])
@@ -238,10 +277,10 @@ def test_when_all_are_dead_all_are_asked():
     assert not healths.any_lives([A, B, C])
 
 
-def test_the_dead_are_probed_less_and_less():
-    """The first probe comes soon, later ones at longer intervals, until it says anything."""
+def test_the_silent_are_probed_less_and_less():
+    """After the first silence a probe comes soon, later ones at longer intervals, until it says anything."""
     health, now, times = Health(), 0.0, []
-    silent(health, DEAD_AFTER)
+    silent(health, 1)
     while len(times) < 10:
         now += PROBE_S / 2
         if health.probe_due(now):
@@ -255,12 +294,25 @@ def test_the_dead_are_probed_less_and_less():
     assert not health.probe_due(now + 100)
 
 
-def test_the_living_are_not_probed():
-    """Probes are for servers that are left alone."""
+def test_those_that_answer_are_not_probed():
+    """A server that answered last is asked only what somebody wants to know."""
     health = Health()
-    silent(health, DEAD_AFTER - 1)
+    silent(health, 1)
+    health.answered(0.01, 0.1)
 
     assert not health.probe_due(100.0)
+
+
+def test_a_pardoned_server_is_left_alone_for_longer():
+    """One that is not probed gets questions again after a while; when it stays silent, the while is longer."""
+    health = Health()
+    silent(health, DEAD_AFTER)
+    assert health.probe_due(0.5)
+    health.pardon()
+    assert (health.dead, health.probe_due(100.0)) == (False, False)
+    silent(health, DEAD_AFTER, 100.0)
+
+    assert [health.probe_due(now) for now in (100.9, 101.0)] == [False, True]
 
 
 def test_round_trips_are_smoothed():

@@ -213,6 +213,7 @@ class FakeUpstream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closing is finished by the loop
 
     def names(self, *, tcp: bool | None = None) -> list[str]:
         """Names that were asked for, in lower case, but probes."""
@@ -244,12 +245,16 @@ class FakeUpstream:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         client = writer.get_extra_info("peername")[:2]
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 length = int.from_bytes(await reader.readexactly(2))
                 message = await reader.readexactly(length)
                 self.hear(Seen(message, client, True), lambda out: writer.write(len(out).to_bytes(2) + out))
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+        finally:
+            if task is not None and task.cancelling():
+                writer.transport.abort()
 
 
 class _Datagrams(asyncio.DatagramProtocol):
