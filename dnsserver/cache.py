@@ -1,6 +1,7 @@
 """Finished answers as octets, kept until a name that they depend on changes.
 
-Pure. One dictionary look-up finds an answer. Bounded in answers and octets: the oldest goes first, since what is asked often is soon there again.
+Pure. One dictionary look-up finds an answer. Bounded in answers and octets: the oldest goes first, since what is asked
+often is soon there again.
 
 Invariant: an answer is held exactly as long as it stands under each of the names that it depends on.
 """

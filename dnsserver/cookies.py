@@ -103,7 +103,7 @@ class Cookies:
             return False
         hashed = client_cookie + server_cookie[:CLIENT_SIZE] + client
         matches = [compare_digest(_hash(one, hashed), server_cookie[CLIENT_SIZE:]) for one in self._secrets]
-        if matches[0] and found is None and age_s < _RENEW_S:
+        if matches[0] and found is None and age_s < _RENEW_S and server_cookie.startswith(_VERSION):
             self._known.put(key, (now_s - age_s, server_cookie))  # made by another process: the client may keep it
         return any(matches)
 
@@ -160,4 +160,4 @@ def siphash(key: bytes, octets: bytes) -> int:
             v1, v3 = ((v1 << 17 | v1 >> 47) & mask) ^ v2, ((v3 << 21 | v3 >> 43) & mask) ^ v0
             v2 = (v2 << 32 | v2 >> 32) & mask
         v0 ^= word
-    return v0 ^ v1 ^ v2 ^ v3
+    return int(v0 ^ v1 ^ v2 ^ v3)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 Server = tuple[str, int]
 
-DEAD_AFTER = 2  # tries in a row without a word
+DEAD_AFTER = 3  # tries in a row without a word; two may be one question that no server can answer in time
 REFUSES_AFTER = 3  # refusals in a row: it does not want our questions
 PROBE_S, MAX_PROBE_S = 0.5, 30.0  # between probes of a dead one: at first, and at most
 RESPELL_AFTER = 3  # questions whose letters came back changed: it does not keep them

@@ -12,6 +12,7 @@ from pilotfish.catalog.snapshot import BadSnapshot, snapshot_of
 from pilotfish.catalog.telemetry import Telemetry
 
 SNAPSHOT_S = 30.0  # how often what changed is written
+ANEW_S = 600.0  # how often it is written though nothing changed: a quiet store's snapshot must not grow old
 FIRST_S = 0.5  # how often it is looked whether everything was read
 
 
@@ -37,6 +38,7 @@ class Keeper:
         self._path, self._followers, self._telemetry = path, followers, telemetry
         self._age_s, self._most_s = age_s, most_s
         self._written: tuple[int, ...] = ()
+        self._counts = -math.inf  # UNIX time up to which what was written counts
         self.taken: float | None = None  # UNIX time up to which what was read counts; None: nothing was read
 
     async def load(self) -> None:
@@ -69,20 +71,21 @@ class Keeper:
             while math.isinf(self._age_s()):  # noqa: ASYNC110  the first one as soon as everything was read; a clock is read
                 await asyncio.sleep(FIRST_S)
             while True:
-                await asyncio.to_thread(self.write)
+                await asyncio.to_thread(self.write, min(ANEW_S, self._most_s / 4))
                 await asyncio.sleep(SNAPSHOT_S)
         finally:
             self.write()
 
-    def write(self) -> None:
-        """Write what is known, if it is all known and not written yet."""
+    def write(self, newer_s: float = 0.0) -> None:
+        """Write what is known, if all is; the same once more when it counts for at least `newer_s` longer."""
         mirrors = [follower.mirror for follower in self._followers.values()]
         revisions = tuple(mirror.revision for mirror in mirrors)
         age_s = self._age_s()
-        if revisions == self._written or math.isinf(age_s):
+        taken = self._telemetry.now() - age_s
+        if math.isinf(age_s) or (revisions == self._written and taken - self._counts <= newer_s):
             return
         try:
-            io_snapshot.save(self._path, snapshot_of(mirrors, self._telemetry.now() - age_s))
-            self._written = revisions
+            io_snapshot.save(self._path, snapshot_of(mirrors, taken))
+            self._written, self._counts = revisions, taken
         except (OSError, BadSnapshot) as error:
             self._telemetry.log.warning("the snapshot was not written: %s", error, extra={"cause": "snapshot"})

@@ -63,18 +63,19 @@ class UdpEdge:
         self._hot = answers.hot if short_cut else _nothing
         self._handle = ctypes.c_int(opened.fileno())
         self._loop = asyncio.get_running_loop()
-        self._mailbox = _mailbox(opened.family) if io_mmsg.available() else None
-        self._loop.add_reader(opened.fileno(), self._readable if self._mailbox else self._readable_singly)
+        box = _mailbox(opened.family) if io_mmsg.available() else None
+        self._readable = self._readable_singly if box is None else functools.partial(self._readable_in_batches, box)
+        self._loop.add_reader(opened.fileno(), self._readable)
 
-    def _readable(self) -> None:
+    def _readable_in_batches(self, box: Mailbox) -> None:
         self._answers.clock.now = self._loop.time()
         for _ in range(BATCHES):
             try:
-                count = self._mailbox.receive(self._handle)
+                count = box.receive(self._handle)
             except OSError:  # what an earlier reply met on its way (ICMP); the socket is fine
                 continue
             if count:
-                self._answer(self._mailbox, count)
+                self._answer(box, count)
             if count < FEW:
                 return
 
@@ -158,7 +159,7 @@ class UdpEdge:
     def drain(self) -> None:
         """Answer what has come already."""
         with contextlib.suppress(OSError):
-            self._readable() if self._mailbox else self._readable_singly()
+            self._readable()
 
     def close(self) -> None:
         """Answer what has come already, and stop serving."""

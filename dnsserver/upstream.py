@@ -361,8 +361,8 @@ class _Reader:
             elif length:
                 at += 1 + length
                 self._steps -= 1
-                if self._steps < 0 or at - piece > MAX_NAME:
-                    raise BadReply(Wrong.MALFORMED, "a name of too many octets")
+                if self._steps < 0:
+                    raise BadReply(Wrong.MALFORMED, "names of more labels than a message can have")
             else:
                 pieces.append(message[piece:at])
                 end, known = end or at + 1, ROOT

@@ -66,7 +66,7 @@ class _Chain:
             here = self._at.get(name, [])
             found = self._wanted(here)
             if found:
-                return aliases, found, name
+                return aliases + self._explained(name, found), found, name
             alias = self._of_type(here, Type.CNAME)[:1]  # there is never a second one; RFC 2181 §10.1
             target = alias[0].data.names[0].lower() if alias else name
             if target in seen or len(seen) > MAX_ALIASES:
@@ -87,6 +87,11 @@ class _Chain:
         if not self._asked.do or over == Type.RRSIG:
             return []
         return [record for record in records if record.type == Type.RRSIG and covered(record) == over]
+
+    # An alias that was asked for may itself come from a DNAME, and is signed only there.
+    def _explained(self, name: bytes, found: list[Record]) -> list[Record]:
+        alias = found[0] if self._asked.type == Type.CNAME else None
+        return [] if alias is None else self._redirection(name, alias.data.names[0].lower())
 
     # A DNAME above the name explains the CNAME at it, when it leads to the same target (RFC 6672 §2.2).
     def _redirection(self, name: bytes, target: bytes) -> list[Record]:

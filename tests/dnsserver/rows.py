@@ -234,3 +234,22 @@ async def fate(at: tuple[str, int], transport: str, message: bytes) -> dict[str,
     except EOFError:
         return CLOSED
     return SILENCE if reply is None else seen(reply)
+
+
+async def reply_to(at: tuple[str, int], transport: str, message: bytes, *, source: str = "") -> dict[str, Any]:
+    """The fields of the one reply to a message, however long it takes; asked from an address of this host."""
+    loop, local = asyncio.get_running_loop(), (source, 0) if source else None
+    async with asyncio.timeout(DEADLINE_S):
+        if transport == "tcp":
+            reader, writer = await asyncio.open_connection(*at, local_addr=local)
+            writer.write(framed(message))
+            found = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            writer.transport.abort()
+            return seen(found)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            if local:
+                client.bind(local)
+            await loop.sock_connect(client, at)
+            await loop.sock_sendall(client, message)
+            return seen(await loop.sock_recv(client, 65535))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import pytest_asyncio
 
@@ -267,7 +269,7 @@ async def servers():
     started = {}
     for which, options in {"plain": {}}.items():
         settings = DnsSettings(listen=(("127.0.0.1", 0),), node_name=NSID_VALUE.decode(), **options)
-        telemetry = Telemetry("dns", lambda: 0.0)
+        telemetry = Telemetry("dns", time.time)
         started[which] = Running(DnsService(settings, store, telemetry), store, telemetry)
         await started[which].start()
     first = started["plain"]

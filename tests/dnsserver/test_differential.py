@@ -82,9 +82,9 @@ class Compared:
         chain = [name]
         while (target := generated.alias_of(self.facts, chain[-1])) and target not in chain:
             chain.append(target)
-        if len(chain) > 1 and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
+        if generated.alias_of(self.facts, name) and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
             return False  # SkyDNS has SRV records beside aliases, and follows these for addresses only
-        inner = INNER if len(chain) == 1 else {"A", "AAAA"}
+        inner = {"A", "AAAA"} if generated.alias_of(self.facts, name) else INNER
         return rtype not in inner or not any(self.is_inner(one) for one in chain)
 
     def is_inner(self, name: str) -> bool:
@@ -157,13 +157,13 @@ def test_no_wildcard_below_a_name_that_exists(encloser):
 
 
 def test_a_few_hundred_zones():
-    """Worlds that are new with each run; the seed is in what fails."""
-    worlds(random.SystemRandom().randrange(2**32), 45)
+    """The same worlds with each run."""
+    worlds(3_990_095_825, 45)
 
 
 @pytest.mark.soak
 def test_thousands_of_zones():
-    """The same for minutes."""
+    """Worlds that are new with each run, for minutes; the seed is in what fails."""
     worlds(random.SystemRandom().randrange(2**32), 3000)
 
 

@@ -170,6 +170,17 @@ def test_an_answer_ends_the_row_of_failures():
     assert held.put_failure(WWW, FAILED, 9.0 + STALE_FOR_S + MAX_FAILED_S).expires == 10.0 + STALE_FOR_S + MAX_FAILED_S
 
 
+@pytest.mark.parametrize("ttl", [0, 1])
+def test_an_answer_takes_the_failure_away(ttl):
+    """Once somebody answered, the failure before is not said again, though the answer be short."""
+    held = cache()
+    for now in (0.0, 1.0, 3.0):
+        held.put_failure(WWW, FAILED, now)
+    held.put(WWW, found(address(ttl)), 4.0)
+
+    assert held.get(WWW, 5.5) is None
+
+
 def test_a_failure_does_not_hide_an_answer():
     """While an answer lasts, failing to renew it changes nothing."""
     held = cache()

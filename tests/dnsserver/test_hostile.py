@@ -86,8 +86,9 @@ def test_any_options(options, rest, tcp):
     plain = question(f"web.{DOMAIN}.", id=1, flags=0, use_edns=False)
     body = opt(*(option(code, data) for code, data in options), rest)
     reply = check(head(ar=1)[:2] + struct.pack("!5H", 0, 1, 0, 0, 1) + plain[HEADER:] + body, tcp=tcp)
-    rcode = dns.message.from_wire(reply).rcode().name
-    assert rcode in ({"NOERROR", "FORMERR"} if rest or 10 in dict(options) else {"NOERROR"})
+    if reply is not None:
+        malformed = rest or {10, 11} & dict(options).keys()  # a cookie of no length that has a meaning, a time
+        assert dns.message.from_wire(reply).rcode().name in ({"NOERROR", "FORMERR"} if malformed else {"NOERROR"})
 
 
 @pytest.fixture

@@ -77,8 +77,9 @@ def _edns() -> Run:
     def run(data: bytes) -> None:
         for tcp in (False, True):
             reply = hostile.check(world, head(ar=1) + asks() + opt(data[:65535]), tcp=tcp)
-            rcode = dns.message.from_wire(reply).rcode().name
-            assert rcode in {"NOERROR", "FORMERR"}, rcode
+            if reply is not None:
+                rcode = dns.message.from_wire(reply).rcode().name
+                assert rcode in {"NOERROR", "FORMERR"}, rcode
 
     return run
 
@@ -90,24 +91,21 @@ def _streams() -> Iterator[bytes]:
 
 
 def _frames() -> Run:
-    def taken(pieces: list[bytes], most: int) -> tuple[list[bytes], bool]:
+    def taken(pieces: list[bytes]) -> tuple[list[bytes], bool]:
         frames, got = Frames(), []
         try:
             for piece in pieces:
                 frames.feed(piece)
-                while more := frames.take(most):
-                    got += more
+                while (message := frames.take()) is not None:
+                    got.append(message)
         except BadFrame:
             return got, True
         return got, False
 
     def run(data: bytes) -> None:
         size, stream = 1 + (data[0] if data else 0), data[1:]
-        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
-        whole, parts = taken([stream], 1), taken(pieces, 1)
-        assert whole == parts
-        if not whole[1]:
-            assert taken(pieces, 64) == whole
+        whole = taken([stream])
+        assert whole == taken([stream[at : at + size] for at in range(0, len(stream), size)])
         assert b"".join(framed(message) for message in whole[0]) == stream[: sum(2 + len(one) for one in whole[0])]
 
     return run
