@@ -154,7 +154,9 @@ class Zone:
         if case.ours or not case.apex:
             return case
         found = self.foreign.under(APEX + case.lower)
-        return case if found is None else Case(case.name, case.domain, case.own, found, APEX + case.lower)
+        if found is None:
+            return case
+        return Case(case.name, case.domain, case.own, found, APEX + case.lower, flat=True)
 
     # At a name of ours others may add what we do not say (a TXT record); what they hold below it is not its own.
     def _exactly(self, lower: bytes) -> Hits | None:
