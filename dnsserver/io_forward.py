@@ -113,6 +113,13 @@ class Forwarder:
         """Those who wait for an answer."""
         return self._waiting
 
+    def set_servers(self, servers: Iterable[Server]) -> None:
+        """Ask others from now on."""
+        self.servers = tuple(servers)
+        self.healths = Healths(self.servers)
+        self._labels = {server: join_host_port(*server) for server in self.servers}
+        self._allowed.clear()
+
     # --- questions
 
     def ask(self, asked: Asked, done: Done, servers: tuple[Server, ...] = ()) -> None:

@@ -55,6 +55,7 @@ class Rcode(IntEnum):
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
+    NOTAUTH = 9
     BADVERS = 16
 
 
@@ -110,6 +111,7 @@ class Query(NamedTuple):
         edns: None without an OPT record.
         question: octets of the question section.
         plain: see the module.
+        serial: of the zone that who asks for changes has already (RFC 1995 §3).
     """
 
     flags: int
@@ -119,6 +121,7 @@ class Query(NamedTuple):
     edns: Edns | None
     question: bytes
     plain: bytes
+    serial: int | None = None
 
 
 def head(message: bytes) -> Head:
