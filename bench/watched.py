@@ -29,6 +29,7 @@ class Sum(NamedTuple):
         p50: that half of the answers took at most.
         p99: that 99 % of them took.
         longest: that one of them took.
+        gap: the longest time between a right answer and the one before it.
     """
 
     asked: int
@@ -40,6 +41,7 @@ class Sum(NamedTuple):
     p50: float
     p99: float
     longest: float
+    gap: float
 
     @property
     def answered(self) -> float:
@@ -51,7 +53,7 @@ class Sum(NamedTuple):
         return (
             f"{self.asked} asked, {self.fresh} right, {self.marked} right and marked as stale, {self.failed} failed,"
             f" {self.wrong} wrong, {self.lost} lost; p50 {self.p50:.2f}, p99 {self.p99:.2f},"
-            f" longest {self.longest:.1f} ms"
+            f" longest {self.longest:.1f} ms; longest gap {self.gap:.1f} ms"
         )
 
 
@@ -62,9 +64,9 @@ def added(windows: Iterable[Window]) -> Sum:
     asked, fresh, marked, failed, wrong, lost = (
         sum(getattr(window, name) for window in found) for name in Sum._fields[:6]
     )
-    return Sum(
-        asked, fresh, marked, failed, wrong, lost, percentile(took, 50), percentile(took, 99), max(took, default=0.0)
-    )
+    p50, p99, longest = (percentile(took, percent) for percent in (50, 99, 100))
+    gap = max((window.gap for window in found), default=0.0)
+    return Sum(asked, fresh, marked, failed, wrong, lost, p50, p99, longest, gap)
 
 
 class Watched:

@@ -1,8 +1,9 @@
 """A witness: `python -m bench.witness ADDRESS PORT RATE SECONDS FILE` asks at a fixed rate and judges every answer.
 
 A process of its own with its own clock. Questions go out from many ports in turn, whether or not those before were
-answered. FILE has a line for each: name, type, the code that is right, and the addresses, "-" without any. Each second
-of questions is a line of JSON on standard output, told when all of them are answered or lost; SIGTERM ends it early.
+answered. FILE has a line for each: name, type, the code that is right, and the addresses, "-" without any; "|" stands
+between several sets of addresses of which each is right. Each second of questions is a line of JSON on standard output,
+told when all of them are answered or lost; SIGTERM ends it early.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Question(NamedTuple):
     text: str
     octets: bytes
     rcode: int
-    addresses: frozenset[str]
+    addresses: tuple[frozenset[str], ...]
 
 
 class Window(NamedTuple):
@@ -56,6 +57,7 @@ class Window(NamedTuple):
         wrong: answers that are not true.
         lost: questions without an answer in time.
         took: milliseconds of each answer.
+        gap: the longest time between a right answer and the one before it, milliseconds.
         last: when the last right answer came, monotonic seconds; 0 without one.
         first: when the first right answer came; 0 without one.
         shown: some of the wrong answers.
@@ -69,6 +71,7 @@ class Window(NamedTuple):
     wrong: int
     lost: int
     took: list[float]
+    gap: float
     first: float
     last: float
     shown: list[str]
@@ -84,7 +87,7 @@ def questions(lines: Iterable[str]) -> Iterator[Question]:
     for line in lines:
         name, kind, rcode, addresses = line.split()
         octets = dns.message.make_query(name, kind, use_edns=0, payload=1232, id=0).to_wire()[2:]
-        expected = frozenset(addresses.split(",")) if addresses != "-" else frozenset()
+        expected = tuple(frozenset(one.split(",")) - {"-"} for one in addresses.split("|"))
         yield Question(f"{name} {kind}", octets, int(dns.rcode.from_text(rcode)), expected)
 
 
@@ -95,12 +98,13 @@ class _Counting:
         self.at, self.open, self.asked = at, 0, 0
         self.kinds = dict.fromkeys(("fresh", "marked", "failed", "wrong", "lost"), 0)
         self.took: list[float] = []
-        self.first = self.last = 0.0
+        self.first = self.last = self.gap = 0.0
         self.shown: list[str] = []
 
     def told(self) -> Window:
         took = [round(one, 3) for one in self.took]
-        return Window(self.at, self.asked, took=took, first=self.first, last=self.last, shown=self.shown, **self.kinds)
+        about = {"first": self.first, "last": self.last, "shown": self.shown, "gap": round(self.gap, 3)}
+        return Window(self.at, self.asked, took=took, **about, **self.kinds)  # type: ignore[arg-type]
 
 
 class Witness:
@@ -132,6 +136,7 @@ class Witness:
         self._order: deque[tuple[float, tuple[int, int]]] = deque()
         self._windows: deque[_Counting] = deque()
         self._judged: dict[tuple[int, bytes], str] = {}
+        self._right = 0.0  # when the last right answer came
         self.stopped = False
 
     def run(self, seconds: float) -> Iterator[Window]:
@@ -200,6 +205,8 @@ class Witness:
         if kind in {"fresh", "marked"}:
             window.first = window.first or now
             window.last = now
+            window.gap = max(window.gap, (now - (self._right or now)) * 1000)
+            self._right = now
         elif len(window.shown) < SHOWN:
             window.shown.append(f"{kind}: {self._questions[which].text}: {_readable(reply)}")
 
@@ -233,7 +240,7 @@ def _verdict(question: Question, reply: bytes) -> str:
         return "wrong"
     if said.truncated or said.rcode not in {0, 3}:
         return "failed"
-    if (said.rcode, said.addresses) != (question.rcode, question.addresses):
+    if said.rcode != question.rcode or said.addresses not in question.addresses:
         return "wrong"
     if not said.marked:
         return "fresh"

@@ -49,9 +49,10 @@ def addresses(zone: Zone, case: Case, seek: Seek, chain: tuple[bytes, ...] = ())
 def _through(zone: Zone, case: Case, found: Found, seek: Seek, chain: tuple[bytes, ...]) -> list[Record]:
     target = found.target or dname.ROOT
     lower = target.lower()
-    if seek.work.strict:
+    if seek.work.strict or case.flat:
         behind = [] if lower in chain or len(chain) >= MAX_CHAIN else _behind(zone, target, seek, (*chain, lower))
-        return [one._replace(owner=case.name, ttl=min(one.ttl, found.ttl)) for one in behind]
+        reached = [one for one in behind if one.type != Type.CNAME]
+        return [one._replace(owner=case.name, ttl=min(one.ttl, found.ttl)) for one in reached]
     loops = lower in chain or (lower == case.lower if seek.below else dname.is_under(lower, case.lower))
     if loops or len(chain) >= MAX_CHAIN:
         return []

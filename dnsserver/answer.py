@@ -25,7 +25,6 @@ ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})
 BOTH = ONLY_A | ONLY_AAAA
 FROM_BELOW = BOTH | {Type.SRV, Type.TXT, Type.MX}  # types that foreign records below a name are answered for
 NS = b"\x02ns\x03dns"
-REFRESH_S, RETRY_S, EXPIRE_S = 28800, 7200, 604800  # SkyDNS's; nobody transfers by them
 
 
 class Says(NamedTuple):
@@ -59,24 +58,43 @@ class Answered(NamedTuple):
     expires_s: int | None = None
 
 
+class Times(NamedTuple):
+    """How often secondaries look for a new zone, and for how long they answer from an old one, in seconds."""
+
+    refresh: int = 28800  # as in SkyDNS, which has no secondaries
+    retry: int = 7200
+    expire: int = 604800
+
+
+ALONE = Times()
+FOLLOWED = Times(60, 15)  # a NOTIFY may be lost
+
+
 class Authority:
     """The SOA records of our domains, made once for each serial.
 
     Args:
         serial: highest revision of the zone; modulo 2^32 on the wire (RFC 1982).
         negative_ttl: seconds for which "no such name" may be kept.
+        mailbox: wire name of who is responsible; empty: hostmaster of each domain.
+        times: for secondaries.
     """
 
-    def __init__(self, serial: int, negative_ttl: int) -> None:
+    def __init__(self, serial: int, negative_ttl: int, mailbox: bytes = b"", times: Times = ALONE) -> None:
         self.serial, self.negative_ttl = serial & 0xFFFFFFFF, negative_ttl
+        self._mailbox, self._times = mailbox, times
         self._made: dict[Domain, Record] = {}
+
+    def moved(self, serial: int) -> Authority:
+        """The same for another serial."""
+        return Authority(serial, self.negative_ttl, self._mailbox, self._times)
 
     def record(self, domain: Domain) -> Record:
         """The SOA of a domain (RFC 1035 §3.3.13); its own TTL is that of negative answers (RFC 2308 §3)."""
         found = self._made.get(domain)
         if found is None:
-            says = Soa(self.serial, REFRESH_S, RETRY_S, EXPIRE_S, self.negative_ttl)
-            data = rr.soa(NS + domain.name, b"\x0ahostmaster" + domain.name, says)
+            says = Soa(self.serial, *self._times, self.negative_ttl)
+            data = rr.soa(NS + domain.name, self._mailbox or b"\x0ahostmaster" + domain.name, says)
             found = self._made[domain] = Record(domain.name, Type.SOA, self.negative_ttl, data)
         return found
 

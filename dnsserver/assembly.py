@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from dnsserver import zone
+from dnsserver import dname, zone
 from dnsserver.access import LOOPBACK, Clients, is_here_only
 from dnsserver.aging import Clock
+from dnsserver.answer import ALONE, FOLLOWED, Authority
 from dnsserver.cookies import Cookies
 from dnsserver.foreign import Foreign
 from dnsserver.forward_cache import ForwardCache
@@ -18,6 +19,7 @@ from dnsserver.rate import Limiter
 from dnsserver.recursion import Recursion
 from dnsserver.responder import Responder
 from dnsserver.settings import DNS_PORT, PRIVATE, DnsSettings
+from dnsserver.skydns_record import DEFAULT_PRIORITY
 from dnsserver.zone import Zone
 
 
@@ -50,24 +52,51 @@ def responder(settings: DnsSettings, here: Here, cache: ForwardCache, probes: Lo
         cache: what other name servers said.
         probes: names by which it is found out that we ask ourselves.
     """
+    limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
+    guests = Guests(policy(settings, here), Cookies(here.secret), limiter, clock=here.clock, idle_ms=here.idle_ms)
+    recursion = Recursion(cache, probes, here.clock, ndots=settings.ndots, servers=bool(settings.forward))
+    made = Responder(names(settings, here), settings.negative_ttl, guests, recursion)
+    made.set_authority(authority(settings))
+    return made
+
+
+def names(settings: DnsSettings, here: Here, priority: int = DEFAULT_PRIORITY) -> Zone:
+    """What is answered from, still empty."""
     domains = [zone.domain(text) for text in settings.domain]
     own = OwnNames(domains, settings.proxy_name, here.served_at, settings.node_name)
-    names = Zone(domains, own, Foreign(settings.skydns_prefix, settings.ttl))
-    recursion = Recursion(cache, probes, here.clock, ndots=settings.ndots, servers=bool(settings.forward))
-    return Responder(names, settings.negative_ttl, _guests(settings, here, names), recursion)
+    foreign = Foreign(settings.skydns_prefix, settings.ttl, priority, exact=settings.exact)
+    return Zone(domains, own, foreign, local(settings))
 
 
-def _guests(settings: DnsSettings, here: Here, names: Zone) -> Guests:
-    policy = Policy(
+def local(settings: DnsSettings) -> bytes:
+    """The name that local.dns stands for; empty: none."""
+    return dname.from_text(settings.local) if settings.local else b""
+
+
+def authority(settings: DnsSettings) -> Authority:
+    """What SOA records say besides the serial."""
+    mailbox = dname.mailbox(settings.hostmaster) if settings.hostmaster else b""
+    return Authority(0, settings.negative_ttl, mailbox, FOLLOWED if settings.transfer else ALONE)
+
+
+def policy(settings: DnsSettings, here: Here) -> Policy:
+    """What is done for whom."""
+    return Policy(
         recursive=Clients(settings.recursion or (LOOPBACK if here.bridged else (PRIVATE,))),
         transfers=Clients(settings.transfer),
         identity=settings.node_name,
         version=here.version if settings.version_shown else "",
         turning=not settings.fixed_order,
-        domains=frozenset(domain.name for domain in names.domains),
+        domains=frozenset(zone.domain(text).name for text in settings.domain),
     )
-    limiter = Limiter(settings.rate_limit) if settings.rate_limit else None
-    return Guests(policy, Cookies(here.secret), limiter, clock=here.clock, idle_ms=here.idle_ms)
+
+
+def retune(made: Responder, settings: DnsSettings, here: Here, priority: int) -> None:
+    """Let settings that came while running count; the zone must be one of their domains, see `names`."""
+    made.zone.foreign.ttl, made.zone.foreign.priority = settings.ttl, priority
+    made.zone.set_local(local(settings))
+    made.set_policy(policy(settings, here), ndots=settings.ndots, servers=bool(settings.forward))
+    made.set_authority(authority(settings))
 
 
 def served_at(named: Iterable[tuple[str, int]]) -> tuple[str, ...]:

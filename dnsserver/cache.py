@@ -66,6 +66,23 @@ class Cache:
             self._remove(key)
         return len(keys)
 
+    def drop_below(self, zones: tuple[bytes, ...]) -> int:
+        """Let go of every answer that depends on a name at or below one of the zones; returns how many there were.
+
+        Cost: all names that answers depend on.
+        """
+        return self.drop([name for name in self._by_name if name.endswith(zones)])
+
+    def drop_asked(self, zones: tuple[bytes, ...]) -> int:
+        """Let go of every answer to a question for a name at or below one of the zones, and of some others.
+
+        Cost: all that is held.
+        """
+        keys = [key for key in self._kept if any(zone in key.lower() for zone in zones)]
+        for key in keys:
+            self._remove(key)
+        return len(keys)
+
     def clear(self) -> None:
         """Let go of all."""
         self._kept.clear()

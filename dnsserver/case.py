@@ -86,9 +86,10 @@ class Case:
         foreign: what a question for it finds among foreign records; None: nothing at or below it.
         stands: where these stand, in lower case: at the name itself, a stored wildcard, what local.dns stands for.
         wild: they stand at a stored wildcard.
+        flat: it has the addresses behind its targets as its own: a domain itself, which can be no alias.
     """
 
-    __slots__ = ("domain", "foreign", "lower", "name", "own", "stands", "wild")
+    __slots__ = ("domain", "flat", "foreign", "lower", "name", "own", "stands", "wild")
 
     def __init__(
         self,
@@ -99,10 +100,11 @@ class Case:
         stands: bytes = b"",
         *,
         wild: bool = False,
+        flat: bool = False,
     ) -> None:
         self.name, self.lower = name, name.lower()
         self.domain, self.own, self.foreign = domain, own, foreign
-        self.stands, self.wild = stands or self.lower, wild
+        self.stands, self.wild, self.flat = stands or self.lower, wild, flat
 
     @property
     def ours(self) -> Own | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from dnsserver.foreign import may_be_wildcard
+from dnsserver.rr import Record
 
 MAX_PATTERNS = 4096  # names above; each with the types and EDNS sizes that are asked for
 MAX_SHAPES = 128  # lengths of what stands in front, for each pattern
@@ -23,6 +24,8 @@ MAX_DEPTH = 8  # labels that are looked through for the name above
 _HEADER = 10  # octets of flags and counts: what is left of a header without its id
 _OPT = 11  # octets of an OPT record without options
 _FIXED = 4  # octets of type and class
+_START = 12  # where the question begins in a message
+_COMPRESSED = 0xC000  # RFC 1035 §4.1.4
 _POINTER = 64  # a length octet from here on is none
 
 
@@ -133,10 +136,26 @@ class Denials:
                     del self._by_name[name]
         return len(found)
 
+    def drop_below(self, zones: tuple[bytes, ...]) -> int:
+        """Let go of every pattern at or below one of the zones; returns how many there were."""
+        return self.drop([name for name in self._by_name if name.endswith(zones)])
+
     def clear(self) -> None:
         """Let go of all."""
         self._patterns.clear()
         self._by_name.clear()
+
+
+def is_apart(before: bytes, name: bytes, soa: Record) -> bool:
+    """True when of a question's name only the domain was pointed into: so it is for all names of this length.
+
+    Args:
+        before: what is sent between the question and the serial.
+        name: of the question.
+        soa: the one record in it.
+    """
+    pointer = (_COMPRESSED | (_START + len(name) - len(soa.owner))).to_bytes(2)
+    return before.count(pointer) == 1 + sum(one.endswith(soa.owner) for one in soa.data.names)
 
 
 def _around(above: bytes) -> frozenset[bytes]:

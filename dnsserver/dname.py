@@ -49,6 +49,22 @@ def from_text(text: str) -> bytes:
     return from_labels([label.encode() for label in stripped.split(".")]) if stripped else ROOT
 
 
+def mailbox(text: str) -> bytes:
+    r"""A mail address as a name (RFC 1035 §8): what stands before the `@` is one label. Without `@`: as from_text.
+
+    >>> mailbox("jane.doe@example.org")
+    b'\x08jane.doe\x07example\x03org\x00'
+
+    Raises:
+        BadName: as from_labels, and for the root.
+    """
+    local, at, host = text.rpartition("@")
+    name = from_labels((local.encode(), *labels_of(from_text(host)))) if at else from_text(text)
+    if name == ROOT:
+        raise BadName("no mail address")
+    return name
+
+
 def labels_of(name: bytes) -> tuple[bytes, ...]:
     """The labels of a name, leftmost first; () for the root."""
     labels = []

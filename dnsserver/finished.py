@@ -38,6 +38,7 @@ class Finished:
 
     Attributes:
         transport: which.
+        recursive: see the arguments.
         some: answers that name something of ours.
         nothing: answers that say that a name of ours has no such data.
         denials: answers for names that do not exist.
@@ -45,7 +46,7 @@ class Finished:
     """
 
     def __init__(self, transport: Transport, serial: bytes, recursive: Clients) -> None:
-        self.transport, self._recursive = transport, recursive
+        self.transport, self.recursive = transport, recursive
         self.some = Cache(MAX_KEPT, MAX_OCTETS)
         self.nothing = Cache(MAX_KEPT_NOTHING, MAX_OCTETS_NOTHING)
         self.denials = Denials(serial)
@@ -62,7 +63,7 @@ class Finished:
         kept = self.some.get(key) or self.nothing.get(key)
         if kept is None:
             kept = self.beyond.get(key)
-            if kept is None or not self._recursive.allows(client):
+            if kept is None or not self.recursive.allows(client):
                 return self.denials.find(key)
         body = kept.body()
         if body is not None:
@@ -91,6 +92,17 @@ class Finished:
         """
         caches = self.some, self.nothing, self.beyond
         return sum(cache.drop(names) for cache in caches) + self.denials.drop(patterns)
+
+    def drop_below(self, zones: Iterable[bytes]) -> int:
+        """Let go of all that is said of names at and below some zones; returns how much there was.
+
+        Cost: all that is held; zones get other name servers seldom.
+        """
+        ends = tuple(zones)
+        if not ends:
+            return 0
+        gone = sum(held.drop_below(ends) for held in self._all())
+        return gone + self.beyond.drop_asked(ends)
 
     def clear(self) -> None:
         """Let go of all."""

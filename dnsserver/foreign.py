@@ -124,9 +124,9 @@ class Foreign:
         found = [one for child in self._children.get(name, ()) for one in self.at(child)]
         return sorted(found, key=_by_key)
 
-    def names(self) -> Iterator[bytes]:
-        """The names that have records, in lower case; not while `apply` is called."""
-        return iter(self._at)
+    def names(self) -> list[bytes]:
+        """The names that have records at or below them, in lower case."""
+        return list(self._at.keys() | self._children.keys())
 
     def _hits(self, found: list[Found]) -> Hits:
         each = _each_once(sorted((one.settled(self.ttl, self.priority) for one in found), key=_by_key))

@@ -135,8 +135,12 @@ class Guests:
         idle_ms: Callable[[], int] = lambda: 10_000,
     ) -> None:
         self.policy, self.limiter, self.clock = policy, limiter, clock or Clock()
-        self.turning = policy.turning
         self._cookies, self._idle_ms = cookies, idle_ms
+
+    @property
+    def turning(self) -> bool:
+        """Addresses come in another order each time."""
+        return self.policy.turning
 
     def by_cookie(self, key: bytes, client: bytes) -> Cookied | None:
         """What a message is without its cookie, if that is its one option; None: look at it whole.

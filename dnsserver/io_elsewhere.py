@@ -61,7 +61,8 @@ class _Errand:
             return
         missing = set(wanted.lookups)
         for asked in wanted.lookups:
-            self._forwarder.ask(asked, partial(self._came, wanted, missing, asked), wanted.servers)
+            servers = wanted.servers or self._responder.zone.stub_of(asked.name)
+            self._forwarder.ask(asked, partial(self._came, wanted, missing, asked), servers)
 
     def _came(self, wanted: Wanted, missing: set[Asked], asked: Asked, outcome: Outcome) -> None:
         self._outcomes[asked] = outcome

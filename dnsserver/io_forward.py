@@ -113,6 +113,13 @@ class Forwarder:
         """Those who wait for an answer."""
         return self._waiting
 
+    def set_servers(self, servers: Iterable[Server]) -> None:
+        """Ask others from now on."""
+        self.servers = tuple(servers)
+        self.healths = Healths(self.servers)
+        self._labels = {server: join_host_port(*server) for server in self.servers}
+        self._allowed.clear()
+
     # --- questions
 
     def ask(self, asked: Asked, done: Done, servers: tuple[Server, ...] = ()) -> None:
@@ -269,6 +276,8 @@ class Forwarder:
     async def run(self) -> None:
         """Look after the servers until cancelled; then everybody who waits is told."""
         try:
+            for server in forward.ours(self.servers, self._own()):
+                self._log.error("name server %s is this server itself: it is not asked", join_host_port(*server))
             for server in self.servers:
                 self._probe(server)
             while True:

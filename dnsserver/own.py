@@ -124,6 +124,15 @@ class OwnNames:
         """True when a name (wire, lower case) or something below it is ours; instances and ports are not looked at."""
         return name in self._existing
 
+    def all_names(self) -> list[bytes]:
+        """All names that are ours and those between them and the root, in lower case, without what they bring."""
+        return [*self._existing.counts, *self._nodes.pointed.counts]
+
+    @property
+    def https_ports(self) -> tuple[int, ...]:
+        """The ports of the proxies for https, each once."""
+        return tuple({host.https_port: None for host in self._proxies.hosts if host.https_port})
+
     def pointers(self, reverse: bytes) -> tuple[bytes, ...]:
         """The hosts whose address a reverse name stands for."""
         return self._nodes.pointers(reverse)

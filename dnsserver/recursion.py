@@ -6,7 +6,7 @@ one who may not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from dnsserver import dname, wire
 from dnsserver.aging import Clock
@@ -19,6 +19,7 @@ from dnsserver.wire import Ede, Query, Rcode, Reply
 
 NOT_OURS = Reply(Rcode.REFUSED, ede=Ede.NOT_AUTHORITATIVE)
 NOT_FOR_YOU = Reply(Rcode.REFUSED, ede=Ede.PROHIBITED)
+STANDS_ALONE = Reply(Rcode.NOERROR)
 TOO_SHORT = Reply(Rcode.SERVFAIL)  # as SkyDNS says it
 Servers = tuple[Server, ...]
 
@@ -36,7 +37,7 @@ class Recursion:
 
     def __init__(self, cache: ForwardCache, probes: LoopProbes, clock: Clock, *, ndots: int, servers: bool) -> None:
         self._cache, self._probes, self._clock = cache, probes, clock
-        self._ndots, self.servers = ndots, servers
+        self.ndots, self.servers = ndots, servers
 
     def refusal(self, query: Query, *, recursive: bool, stub: bool) -> Reply | None:
         """What is said to a question instead of asking others; None: they are asked.
@@ -58,9 +59,13 @@ class Recursion:
             return NOT_OURS  # RFC 1034 §4.3.1: it asks for what we know ourselves
         if stub:
             return None
-        if self._ndots and len(dname.labels_of(lower)) <= self._ndots:
+        if self.is_short(lower):
             return TOO_SHORT
         return stays_here(lower, query.type)
+
+    def is_short(self, lower: bytes) -> bool:
+        """True for a name in lower case with fewer dots than are forwarded."""
+        return bool(self.ndots) and len(dname.labels_of(lower)) <= self.ndots
 
     def asked(self, query: Query) -> Asked:
         """What others are asked."""
@@ -74,14 +79,25 @@ class Recursion:
             self._clock.due[asked] = None
         return found
 
+    def forget_below(self, zones: Iterable[bytes]) -> None:
+        """Let go of what others said of names at and below some zones: others are asked from now on."""
+        for zone in zones:
+            self._cache.drop_under(zone)
+
     @property
     def now(self) -> float:
         """Monotonic seconds."""
         return self._clock.now
 
-    def outside(self, known: Mapping[Asked, Outcome], *, recursive: bool) -> Outside | None:
+    def set(self, *, ndots: int, servers: bool) -> None:
+        """Say anew what the constructor was told; what was answered before is to be forgotten."""
+        self.ndots, self.servers = ndots, servers
+
+    def outside(
+        self, known: Mapping[Asked, Outcome], stub_of: Callable[[bytes], Servers], *, recursive: bool
+    ) -> Outside | None:
         """What aliases that lead elsewhere may be followed with; None: nobody is asked (there is no forwarder)."""
-        return Outside(self, known, recursive=recursive) if self.servers else None
+        return Outside(self, known, stub_of, recursive=recursive) if self.servers else None
 
 
 class Outside:
@@ -90,16 +106,30 @@ class Outside:
     Args:
         recursion: what is known.
         known: what was just asked for this answer.
+        stub_of: name servers of the stub zone that a name is in.
         recursive: the client may have others asked; else an alias stands alone.
     """
 
-    def __init__(self, recursion: Recursion, known: Mapping[Asked, Outcome], *, recursive: bool) -> None:
-        self._recursion, self._known, self._recursive = recursion, known, recursive
+    def __init__(
+        self,
+        recursion: Recursion,
+        known: Mapping[Asked, Outcome],
+        stub_of: Callable[[bytes], Servers],
+        *,
+        recursive: bool,
+    ) -> None:
+        self._recursion, self._known, self._stub_of, self._recursive = recursion, known, stub_of, recursive
 
     def find(self, name: bytes, rtype: int) -> Reply | None:
         """What others say of a name in lower case, aliases first; None: they must be asked."""
         if not self._recursive:
-            return Reply(Rcode.NOERROR)
+            return STANDS_ALONE
+        if not self._stub_of(name):
+            if self._recursion.is_short(name):
+                return STANDS_ALONE
+            local = stays_here(name, rtype)
+            if local is not None:
+                return local
         asked = Asked(name, rtype)
         outcome = self._known.get(asked) or self._recursion.known(asked)
         return None if outcome is None else counted_down(outcome, self._recursion.now)

@@ -16,21 +16,23 @@ from dnsserver import answer, wire
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
-from dnsserver.denial import Shape
+from dnsserver.denial import Shape, is_apart
 from dnsserver.finished import Finished, Transport
-from dnsserver.guests import Guest, Guests
+from dnsserver.guests import Guest, Guests, Policy
 from dnsserver.later import Transfer, Wanted
 from dnsserver.outside import Asked, Outcome
 from dnsserver.rate import Verdict
 from dnsserver.recursion import NOT_OURS, Outside, Recursion, Servers
 from dnsserver.rr import Record, Type
-from dnsserver.screen import screen
+from dnsserver.screen import refusal_code, screen
+from dnsserver.serial import Serial
+from dnsserver.stale import as_stale
 from dnsserver.tallies import Counted, Tallies
+from dnsserver.transfer import Transfers
 from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply, Written
 from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
-STALE_TTL = 30  # seconds; RFC 8767 §5
 _SERIAL = 20  # octets from the serial to the end of an SOA record
 BUILT = 3  # tokens that an answer costs more when it has to be made; see rate.Limiter
 _HEADER = 10  # octets of a header without its id
@@ -59,7 +61,6 @@ class Responder:
     def __init__(
         self, zone: Zone, negative_ttl: int, guests: Guests | None = None, recursion: Recursion | None = None
     ) -> None:
-        self.zone = zone
         self.misses = 0
         self.dropped = 0
         self.guests = guests or Guests()
@@ -67,9 +68,8 @@ class Responder:
         self._recursion = recursion
         self._authority = Authority(0, negative_ttl)
         self._data = Data.NONE
-        self._serial = 0
-        self._apexes = {domain.name for domain in zone.domains}
-        self._revisions = {"own": 0, "foreign": 0}  # of the two mirrors
+        self._serial = Serial()
+        self.set_zone(zone)
         self._tallies = Tallies()
         self._cell = self._tallies.cell
         self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
@@ -112,7 +112,7 @@ class Responder:
             self.dropped += 1
             return None
         if isinstance(query, bytes):
-            self._cell(side.transport, None, _refusal_code(query))[0] += 1
+            self._cell(side.transport, None, refusal_code(query))[0] += 1
             return query
         return self._asked(query, message[:2], client, side)
 
@@ -129,6 +129,8 @@ class Responder:
         told = self._fresh(query, guest, side) if body is None else body
         if isinstance(told, Wanted):
             return told._replace(id=number)
+        if isinstance(told, Transfer):
+            return Transfer(number + body if body else body for body in told.messages)
         return number + self._fitted(query, told, guest, side) if isinstance(told, bytes) else told
 
     def _fitted(self, query: Query, body: bytes, guest: Guest, side: Finished) -> bytes:
@@ -154,8 +156,15 @@ class Responder:
         return self._made(query, guest, side) if known and not servers else self._elsewhere(query, guest, side, servers)
 
     def _transferred(self, query: Query, guest: Guest, side: Finished) -> Told:
-        del guest
-        return self._written(query, Reply(Rcode.REFUSED, ede=Ede.PROHIBITED), side, Guest()).body
+        if not guest.transfers:
+            return self._written(query, Reply(Rcode.REFUSED, ede=Ede.PROHIBITED), side, guest).body
+        if self._data is Data.NONE:
+            return self._written(query, Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), side, guest).body
+        told = self._transfers.reply(query, tcp=side.transport is Transport.TCP)
+        if isinstance(told, Reply):
+            return self._written(query, told, side, guest).body
+        self._cell(side.transport, query.type, Rcode.NOERROR)[0] += 1
+        return Transfer(told)
 
     # --- our names
 
@@ -164,7 +173,7 @@ class Responder:
     ) -> bytes | Wanted:
         """The body of a new answer, held from now on if it is worth it."""
         self.misses += 1
-        outside = self._recursion.outside(known or {}, recursive=guest.recursive) if self._recursion else None
+        outside = self._outside(known or {}, guest)
         if side.transport is Transport.UDP and self.guests.limiter is not None and not guest.proven:
             self.guests.limiter.charge(guest.client, self.clock.now, BUILT)
         answered = self._answered(query, outside)
@@ -173,11 +182,16 @@ class Responder:
         written = self._written(query, answered.reply, side, guest)
         return self._held(query, answered, written, side, guest)
 
+    def _outside(self, known: Mapping[Asked, Outcome], guest: Guest) -> Outside | None:
+        if self._recursion is None:
+            return None
+        return self._recursion.outside(known, self.zone.stub_of, recursive=guest.recursive)
+
     def _answered(self, query: Query, outside: Outside | None) -> Answered:
         if self._data is Data.NONE:
             return Answered(Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), frozenset())
         found = answer.answer(self.zone, query.name, query.type, self._authority, outside)
-        return found._replace(reply=_as_stale(found.reply)) if self._data is Data.STALE else found
+        return found._replace(reply=as_stale(found.reply)) if self._data is Data.STALE else found
 
     def _held(self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest) -> bytes:
         reply, key = answered.reply, query.plain
@@ -215,7 +229,9 @@ class Responder:
         above, absent = found
         body, start = written.body, _HEADER + len(query.question)
         at = len(body) - written.opt - _SERIAL
-        if not _is_apart(body[start:at], query, reply.authority[0]):
+        if query.edns is None and len(query.plain) != start:
+            return False  # a record that is no OPT follows the question
+        if not is_apart(body[start:at], query.name, reply.authority[0]):
             return False
         shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._cell(side.transport, query.type, 3))
         side.denials.learn(query.plain, above, absent, shape)
@@ -298,6 +314,28 @@ class Responder:
             self._data = data
             self.forget()
 
+    def set_policy(self, policy: Policy, *, ndots: int, servers: bool) -> None:
+        """Say anew what is done for whom; what was answered is to be forgotten."""
+        self.guests.policy = policy
+        for side in (self._udp, self._tcp):
+            side.recursive = policy.recursive
+        if self._recursion is not None:
+            self._recursion.set(ndots=ndots, servers=servers)
+
+    def set_zone(self, zone: Zone) -> None:
+        """Answer from another zone; what was answered is to be forgotten."""
+        self.zone, self._apexes = zone, {domain.name for domain in zone.domains}
+        self._transfers = Transfers(zone, lambda: self._authority)
+
+    def set_authority(self, authority: Authority) -> None:
+        """Say what SOA records say besides the serial; lets go of all finished answers."""
+        self._authority = authority.moved(self._serial.now)
+        self.forget()
+
+    def soas(self) -> list[Record]:
+        """The SOA of each domain, as it is now."""
+        return [self._authority.record(domain) for domain in self.zone.domains]
+
     def forget(self) -> None:
         """Let go of all finished answers."""
         for side in (self._udp, self._tcp):
@@ -315,27 +353,15 @@ class Responder:
         exact = changed.names
         touched = widened(exact)
         # A domain is there whatever comes and goes below it, so what is said of names that are not goes on to be true.
-        patterns = touched - (self._apexes - exact)
-        if self._move_serial(part, difference):
+        patterns = (touched - (self._apexes - exact)) | widened(changed.below)
+        if self._serial.move(part, difference):
             touched |= self._apexes  # a domain itself answers with the serial
-        return self._udp.drop(touched, patterns) + self._tcp.drop(touched, patterns)
-
-    # RFC 1982: the serial only moves on; the two parts come each at its own pace. Only a store that began anew takes
-    # it back.
-    def _move_serial(self, part: str, difference: Difference) -> bool:
-        anew = difference.started_over and difference.revision < self._revisions[part]
-        self._revisions[part] = difference.revision
-        highest = max((entry.mod_revision for entry in difference.puts), default=0)
-        if difference.deletes:
-            highest = max(highest, difference.revision)
-        serial = max(self._revisions.values()) if anew else max(highest, self._serial)
-        if serial == self._serial:
-            return False
-        self._serial = serial
-        self._authority = Authority(serial, self._authority.negative_ttl)
-        for side in (self._udp, self._tcp):
-            side.denials.serial = struct.pack("!I", serial & 0xFFFFFFFF)
-        return True
+            self._authority = self._authority.moved(self._serial.now)
+            for side in (self._udp, self._tcp):
+                side.denials.serial = struct.pack("!I", self._authority.serial)
+        if self._recursion is not None:
+            self._recursion.forget_below(changed.below)
+        return sum(side.drop(touched, patterns) + side.drop_below(changed.below) for side in (self._udp, self._tcp))
 
     # --- what it shows
 
@@ -351,7 +377,7 @@ class Responder:
     @property
     def serial(self) -> int:
         """The highest revision of the zone."""
-        return self._serial
+        return self._serial.now
 
 
 class _Denial:
@@ -368,30 +394,6 @@ class _Denial:
         return self._before + self._side.denials.serial + self._after
 
 
-def _is_apart(before: bytes, query: Query, soa: Record) -> bool:
-    """True when of the question's name only the domain was pointed into: so it is for all names of this length."""
-    domain = soa.owner
-    pointer = (0xC000 | (wire.HEADER + len(query.name) - len(domain))).to_bytes(2)
-    return before.count(pointer) == 1 + sum(name.endswith(domain) for name in soa.data.names)
-
-
 def _as_asked(record: Record, query: Query, asked: Asked) -> Record:
     """A record as the client spelled its question (RFC 1035 §2.3.3)."""
     return record._replace(owner=query.name) if record.owner == asked.name else record
-
-
-def _as_stale(reply: Reply) -> Reply:
-    """The same as data that could not be confirmed (RFC 8767 §4), and a word about it (RFC 8914 §4.4, §4.20)."""
-    return reply._replace(
-        answer=[record._replace(ttl=STALE_TTL) for record in reply.answer],
-        additional=[record._replace(ttl=STALE_TTL) for record in reply.additional],
-        ede=reply.ede or _STALE.get(reply.rcode),
-    )
-
-
-_STALE = {Rcode.NOERROR: Ede.STALE, Rcode.NXDOMAIN: Ede.STALE_NXDOMAIN}
-
-
-# BADVERS is the one refusal whose code does not fit in the header.
-def _refusal_code(reply: bytes) -> int:
-    return (reply[3] & 0xF) or Rcode.BADVERS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnsserver import wire
+from dnsserver import ixfr, wire
 from dnsserver.rr import Type
 from dnsserver.wire import Head, Malformed, Query, Rcode
 
@@ -43,7 +43,11 @@ HEAD_RULES: tuple[HeadRule, ...] = (
     HeadRule("opcode other than QUERY (RFC 8906 §3.1.4)", lambda head, _: head.opcode != OPCODE_QUERY, Rcode.NOTIMP),
     HeadRule("more than 4096 octets", lambda _, length: length > wire.MAX_QUERY, Rcode.FORMERR),
     HeadRule("more than one question (RFC 9619 §4)", lambda head, _: head.questions > 1, Rcode.FORMERR),
-    HeadRule("answer or authority records", lambda head, _: bool(head.answers or head.authorities), Rcode.FORMERR),
+    HeadRule(
+        "answer records, or more than one authority record",
+        lambda head, _: bool(head.answers) or head.authorities > 1,
+        Rcode.FORMERR,
+    ),
     HeadRule("more than two additional records", lambda head, _: head.additionals > MAX_ADDITIONALS, Rcode.FORMERR),
 )
 
@@ -72,6 +76,11 @@ QUERY_RULES: tuple[QueryRule, ...] = (
 )
 
 
+def _read_changes(message: bytes) -> Query:
+    plain, serial = ixfr.without_soa(message)
+    return wire.read(plain)._replace(serial=serial)
+
+
 def _has_cookie(query: Query) -> bool:
     return query.edns is not None and query.edns.options[:2] == _COOKIE
 
@@ -92,7 +101,7 @@ def screen(message: bytes) -> Query | bytes | None:
         if rule.applies(head, len(message)):
             return None if rule.rcode is None else wire.error(message, rule.rcode)
     try:
-        query = wire.read(message)
+        query = _read_changes(message) if head.authorities else wire.read(message)
     except Malformed:
         return wire.error(message, Rcode.FORMERR)
     for check in QUERY_RULES:
@@ -100,3 +109,8 @@ def screen(message: bytes) -> Query | bytes | None:
             written = wire.write(query, wire.Reply(check.rcode), wire.udp_limit(query.edns))
             return message[:2] + written.body
     return query
+
+
+def refusal_code(reply: bytes) -> int:
+    """The code of a finished refusal: BADVERS is the one that does not fit in the header."""
+    return (reply[3] & 0xF) or Rcode.BADVERS

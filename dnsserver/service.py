@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
-from dnsserver import assembly
+from dnsserver import assembly, skydns_config
 from dnsserver.aging import Clock
 from dnsserver.assembly import Here
 from dnsserver.figures import Figures
@@ -24,10 +24,12 @@ from dnsserver.io_edges import Edges, Manner
 from dnsserver.io_elsewhere import Elsewhere
 from dnsserver.io_forward import Forwarder
 from dnsserver.io_keeper import Keeper
+from dnsserver.io_notify import Notifier
 from dnsserver.io_querylog import QueryLog
 from dnsserver.io_slots import Slots
 from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
+from dnsserver.skydns_config import NO_CONFIG
 from pilotfish.catalog import io_host, keys
 from pilotfish.catalog.io_follow import Follower, compared
 from pilotfish.catalog.keys import ContainerKey
@@ -67,9 +69,13 @@ class DnsService:
             own=lambda: self.listening,
             loop_token=_loop_token(settings.cookie_secret),
         )
-        self.responder = assembly.responder(settings, self._here(), cache, self._forwarder.probes)
+        self._here = self._look_around()
+        self.responder = assembly.responder(settings, self._here, cache, self._forwarder.probes)
         self._elsewhere = Elsewhere(self.responder, self._forwarder)
-        self._own, self._foreign = self.responder.zone.own, self.responder.zone.foreign
+        self._given, self._config = settings, NO_CONFIG
+        self._notifier = Notifier(
+            settings.notify if first else (), self.responder.soas, telemetry.log, lambda: self.listening
+        )
         self._followers = {
             prefix: Follower(store, prefix, changed, telemetry, verify_s=settings.verify_s)
             for prefix, changed in ((keys.ROOT, self._own_changed), (_skydns(settings), self._foreign_changed))
@@ -83,7 +89,7 @@ class DnsService:
         telemetry.registry.register(Figures(self.responder, lambda: self._edges, self.age_s))
         telemetry.registry.register(ForwardFigures(self._forwarder))
 
-    def _here(self) -> Here:
+    def _look_around(self) -> Here:
         secret = self._settings.cookie_secret
         return Here(
             Clock(time.monotonic(), self._telemetry.now()),
@@ -131,7 +137,7 @@ class DnsService:
             async with asyncio.TaskGroup() as tasks:
                 for follower in self._followers.values():
                     tasks.create_task(follower.run())
-                for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run()):
+                for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run(), self._notifier.run()):
                     tasks.create_task(work)
                 tasks.create_task(_every(TICK_S, self._tick))
                 tasks.create_task(self._keep_listening(edges))
@@ -178,15 +184,16 @@ class DnsService:
     def state(self) -> Mapping[str, object]:
         """What /api/state shows."""
         age_s = self.age_s()
-        refused = {**self._own.registry.refused, **self._foreign.refused}
+        zone = self.responder.zone
+        refused = {**zone.own.registry.refused, **zone.foreign.refused}
         return {
             "listening": [join_host_port(ip, port) for ip, port in self.listening],
-            "domains": [domain.text for domain in self.responder.zone.domains],
+            "domains": [domain.text for domain in zone.domains],
             "data": self.responder.data.value,
             "age_s": None if math.isinf(age_s) else round(age_s, 3),
             "serial": self.responder.serial & 0xFFFFFFFF,
-            "names": len(self._own.registry.names()),
-            "foreign_records": len(self._foreign),
+            "names": len(zone.own.registry.names()),
+            "foreign_records": len(zone.foreign),
             "refused_records": dict(sorted(refused.items())[:MAX_SHOWN]),
             "refused_count": len(refused),
             "finished_answers": self.responder.kept,
@@ -197,13 +204,16 @@ class DnsService:
 
     def _own_changed(self, difference: Difference) -> None:
         self.responder.apply_own(difference)
-        self._after(difference, self._own.registry.refused)
+        self._after(difference, self.responder.zone.own.registry.refused)
         if not difference.started_over:
             self._count_convergence(difference)
 
     def _foreign_changed(self, difference: Difference) -> None:
+        touched, value = skydns_config.change_of(difference, _skydns(self._given) + "config")
+        if touched:
+            self._configure(value)
         self.responder.apply_foreign(difference)
-        self._after(difference, self._foreign.refused)
+        self._after(difference, self.responder.zone.foreign.refused)
 
     def _after(self, difference: Difference, refused: Mapping[str, str]) -> None:
         for entry in difference.puts:
@@ -212,13 +222,42 @@ class DnsService:
                     "a record is left out", extra={"key": entry.key, "why": refused[entry.key], "cause": entry.key}
                 )
         self._tick()
+        if self.responder.data is not Data.NONE:
+            self._notifier.changed()
+
+    def _configure(self, value: bytes | None) -> None:
+        """Take in SkyDNS's settings from the store."""
+        key = _skydns(self._given) + "config"
+        self._config, notices = skydns_config.read(value, self._config)
+        settings, overruled = skydns_config.merged(self._given, self._config)
+        for notice in notices:
+            self._telemetry.log.warning("%s: %s", key, notice)
+        if overruled:
+            self._telemetry.log.info("%s: these are set elsewhere, and stay: %s", key, ", ".join(overruled))
+        before, self._settings = self._settings, settings
+        if settings.domain != before.domain:
+            self._read_anew()
+        if settings.forward != before.forward:
+            self._forwarder.set_servers(settings.forward)
+        assembly.retune(self.responder, settings, self._here, self._config.priority)
+
+    # Other domains have other names: all that is known is looked at once more. It is the one setting that takes time.
+    def _read_anew(self) -> None:
+        self.responder.set_zone(assembly.names(self._settings, self._here))
+        for prefix, apply in (
+            (keys.ROOT, self.responder.apply_own),
+            (_skydns(self._given), self.responder.apply_foreign),
+        ):
+            mirror = self._followers[prefix].mirror
+            entries = tuple(entry for _, entry in sorted(mirror.entries.items()))
+            apply(Difference(mirror.revision, entries, started_over=True))
 
     # From the engine's event to the first possible answer: whoever asks from now on is told.
     def _count_convergence(self, difference: Difference) -> None:
         for entry in difference.puts:
             match keys.parse(entry.key):
-                case ContainerKey() as key if key in self._own.registry.containers:
-                    self._telemetry.converged("dns", self._own.registry.containers[key].observed)
+                case ContainerKey() as key if key in self.responder.zone.own.registry.containers:
+                    self._telemetry.converged("dns", self.responder.zone.own.registry.containers[key].observed)
 
     def _tick(self) -> None:
         self.responder.clock.unix = self._telemetry.now()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 
+from dnsserver import dname
+from dnsserver.dname import BadName
 from pilotfish.catalog import values
 from pilotfish.catalog.settings import BadSettings, Shared, address_and_port, option, whole
 from pilotfish.catalog.values import BadValue, quoted
@@ -40,6 +42,15 @@ def network(text: str) -> str:
 def clients(text: str) -> str:
     """Whom something is for: a network, or one of two words."""
     return text if text in {PRIVATE, NOBODY} else network(text)
+
+
+def mail(text: str) -> str:
+    """A mail address, or its name in a SOA record."""
+    try:
+        dname.mailbox(text)
+    except (BadName, UnicodeError) as error:
+        raise BadValue(f"{quoted(text)} is no mail address: {error}") from error
+    return text
 
 
 def _secret(text: str) -> str:
@@ -113,7 +124,7 @@ class SkydnsOptions(ForwardOptions):
         env=("SKYDNS_LOCAL",),
     )  # fmt: skip
     hostmaster: str = option(
-        "mail address in the SOA; default: hostmaster@DOMAIN", "", flag="--hostmaster", metavar="MAIL"
+        "mail address in the SOA; default: hostmaster@DOMAIN", "", flag="--hostmaster", parse=mail, metavar="MAIL"
     )
     fixed_order: bool = option("give addresses in the same order every time", False, flag="--fixed-order")
 

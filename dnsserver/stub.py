@@ -30,6 +30,7 @@ class Stubs:
         self._tops = tuple(STUB + domain.name for domain in domains)
         self._foreign = foreign
         self._servers: dict[bytes, Servers] = {}
+        self._above: set[bytes] = set()  # the zones, and all names above them
 
     def __len__(self) -> int:
         return len(self._servers)
@@ -44,6 +45,10 @@ class Stubs:
                     break
         return ()
 
+    def lead_through(self, lower: bytes) -> bool:
+        """True when there is a stub zone at or below a name in lower case."""
+        return lower in self._above
+
     def update(self, changed: Iterable[bytes]) -> frozenset[bytes]:
         """Look at names in lower case whose records changed; returns the zones that have other servers now."""
         zones = set()
@@ -53,7 +58,10 @@ class Stubs:
                 if name != top and dname.is_under(name, top):
                     zones.add(_zone_of(name, top))
                     self._judge(name, _zone_of(name, top))
-        return frozenset(zone for zone in zones if self._renew(zone))
+        renewed = frozenset(zone for zone in zones if self._renew(zone))
+        if renewed:
+            self._above = {ancestor for zone in self._servers for ancestor in dname.suffixes(zone)}
+        return renewed
 
     def _judge(self, name: bytes, zone: bytes) -> None:
         if not self._foreign.at(name):

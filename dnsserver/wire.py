@@ -55,6 +55,7 @@ class Rcode(IntEnum):
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
+    NOTAUTH = 9
     BADVERS = 16
 
 
@@ -110,6 +111,7 @@ class Query(NamedTuple):
         edns: None without an OPT record.
         question: octets of the question section.
         plain: see the module.
+        serial: of the zone that who asks for changes has already (RFC 1995 §3).
     """
 
     flags: int
@@ -119,6 +121,7 @@ class Query(NamedTuple):
     edns: Edns | None
     question: bytes
     plain: bytes
+    serial: int | None = None
 
 
 def head(message: bytes) -> Head:
@@ -155,7 +158,13 @@ def _question(message: bytes) -> tuple[int, int, int]:
 def _plain(message: bytes, end: int, edns: Edns | None) -> bytes:
     if edns is None or len(message) == end + _OPT.size:
         return message[2:]
-    return message[2:end] + _OPT.pack(0, Type.OPT, edns.size, 0, edns.version, _DO * edns.do, 0)
+    # As of one who sent nothing else: one additional record.
+    return (
+        message[2:10]
+        + b"\x00\x01"
+        + message[12:end]
+        + _OPT.pack(0, Type.OPT, edns.size, 0, edns.version, _DO * edns.do, 0)
+    )
 
 
 def _name_end(message: bytes, at: int) -> int:

@@ -110,7 +110,7 @@ class Zone:
         for above in dname.suffixes(dname.parent(lower)):
             if domain is None or above == domain.name or self.own.exists(above) or self.foreign.exists(above):
                 own = self.own.denies_below(above)
-                return (above, _both(own, self.foreign.exists)) if own else None
+                return (above, _absent(own, self.foreign.exists, self.stubs)) if own else None
         return None
 
     def case(self, name: bytes, work: Work, *, below: bool = True) -> Case:
@@ -154,7 +154,9 @@ class Zone:
         if case.ours or not case.apex:
             return case
         found = self.foreign.under(APEX + case.lower)
-        return case if found is None else Case(case.name, case.domain, case.own, found, APEX + case.lower)
+        if found is None:
+            return case
+        return Case(case.name, case.domain, case.own, found, APEX + case.lower, flat=True)
 
     # At a name of ours others may add what we do not say (a TXT record); what they hold below it is not its own.
     def _exactly(self, lower: bytes) -> Hits | None:
@@ -190,7 +192,12 @@ class Zone:
         return None, None
 
 
-def _both(own_denies: Callable[[bytes], bool], foreign_exists: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+# Stub zones that come later let go of what was said of the names above them.
+def _absent(
+    own_denies: Callable[[bytes], bool], foreign_exists: Callable[[bytes], bool], stubs: Stubs
+) -> Callable[[bytes], bool]:
+    if stubs:
+        return lambda name: not foreign_exists(name) and own_denies(name) and not stubs.lead_through(name)
     return lambda name: not foreign_exists(name) and own_denies(name)
 
 

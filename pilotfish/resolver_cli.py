@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from dnsserver.settings import server
-from pilotfish.catalog.settings import BadSettings, choice
+from pilotfish.catalog.settings import BadSettings, choice, domain
 from pilotfish.catalog.values import BadValue
 from pilotfish.flags import Given, environment, options
 from pilotfish.folders import host_name
@@ -121,9 +121,11 @@ def _options(flags: dict[str, Any], statuses: Sequence[tuple[str, int]]) -> Opti
         kinds=own.get("kind", ()),
         servers=tuple(_parsed("--server", text, server) for text in own.get("server", ())),
         domains=shared.domain,
-        names=own.get("name") or (f"{shared.node_name}.node", shared.proxy_name),
+        stays=not given.has("domain") and "SKYDNS_DOMAIN" not in given.env,
+        names=tuple(_parsed("--name", text, _name) for text in own.get("name", ()))
+        or (f"{shared.node_name}.node", shared.proxy_name),
         statuses=(shared.status, *statuses),
-        outside=own.get("outside", "."),
+        outside=_parsed("--outside", own.get("outside", "."), _name),
         search=own.get("search", False),
         restart_docker=own["restart_docker"],
         reload_with=dict(_parsed("--reload-with", text, _reload_with) for text in own["reload_with"]),
@@ -136,6 +138,10 @@ def _parsed(flag: str, text: str, parse: Callable[[str], Any]) -> Any:  # noqa: 
         return parse(text)
     except BadValue as error:
         raise BadSettings([f"{flag}: {error}"]) from error
+
+
+def _name(text: str) -> str:
+    return text if text == "." else domain(text)
 
 
 def _reload_with(text: str) -> tuple[str, tuple[str, ...]]:

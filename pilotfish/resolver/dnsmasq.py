@@ -17,6 +17,7 @@ from pilotfish.resolver.plan import (
     Proposal,
     Refused,
     append,
+    asks,
     has_mark,
     listed_in,
     local_trap,
@@ -146,9 +147,9 @@ def _reload(facts: Facts, wishes: Wishes) -> Command | None:
 
 
 def _is_used(facts: Facts) -> bool:
-    if facts.live:
-        return host_resolver(facts) is not None and _listens(facts).port != 0
-    return facts.exists(MAIN) and any(ip.startswith("127.") for ip in listed_in(facts))
+    at = _listens(facts)
+    there = host_resolver(facts) is not None if facts.live else facts.exists(MAIN)
+    return there and at.port != 0 and asks(facts, at.ip)
 
 
 NAME = "dnsmasq"

@@ -143,19 +143,20 @@ def listening(statuses: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...
             continue
         finally:
             connection.close()
-        found = _sockets(state)
+        found = sockets(state)
         if found:
             return found
     return ()
 
 
-def _sockets(state: object) -> tuple[tuple[str, int], ...]:
+def sockets(state: object) -> tuple[tuple[str, int], ...]:
+    """Where a DNS server listens, out of what /api/state shows of it alone or among other parts."""
     own = state.get("dns", state) if isinstance(state, dict) else {}
     listed = own.get("listening") if isinstance(own, dict) else None
     found = []
     for text in listed if isinstance(listed, list) else ():
         ip, _, port = str(text).rpartition(":")
         ip = ip.strip("[]")
-        if is_ip(ip) and port.isdecimal() and 0 < int(port) < 1 << 16:
+        if is_ip(ip) and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16:
             found.append((ip, int(port)))
     return tuple(found)

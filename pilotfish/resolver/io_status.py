@@ -13,7 +13,7 @@ from pilotfish.resolver.io_disk import DiskTrouble
 from pilotfish.resolver.journal import Found, Installed, Record, originals
 from pilotfish.resolver.kinds import KINDS, OF_CONTAINERS, detected
 from pilotfish.resolver.plan import Refused, listed_in
-from pilotfish.resolver.service import Options, Resolver, address
+from pilotfish.resolver.service import Options, Resolver, address, settled
 from pilotfish.resolver.show import KindStatus, NameServerStatus, ServerStatus, Status, SystemStatus
 
 MOST_NAME_SERVERS = 3  # resolv.conf(5): more are not asked
@@ -49,6 +49,7 @@ def status(resolver: Resolver, options: Options) -> Status:
 
 def _status(resolver: Resolver, options: Options) -> Status:
     record = resolver.repaired(options)
+    options = settled(options, record)
     found = resolver.found(record)
     over = {path: state for one in found.values() for path, state in originals(one).items()}
     facts, before = detect(resolver.disk), detect(resolver.disk, over)

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from pilotfish.resolver.facts import RESOLV_CONF, Facts, Server, Wishes
+from pilotfish.resolver.facts import RESOLV_CONF, STUBS, Facts, Server, Wishes
 from pilotfish.resolver.state import ABSENT, FOLDER, Change, File, State
 
 MARK = "pilotfish resolver"  # in every file of ours that can have a comment
@@ -178,6 +178,12 @@ def local_trap(facts: Facts, domains: Iterable[str]) -> list[str]:
         return []
     where = " (mdns in /etc/nsswitch.conf answers first)" if "mdns" in hosts else ""
     return [f"{found[0]}: names under .local belong to multicast DNS (RFC 6762){where}; use another --domain"]
+
+
+def asks(facts: Facts, ip: str) -> bool:
+    """True when resolv.conf leads to a resolver of this host that listens at an address, systemd-resolved apart."""
+    listed = [one for one in listed_in(facts) if one not in STUBS]
+    return ip in listed or any(one.startswith("127.") or one == "::1" for one in listed)
 
 
 def listed_in(facts: Facts, path: str = RESOLV_CONF) -> list[str]:

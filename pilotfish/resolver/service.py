@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,8 +18,8 @@ from pilotfish.resolver.io_disk import Disk, DiskTrouble
 from pilotfish.resolver.io_record import RecordFile
 from pilotfish.resolver.journal import Found, Installed, Record, look, originals, removing
 from pilotfish.resolver.kinds import KINDS, OF_CONTAINERS, Plan, plan
-from pilotfish.resolver.plan import Command, Proposal
-from pilotfish.resolver.state import Change, same
+from pilotfish.resolver.plan import Command, Proof, Proposal
+from pilotfish.resolver.state import Change, State, same
 
 PROOF_S = 10.0  # a resolver that was restarted answers within one
 POLL_S = 0.1
@@ -33,6 +34,7 @@ class Options(NamedTuple):
         kinds: which to wire or unwire; those detected or installed if empty.
         servers: ours; where a running part listens if empty.
         domains: whose names.
+        stays: no domain was named: a host that is wired stays with those it has.
         names: below the domains, tried in turn when a name of ours is needed.
         statuses: status servers of parts that may run here.
         outside: a name that is not ours, to see whether a server forwards.
@@ -42,6 +44,7 @@ class Options(NamedTuple):
     kinds: tuple[str, ...] = ()
     servers: tuple[tuple[str, int], ...] = ()
     domains: tuple[str, ...] = ("svc.internal",)
+    stays: bool = False
     names: tuple[str, ...] = ()
     statuses: tuple[tuple[str, int], ...] = ()
     outside: str = "."
@@ -121,7 +124,7 @@ class Resolver:
     def found(self, record: Record) -> dict[str, Found]:
         """Kind -> how its files are found."""
         return {
-            name: look(installed, self.disk.state, lambda state, name=name: _is_ours(name, state, record))  # type: ignore[misc]
+            name: look(installed, self.disk.state, functools.partial(_is_ours, name, installed.servers))
             for name, installed in record.installed.items()
         }
 
@@ -152,11 +155,13 @@ class Resolver:
 
     def _install(self, options: Options) -> None:
         record = self._recorded(options)
+        options = settled(options, record)
         found = self.found(record)
-        self._mind_edits({name: found[name] for name in options.kinds or found if name in found}, options)
         over = {path: state for one in found.values() for path, state in originals(one).items()}
         facts = detect(self.disk, over)
         made = self._plan(facts, record, options)
+        found = {name: one for name, one in found.items() if name in {proposal.kind for proposal in made.proposals}}
+        self._mind_edits(found, options)
         moves = _moves(made.proposals, record, found, self.disk)
         then = {
             proposal.kind: Installed(tuple(str(one) for one in proposal.servers), options.domains, proposal.changes)
@@ -212,20 +217,17 @@ class Resolver:
     def _prove(self, facts: Facts, proposals: Iterable[Proposal], options: Options) -> None:
         for proposal in proposals if facts.live else ():
             server = proposal.servers[0]
-            for proof in proposal.proofs:
-                for domain in options.domains:
-                    wanted = io_ask.primary(server.ip, server.port, domain)
+            for domain in options.domains if proposal.proofs else ():
+                wanted = io_ask.primary(server.ip, server.port, domain)
+                if not wanted:
+                    raise Failed(f"{server} no longer answers for {domain}")
+                for proof in proposal.proofs:
                     self._until(
-                        lambda at=proof, of=domain, all_of=wanted: (
-                            io_ask.primary(  # type: ignore[misc]
-                                at.ip, at.port, of, patience_s=1.0, tries=1
-                            )
-                            == all_of
-                        ),
+                        functools.partial(_gives, proof, domain, wanted),
                         f"{join_host_port(proof.ip, proof.port)} does not give our answer for {domain}",
                     )
             if proposal.kind == resolv_conf.NAME and (name := self.known_name(server, options)):
-                self._until(lambda name=name: bool(io_ask.system_addresses(name)), f"getaddrinfo does not find {name}")  # type: ignore[misc]
+                self._until(functools.partial(io_ask.system_addresses, name), f"getaddrinfo does not find {name}")
 
     def known_name(self, server: Server, options: Options) -> str:
         """A name of ours that has an address; empty when none that we know of has."""
@@ -236,7 +238,7 @@ class Resolver:
         )
         return next((name for name in names if io_ask.addresses(server.ip, server.port, name)), "")
 
-    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+    def _until(self, condition: Callable[[], object], otherwise: str) -> None:
         deadline = time.monotonic() + PROOF_S
         while not condition():
             if time.monotonic() >= deadline:
@@ -311,6 +313,16 @@ class Resolver:
         return True
 
 
+def settled(options: Options, record: Record) -> Options:
+    """Options with the domains that this host is wired for, when none was named."""
+    domains = tuple(dict.fromkeys(domain for one in record.installed.values() for domain in one.domains))
+    return options._replace(domains=domains) if options.stays and domains else options
+
+
+def _gives(proof: Proof, domain: str, wanted: str) -> bool:
+    return io_ask.primary(proof.ip, proof.port, domain, patience_s=1.0, tries=1) == wanted
+
+
 def _moves(
     proposals: Iterable[Proposal], record: Record, found: Mapping[str, Found], disk: Disk
 ) -> dict[str, tuple[Change, ...]]:
@@ -327,9 +339,9 @@ def _moves(
     return moves
 
 
-def _is_ours(name: str, state: object, record: Record) -> bool:
+def _is_ours(name: str, servers: tuple[str, ...], state: State) -> bool:
     kind = KINDS.get(name)
-    return kind is None or kind.is_ours(state, record.installed[name].servers)  # type: ignore[arg-type]
+    return kind is None or kind.is_ours(state, servers)
 
 
 def address(text: str) -> tuple[str, int]:

@@ -47,7 +47,7 @@ class Told(NamedTuple):
     Attributes:
         servers: global DNS servers.
         domains: global search and routing domains.
-        stub: the stub listener at 127.0.0.53 is on.
+        stub: the stub listener at 127.0.0.53 is on, for UDP.
         dnssec: validation is on.
     """
 
@@ -72,7 +72,7 @@ def told(facts: Facts) -> Told:
     return Told(
         tuple(servers),
         tuple(domains),
-        last.get("DNSStubListener", "yes") not in no,
+        last.get("DNSStubListener", "yes") not in no | {"tcp"},
         last.get("DNSSEC", "no") not in no,
     )
 
@@ -173,7 +173,7 @@ def _notes(facts: Facts, wishes: Wishes, others: Told) -> list[str]:
 
 
 def _reload(facts: Facts, wishes: Wishes) -> Command | None:
-    return restart(facts, wishes, NAME, SERVICE)
+    return restart(facts, wishes, NAME, SERVICE) if facts.process(COMM) else None
 
 
 def _is_used(facts: Facts) -> bool:

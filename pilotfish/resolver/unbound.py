@@ -20,6 +20,7 @@ from pilotfish.resolver.plan import (
     Proposal,
     Refused,
     append,
+    asks,
     has_mark,
     listed_in,
     local_trap,
@@ -133,9 +134,8 @@ def _reload(facts: Facts, wishes: Wishes) -> Command | None:
 
 
 def _is_used(facts: Facts) -> bool:
-    if facts.live:
-        return facts.process("unbound") is not None
-    return facts.exists(MAIN) and any(ip.startswith("127.") for ip in listed_in(facts))
+    there = facts.process("unbound") is not None if facts.live else facts.exists(MAIN)
+    return there and asks(facts, _listens(facts).ip)
 
 
 NAME = "unbound"

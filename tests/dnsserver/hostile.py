@@ -14,7 +14,7 @@ from dnsserver.cookies import Cookies
 from dnsserver.guests import Guests, Policy
 from dnsserver.recursion import Recursion
 from tests.dnsserver.kit import World
-from tests.dnsserver.rows import FOREIGN, RECORDS
+from tests.dnsserver.rows import DOMAIN, FOREIGN, RECORDS, edns, query
 
 HEADER = 12
 
@@ -80,5 +80,20 @@ def limit(message: bytes) -> int:
     try:
         asked = dns.message.from_wire(message, ignore_trailing=True)
     except (dns.exception.DNSException, ValueError):
-        return wire.MAX_PLAIN_UDP
+        return wire.MAX_UDP  # data of a record that only we let pass
     return wire.MAX_PLAIN_UDP if asked.edns < 0 else min(wire.MAX_UDP, max(wire.MAX_PLAIN_UDP, asked.payload))
+
+
+# What everybody else asks meanwhile. Names that do not exist are answered from what was said of others like them.
+OTHERS = [
+    make(text, rtype)
+    for text in (f"web.{DOMAIN}", f"nope.{DOMAIN}", f"a.b.{DOMAIN}", f"nope.web.{DOMAIN}", f"alias.{DOMAIN}")
+    for rtype in ("A", "TXT")
+    for make in (query, lambda text, rtype: edns(text=text, rtype=rtype))
+]
+
+
+def told_others(world: World) -> list[tuple[bytes, int]]:
+    """Header and length of what everybody else is told, over both transports; addresses turn."""
+    told = [world.send(message, tcp=tcp) or b"" for message in OTHERS for tcp in (False, True)]
+    return [(reply[:HEADER], len(reply)) for reply in told]

@@ -59,6 +59,16 @@ class Reference:
         """Every name that exists; wildcards as they stand in the zone."""
         return sorted(name.to_text() for name in self._existing)
 
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        """Every name with each type that it has."""
+        return sorted(
+            (name.to_text(), dns.rdatatype.to_text(rdataset.rdtype))
+            for zone in self._zones.values()
+            for name, node in zone.nodes.items()
+            for rdataset in node.rdatasets
+        )
+
     def exists(self, text: str) -> bool:
         """True for a name with data or with names below it, or one that a wildcard makes."""
         return self._node(dns.name.from_text(text.lower())) is not None

@@ -32,6 +32,7 @@ class Compared:
         self.world, self.chance = World(ZONES), chance
         self.facts = Facts()
         self.asked = 0
+        self.before: list[tuple[str, str, bytes]] = []  # what was asked while other things were so
 
     def become(self, made: Facts) -> None:
         """Change the facts: record by record for us, a new file for the reference."""
@@ -53,8 +54,11 @@ class Compared:
 
     def differences(self) -> Iterator[str]:
         """Ask, and say what is not as the reference has it."""
-        for name, rtype in self.questions():
-            expected, message, checked = self.expected(name, rtype), self.message(name, rtype), set()
+        fresh = [(name, rtype, self.message(name, rtype)) for name, rtype in self.questions()]
+        again = [one for one in self.before if self.is_plain(one[0].lower().rstrip("."), one[1])]
+        self.before += fresh
+        for name, rtype, message in (*again, *fresh):
+            expected, checked = self.expected(name, rtype), set()
             for tcp in TIMES:
                 reply = self.world.send(message, tcp=tcp)
                 self.asked += 1
@@ -77,10 +81,13 @@ class Compared:
     def questions(self) -> Iterator[tuple[str, str]]:
         """Names that exist, those beside, above and below them, spelled anyhow; any type that is plain there."""
         names = [name for name in self.reference.names if "*" not in name]
+        held = [one for one in self.reference.held if "*" not in one[0] and one[1] != "TYPE65280"]
         for _ in range(QUESTIONS):
-            name = self.chance.choice(names)
-            name = self.chance.choice([name, name, name, "nope." + name, "x.y." + name, "x" + name])
-            rtype = self.chance.choice(TYPES)
+            name, rtype = self.chance.choice(names), self.chance.choice(TYPES)
+            if self.chance.random() < 0.4:  # what there is data for
+                name, rtype = self.chance.choice(held)
+            else:
+                name = self.chance.choice([name, name, "nope." + name, "x.y." + name, "x" + name])
             if self.is_plain(name.rstrip("."), rtype):
                 yield "".join(self.chance.choice([char, char.upper()]) for char in name), rtype
 

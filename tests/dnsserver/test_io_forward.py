@@ -7,10 +7,12 @@ import contextlib
 import itertools
 import logging
 import math
+import random
 import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -590,8 +592,8 @@ async def test_a_loop_alone_costs_one_question(forward):
         assert {shown(outcome) for outcome in client.told} == {"SERVFAIL NO_REACHABLE_AUTHORITY"}
 
 
-async def test_we_never_ask_ourselves(forward):
-    """Not as a configured server, not as a stub zone's."""
+async def test_we_never_ask_ourselves(forward, caplog):
+    """Not as a configured server, which is written down, not as a stub zone's."""
     async with upstreams(good(), good("192.0.2.2")) as (own, other):
         client = forward(own, other, own=lambda: [own.server])
         assert await client.address() == "192.0.2.2"
@@ -599,6 +601,7 @@ async def test_we_never_ask_ourselves(forward):
         async with running(client):
             await until(lambda: any("probe" in seen.name.lower() for seen in other.seen), "the other is probed")
         assert own.seen == []
+    assert "is this server itself" in caplog.text
 
 
 async def test_an_address_that_becomes_ours_is_no_longer_asked(forward):
@@ -743,6 +746,47 @@ async def test_no_two_sockets_have_one_port(forward):
             opened = io_upstream._connected(server.server, port)
             with opened:
                 assert opened.getsockname()[1] != port
+
+
+# --- everything at once
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_whatever_happens_each_is_told_once(forward):
+    """Three servers that do anything, questions of any kind: each is answered once, never by a lie; nothing is left."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    manners = [manner for title, (manner, _, _) in MANNERS.items() if title != "many forged"]
+
+    def any_manner(seen: Seen) -> list[bytes | float]:
+        return list(chance.choice(manners)(seen))
+
+    files = open_files()
+    async with upstreams(any_manner, any_manner, any_manner) as servers:
+        client = forward(*servers, cache=ForwardCache(50, 0.5), timeout_s=0.05)
+        told: Counter[int] = Counter()
+        async with running(client):
+            for number in range(600):
+                asked = numbered(chance.randrange(200))._replace(do=chance.random() < 0.2)
+                stub = (servers[chance.randrange(3)].server,) if chance.random() < 0.2 else ()
+                client.forwarder.ask(
+                    asked, lambda outcome, number=number: (told.update([number]), client.told.append(outcome)), stub
+                )
+                if chance.random() < 0.1:
+                    await asyncio.sleep(0)
+            await until(lambda: len(told) == 600, "all are told")
+            await until(lambda: client.forwarder.in_flight == 0, "nothing is out")
+
+        assert set(told.values()) == {1}
+        words = {shown(outcome).split()[0] for outcome in client.told}
+        assert words <= {"192.0.2.1", "192.0.2.7", "SERVFAIL", "REFUSED", "NXDOMAIN", "NOERROR"}
+        assert "192.0.2.1" in words
+        assert len(client.forwarder.cache) <= 50
+    await until(lambda: open_files() <= files, "no file is left open")
 
 
 # --- the end

@@ -47,6 +47,9 @@ def _own(made: Facts, domain: str) -> Iterator[str]:
         yield from _addresses(f"{host}.node", 5, ips)
     for name in {*made.remembered, *(endpoint.service for _, endpoint in made.endpoints)}:
         yield _nothing(name)
+        if not behind(made, name):  # nobody knows any more which ports it had
+            asked = [f"_{one}._{protocol}" for one in ("http", "https", "domain", 80, 53, 9200) for protocol in ("tcp", "udp")]
+            yield from (_nothing(f"{one}.{name}") for one in asked)
     claimed = [host for host in made.claims if host == domain or host.endswith(f".{domain}")]
     relative = [host.removesuffix(domain).rstrip(".") or "@" for host in claimed]
     for name in dict.fromkeys(["proxy", *relative, *(name for name, _ in standing(made))]):

@@ -230,6 +230,13 @@ def test_dnsmasq(lab: Lab, host: Host):
     assert "$ dnsmasq --test " in said
     assert (looked_up(host, WEB), looked_up(host, ELSE)) == (WEB_ADDRESS, ELSE_ADDRESS)
     assert status(host)[0] == 0
+    path = "/etc/dnsmasq.d/pilotfish.conf"
+    whole = read(host, path)
+    write(host, path, "".join(line for line in whole.splitlines(keepends=True) if "rebind" not in line))
+    host.run(restart)
+    wait_until(lambda: looked_up(host, ELSE) == ELSE_ADDRESS, within_s=DEADLINE_S, what="dnsmasq")
+    assert looked_up(host, WEB) == ""
+    write(host, path, whole)
     wired(host, "remove", "--yes", *tell)
     assert (looked_up(host, WEB), looked_up(host, ELSE)) == ("", ELSE_ADDRESS)
 

@@ -56,6 +56,8 @@ BAD = {
     "a command for no kind": (["remove", "--reload-with", "nscd=x"], 2, "--reload-with: 'nscd' is none of"),
     "no command": (["remove", "--reload-with", "unbound="], 2, "--reload-with: give KIND=COMMAND"),
     "a quote that does not end": (["remove", "--reload-with", "unbound='x"], 2, "No closing quotation"),
+    "an outside that is no name": (["status", "--outside", "a..b"], 2, "--outside: 'a..b'"),
+    "a name that is none": (["install", "--name", "ä"], 2, "--name: '"),
     "a domain that is none": (["status", "--domain", "a b"], 2, "--domain: 'a b'"),
 }
 

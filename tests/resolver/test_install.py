@@ -37,6 +37,33 @@ def test_without_flags_a_host_stays_with_its_servers(place):
     assert said[-1] == "already so; nothing to change"
 
 
+def test_without_flags_a_host_stays_with_its_domains(place):
+    """The same for the names that are ours; whoever names a domain gets that one."""
+    root = make(place)
+    mine = Options(kinds=("dnsmasq",), servers=((OURS.ip, OURS.port),), domains=("a.example",))
+    resolver(root).install(mine)
+    before = tree(root)
+    resolver(root).install(mine._replace(domains=("svc.internal",), stays=True))
+
+    assert tree(root) == before
+    assert status(resolver(root), Options(stays=True)).domains == ("a.example",)
+    resolver(root).install(mine._replace(domains=("b.example",)))
+    assert "server=/b.example/" in (root / DROP_IN).read_text()
+
+
+def test_an_edit_elsewhere_is_not_in_the_way(place):
+    """What was edited for one kind does not stop another, and is not touched."""
+    root, said = make(place), []
+    resolver(root).install(ALL)
+    (root / DROP_IN).write_text((root / DROP_IN).read_text() + "cache-size=0\n")
+    edited = (root / DROP_IN).read_text()
+    resolver(root, said=said).install(THERE._replace(kinds=("docker",), force=True))
+    resolver(root, said=said).remove(Options(kinds=("unbound",)))
+
+    assert (root / DROP_IN).read_text() == edited
+    assert not [line for line in said if "is kept in" in line]
+
+
 def test_another_server_later(place):
     """The files change, and what is remembered is still what was there before us."""
     root = make(place)

@@ -337,6 +337,13 @@ DETECTED = {
         ("resolv.conf",),
     ),
     "unbound": (facts({"/etc/resolv.conf": "nameserver 127.0.0.1\n"}, UNBOUND), ("unbound",)),
+    "unbound for others": (facts({**PLAIN, "/etc/unbound/unbound.conf": ""}, UNBOUND), ("resolv.conf",)),
+    "unbound at an address of the host": (
+        facts({**PLAIN, "/etc/unbound/unbound.conf": "server:\n interface: 192.0.2.1\n"}, UNBOUND),
+        ("unbound",),
+    ),
+    "dnsmasq for others": (facts(PLAIN, DNSMASQ), ("resolv.conf",)),
+    "another resolver at loopback": (facts({"/etc/resolv.conf": "nameserver 127.0.0.1\n"}), ("resolv.conf",)),
     "plain, and an engine": (facts(PLAIN, DOCKERD), ("resolv.conf", "docker")),
     "nothing at all": (facts({}), ("resolv.conf",)),
     "an image with a stub": (facts(AT_STUB, live=False), ("systemd-resolved",)),
@@ -361,6 +368,7 @@ def test_a_kind_that_cannot_be_does_not_stop_the_others():
 RELOADS = {
     "resolved, systemd": ("systemd-resolved", facts(SYSTEMD, RESOLVED, programs=frozenset({"systemctl"})),
                           ("systemctl", "restart", "systemd-resolved.service")),
+    "resolved does not run": ("systemd-resolved", facts(SYSTEMD, programs=frozenset({"systemctl"})), None),
     "unbound, systemd": ("unbound", facts(SYSTEMD, UNBOUND, programs=frozenset({"systemctl"})),
                          ("systemctl", "reload-or-restart", "unbound.service")),
     "unbound, nothing": ("unbound", facts({}, UNBOUND), ("sh", "-c", "kill -HUP 8")),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.resolver.io_ask import ask, examine
+from pilotfish.resolver.io_ask import ask, examine, sockets
 from pilotfish.resolver.question import Answer, BadAnswer, read
 from pilotfish.resolver.question import ask as question
 from tests.parts.small_dns import SmallDns
@@ -121,6 +121,22 @@ def test_nobody_there():
 
     assert not found.reached
     assert "nothing answers there" in found.trouble
+
+
+STATES = {
+    "a part": ({"listening": ["127.0.0.1:53", "[fd00::1]:53"]}, (("127.0.0.1", 53), ("fd00::1", 53))),
+    "up": ({"registrator": {}, "dns": {"listening": ["10.0.0.1:1053"]}}, (("10.0.0.1", 1053),)),
+    "another part": ({"nodes": 3}, ()),
+    "a DNS server that does not answer its parent": ({"dns": None}, ()),
+    "no state": ([1], ()),
+    "nonsense": ({"listening": [1, None, "x:53", "10.0.0.1:0", "10.0.0.1:99999", "10.0.0.1:५३", "10.0.0.1"]}, ()),
+}
+
+
+@pytest.mark.parametrize(("state", "found"), STATES.values(), ids=STATES)
+def test_where_a_part_says_it_listens(state, found):
+    """Of one part or of all, and nothing else is believed."""
+    assert sockets(state) == found
 
 
 def test_silence():
