@@ -29,7 +29,7 @@ from lab.waiting import LabError
 
 ROUNDS, SECONDS = 5, 1.0
 OTHER_ROUNDS = 2  # with two workers
-WARM_UP_S = 30.0
+WARM_UP_S, FRESH_WARM_UP_S = 30.0, 2.0
 PASSES = 6  # of all questions, until each of two workers has answered nearly all of them
 PLAIN = Estate(services=1000, each=2, proxied=False)
 TEN = PLAIN._replace(each=10)
