@@ -74,9 +74,8 @@ class Responder:
         self._tallies = Tallies()
         self._cell = self._tallies.cell
         self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
-        self.hot: Callable[[bytes], Kept | None] = (
-            self._udp.some.get
-        )  # what the edge may look up by itself: answers over UDP, by message without id
+        # What the edge may look up by itself: answers over UDP, by message without id.
+        self.hot: Callable[[bytes], Kept | None] = self._udp.some.get
 
     # --- messages
 
@@ -283,11 +282,9 @@ class Responder:
             told = self._made(query, guest, side, outcomes)
         else:
             told = self._repeated(query, wanted.lookups[0], outcomes[wanted.lookups[0]], side, guest)
-        return (
-            told._replace(id=wanted.id)
-            if isinstance(told, Wanted)
-            else wanted.id + self._fitted(query, told, guest, side)
-        )
+        if isinstance(told, Wanted):
+            return told._replace(id=wanted.id)
+        return wanted.id + self._fitted(query, told, guest, side)
 
     def give_up(self, wanted: Wanted) -> bytes:
         """The reply to a message for which others would have to be asked without end."""
