@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: run test check bench soak image help clean
+.PHONY: run test check bench soak fuzz image help clean
 
 run: $(VENV)/run.stamp  ## start the suite: on the local Docker engine, else on a throwaway one (ONCE=1: end as soon as it works)
 	$(BIN)/python -m lab.demo
@@ -23,6 +23,9 @@ bench: $(VENV)/dev.stamp  ## measure the budgets beside a peer, in one run; figu
 soak: $(VENV)/dev.stamp tools  ## the fault rows with their real timers (about 30 minutes)
 	SOAK=1 $(BIN)/python -m pytest -m "lab or soak" --timeout 1800 $(ARGS)
 
+fuzz: $(VENV)/fuzz.stamp  ## fuzz all that reads what others wrote, 10 minutes each target (ARGS='--minutes 1 udp')
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 image:  ## build the container image pilotfish:local with the local Docker engine
 	docker build -t pilotfish:local .
 
@@ -34,10 +37,14 @@ clean:  ## remove what these targets made in this folder
 
 .PHONY: tools
 tools: $(VENV)/dev.stamp
-	$(BIN)/python -m lab.tools fetch lab image
+	$(BIN)/python -m lab.tools fetch lab image resolvers
 
 $(VENV)/run.stamp: setup.cfg pyproject.toml lab/venv.sh
 	sh lab/venv.sh $(VENV) '.[nginx]'
+	@touch $@
+
+$(VENV)/fuzz.stamp: $(VENV)/dev.stamp
+	sh lab/venv.sh $(VENV) '.[nginx,test,dev,fuzz]'
 	@touch $@
 
 $(VENV)/dev.stamp: setup.cfg pyproject.toml lab/venv.sh

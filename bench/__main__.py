@@ -1,4 +1,4 @@
-"""`python -m bench [dns] [start] [change] [scale]`: measure, and print tables; without a name, all of them."""
+"""`python -m bench [NAME [PART ...]] ...`: measure, and print tables; without a name all benches, shortened."""
 
 from __future__ import annotations
 
@@ -6,50 +6,87 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from bench import change, dns, scale, start
+from bench import change, dns, profile, scale, start
 from bench.machine import described
 from lab.debian import PackagesUnavailable
 from lab.tools import ToolMissing
 from lab.waiting import LabError
 
-CHOICES: dict[str, Callable[[], None]] = {
-    "dns": dns.run,
-    "change": change.run,
-    "scale": scale.run,
-    "start": start.run,
-}
-SHORT: dict[str, Callable[[], None]] = {
-    **CHOICES,
-    "dns": lambda: dns.run(rounds=3),
-    "scale": lambda: scale.run(starts=1),
-    "start": lambda: start.run(starts=30, one_host_starts=15, traefik_starts=10),
+
+class Bench(NamedTuple):
+    """One bench.
+
+    Attributes:
+        full: measures some of its parts, or all when none is named.
+        short: the same, in less time.
+        parts: what can be chosen of it.
+        usual: whether it is run when none is named.
+    """
+
+    full: Callable[[Sequence[str]], None]
+    short: Callable[[Sequence[str]], None]
+    parts: tuple[str, ...] = ()
+    usual: bool = True
+
+
+BENCHES: dict[str, Bench] = {
+    "dns": Bench(dns.run, lambda parts: dns.run(parts, rounds=3, other_rounds=1, seconds=1), dns.PARTS),
+    "change": Bench(lambda _: change.run(), lambda _: change.run()),
+    "scale": Bench(lambda _: scale.run(), lambda _: scale.run(starts=1)),
+    "start": Bench(lambda _: start.run(), lambda _: start.run(starts=30, one_host_starts=15, traefik_starts=10)),
+    "profile": Bench(profile.run, profile.run, profile.PARTS, usual=False),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0 done, 1 failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {' '.join(CHOICES)} (default: all, shortened)")
-    names = parser.parse_args(arguments).names
-    unknown = sorted(set(names) - CHOICES.keys())
-    if unknown:
-        parser.error(f"no such bench: {' '.join(unknown)}; there are {' '.join(CHOICES)}")
+    shown = "; ".join(" ".join((name, *(f"[{part}]" for part in bench.parts))) for name, bench in BENCHES.items())
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a bench, and which of its parts: {shown}")
+    parser.add_argument("--short", action="store_true", help="fewer and shorter runs")
+    options = parser.parse_args(arguments)
+    try:
+        chosen = chosen_of(options.names)
+    except ValueError as error:
+        parser.error(str(error))
     failed = 0
-    for name in names or CHOICES:
+    for name, parts in chosen.items():
         if name == "start" and os.geteuid() != 0:
             print("\nstart: left out, its hosts are network namespaces, which takes root")
             continue
         print(f"\n## {name}: {described()}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}", flush=True)
-        failed += not _ran(name, (CHOICES if names else SHORT)[name])
+        short = options.short or not options.names
+        failed += not _ran(name, BENCHES[name].short if short else BENCHES[name].full, parts)
     return 1 if failed else 0
 
 
-def _ran(name: str, run: Callable[[], None]) -> bool:
+def chosen_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """The benches that are named, each with those of its parts that are named behind it.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if not names:
+        return {name: [] for name, bench in BENCHES.items() if bench.usual}
+    found: dict[str, list[str]] = {}
+    current = ""
+    for name in names:
+        if current and name in BENCHES[current].parts:
+            found[current].append(name)
+        elif name in BENCHES:
+            found[current := name] = []
+        else:
+            raise ValueError(f"no such bench, nor a part of the one before it: {name}")
+    return found
+
+
+def _ran(name: str, run: Callable[[Sequence[str]], None], parts: Sequence[str]) -> bool:
     try:
-        run()
-    except (LabError, ToolMissing, PackagesUnavailable, RuntimeError) as error:
+        run(parts)
+    except (LabError, ToolMissing, PackagesUnavailable, RuntimeError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return False
     return True

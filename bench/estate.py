@@ -13,6 +13,7 @@ from pilotfish.catalog.store import Entry, Reading
 DOMAIN = "svc.internal"
 HOSTS = 20
 CONTAINER_PORT = 8080
+PROXY_IP = "10.77.0.99"  # of the one proxy that serves them, where there is one
 STARTED = 1_760_000_000.0  # any time will do; records carry one
 
 
@@ -23,22 +24,38 @@ class Estate(NamedTuple):
         services: how many, named s00000, s00001 and so on.
         each: endpoints of each, on hosts in turn; one endpoint a container.
         proxied: whether the proxies serve them, under their names.
+        first: number of the first service, so that two estates can stand side by side.
     """
 
     services: int
     each: int
     proxied: bool
+    first: int = 0
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of its services."""
+        return range(self.first, self.first + self.services)
 
     @property
     def endpoints(self) -> int:
         """All endpoints."""
         return self.services * self.each
 
+    @property
+    def text(self) -> str:
+        """As an argument of a program, for `estate_of`."""
+        return f"{self.services},{self.each},{'proxied' if self.proxied else 'plain'},{self.first}"
+
     def values(self) -> Iterator[tuple[str, bytes]]:
         """All keys with their values: hosts, containers, claims."""
         for host in range(HOSTS):
             yield keys.node_key(host_name(host)), encode(_node(host))
-        for service in range(self.services):
+        yield from self.values_of_services()
+
+    def values_of_services(self) -> Iterator[tuple[str, bytes]]:
+        """The same without the hosts, which estates share."""
+        for service in self.numbers:
             for one in range(self.each):
                 made = container(self, service, one)
                 yield keys.container_key(made.node, made.id), encode(made)
@@ -51,6 +68,16 @@ class Estate(NamedTuple):
         numbered = enumerate(sorted(self.values()), 2)
         entries = tuple(Entry(key, value, revision, revision) for revision, (key, value) in numbered)
         return Reading("made-up", len(entries) + 1, entries)
+
+
+def estate_of(text: str) -> Estate:
+    """The estate that a text stands for.
+
+    >>> estate_of(Estate(1000, 10, True, 5).text)
+    Estate(services=1000, each=10, proxied=True, first=5)
+    """
+    services, each, how, first = text.split(",")
+    return Estate(int(services), int(each), how == "proxied", int(first))
 
 
 def service_name(service: int) -> str:

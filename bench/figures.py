@@ -16,9 +16,9 @@ class Spread(NamedTuple):
     highest: float
 
     def shown(self, digits: int = 0, scale: float = 1.0) -> str:
-        """`median (lowest to highest)`, each times `scale`."""
+        """`median (lowest to highest)`, each times `scale`; of one run that one figure."""
         median, lowest, highest = (f"{one * scale:,.{digits}f}" for one in self)
-        return f"{median} ({lowest} to {highest})"
+        return f"{median} ({lowest} to {highest})" if lowest != highest else median
 
 
 def spread(values: Iterable[float]) -> Spread:

@@ -1,4 +1,6 @@
-"""Writes a made-up estate into an etcd: `python -m bench.fill URL[,URL] SERVICES ENDPOINTS_EACH plain|proxied`.
+"""Writes a made-up estate into an etcd, or takes it out again.
+
+    python -m bench.fill URL[,URL] SERVICES,EACH,plain|proxied,FIRST write|remove
 
 A program of its own, so that it can be run inside the network of a lab.
 """
@@ -7,30 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from bench.estate import Estate
+from bench.estate import estate_of
 from pilotfish.catalog.io_etcd import EtcdSettings, EtcdStore
-from pilotfish.catalog.store import MAX_OPERATIONS, Put, Store
+from pilotfish.catalog.store import MAX_OPERATIONS, Delete, Operation, Put, Store
 
 WRITERS = 8  # commits under way at once
 
 
-async def fill(urls: tuple[str, ...], estate: Estate) -> int:
-    """Write everything; returns how many keys."""
+async def perform(urls: tuple[str, ...], operations: Iterable[Operation]) -> int:
+    """Write everything, in transactions as large as they may be; returns how many keys."""
     store = EtcdStore(EtcdSettings(endpoints=urls, call_timeout_s=20))
     try:
-        values = estate.values()
-        puts = iter(lambda: [Put(key, value) for key, value in islice(values, MAX_OPERATIONS)], [])
+        left = iter(operations)
+        batches = iter(lambda: list(islice(left, MAX_OPERATIONS)), [])
         async with asyncio.TaskGroup() as tasks:
-            writers = [tasks.create_task(_write(store, puts)) for _ in range(WRITERS)]
+            writers = [tasks.create_task(_write(store, batches)) for _ in range(WRITERS)]
         return sum(writer.result() for writer in writers)
     finally:
         await store.close()
 
 
-async def _write(store: Store, batches: Iterator[list[Put]]) -> int:
+async def _write(store: Store, batches: Iterator[list[Operation]]) -> int:
     written = 0
     for batch in batches:
         await store.commit((), batch)
@@ -40,9 +42,13 @@ async def _write(store: Store, batches: Iterator[list[Put]]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code."""
-    urls, services, each, how = arguments
-    written = asyncio.run(fill(tuple(urls.split(",")), Estate(int(services), int(each), proxied=how == "proxied")))
-    print(f"{written} keys")
+    urls, estate, what = arguments
+    operations: Iterator[Operation]
+    if what == "remove":
+        operations = (Delete(key) for key, _ in estate_of(estate).values_of_services())
+    else:
+        operations = (Put(key, value) for key, value in estate_of(estate).values())
+    print(f"{asyncio.run(perform(tuple(urls.split(',')), operations))} keys")
     return 0
 
 

@@ -66,12 +66,23 @@ def etcd(place: Folder, estate: Estate) -> str:
         "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
     ])  # fmt: skip
     process.wait_line("serving client traffic", within_s=UP_WITHIN_S)
-    how = "proxied" if estate.proxied else "plain"
-    filling = [sys.executable, "-m", "bench.fill", url, str(estate.services), str(estate.each), how]
-    filler = place.start("fill", filling)
+    wait_filled(fill(place, url, estate))
+    return url
+
+
+def fill(place: Folder, url: str, estate: Estate, what: str = "write") -> Process:
+    """Start to write an estate into an etcd, or to `remove` it."""
+    return place.start("fill", [sys.executable, "-m", "bench.fill", url, estate.text, what])
+
+
+def wait_filled(filler: Process) -> None:
+    """Wait until it is done.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     if filler.wait(UP_WITHIN_S) != 0:
         raise RuntimeError(f"the store could not be filled:\n{filler.tail()}")
-    return url
 
 
 class Part:
@@ -79,7 +90,7 @@ class Part:
 
     Args:
         place: where it runs.
-        name: dns or confgen.
+        name: dns, confgen or up.
         options: more arguments.
     """
 
@@ -95,17 +106,33 @@ class Part:
     def _ready(self) -> bool:
         if not self.process.alive:
             raise RuntimeError(f"{self.process.name} ended:\n{self.process.tail()}")
-        asking = http.client.HTTPConnection(LOCAL, self._status, timeout=30)
         try:
-            asking.request("GET", "/ready")
-            return asking.getresponse().status == http.HTTPStatus.OK
+            return self._asked("/ready")[0] == http.HTTPStatus.OK
         except OSError:
             return False
+
+    def get(self, path: str) -> str:
+        """What its status address says at a path.
+
+        Raises:
+            RuntimeError: it did not answer with 200.
+        """
+        status, text = self._asked(path)
+        if status != http.HTTPStatus.OK:
+            raise RuntimeError(f"{self.process.name}: {path} gave {status}: {text}")
+        return text
+
+    def _asked(self, path: str) -> tuple[int, str]:
+        asking = http.client.HTTPConnection(LOCAL, self._status, timeout=30)
+        try:
+            asking.request("GET", path)
+            answer = asking.getresponse()
+            return answer.status, answer.read().decode()
         finally:
             asking.close()
 
 
-def dns_server(place: Folder, url: str) -> tuple[Part, int]:
+def dns_server(place: Folder, url: str, *options: str) -> tuple[Part, int]:
     """A DNS server on an etcd, not waited for, and the port that it answers at."""
     port = free_port()
-    return Part(place, "dns", "--etcd", url, "--listen", f"{LOCAL}:{port}"), port
+    return Part(place, "dns", "--etcd", url, "--listen", f"{LOCAL}:{port}", *options), port

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from bench.estate import Estate
+from bench.estate import PROXY_IP, Estate
 from bench.figures import spread, table
 from bench.machine import cpu_s, memory_mb
 from bench.parts import Folder, Part, dns_server, etcd, folder
@@ -53,7 +53,7 @@ def _started(place: Folder, name: str, url: str, number: int) -> tuple[float, fl
             "--node-name",
             "here",
             "--ip",
-            "10.77.0.99",
+            PROXY_IP,
         )
     part.wait_ready()
     took = time.perf_counter() - begun

@@ -89,8 +89,7 @@ def http_probe(address: tuple[str, int], name: str) -> Probe:
 
 def fill(lab: Lab, estate: Estate) -> None:
     """Write an estate into the lab's etcd."""
-    how = "proxied" if estate.proxied else "plain"
-    filling = [sys.executable, "-m", "bench.fill", lab.etcd.urls, str(estate.services), str(estate.each), how]
+    filling = [sys.executable, "-m", "bench.fill", lab.etcd.urls, estate.text, "write"]
     lab.switch.run(filling, within_s=READY_WITHIN_S)
 
 

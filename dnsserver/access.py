@@ -12,8 +12,9 @@ from dnsserver.recent import Recent
 from dnsserver.settings import NOBODY, PRIVATE
 
 # Not 100.64.0.0/10: whoever stands behind a provider's NAT is a stranger (RFC 6598 §4).
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 PRIVATE_NETWORKS = (
-    "127.0.0.0/8", "::1/128",  # loopback
+    *LOOPBACK,
     "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",  # RFC 1918
     "fc00::/7",  # RFC 4193
     "169.254.0.0/16", "fe80::/10",  # link-local
@@ -72,3 +73,9 @@ def _plain(text: str) -> str:
 def _rule(text: str) -> tuple[bytes, int]:
     network = ipaddress.ip_network(text)
     return network.network_address.packed, network.max_prefixlen - network.prefixlen
+
+
+def is_here_only(ip: str) -> bool:
+    """True for addresses that mean something else, or nothing, on another host: loopback and unspecified ones."""
+    address = ipaddress.ip_address(ip)
+    return address.is_loopback or address.is_unspecified

@@ -9,39 +9,65 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname, foreign, rr
-from dnsserver.foreign import Found, TooMuch
+from dnsserver import aliases, dname, foreign, rr, svcb
+from dnsserver.aliases import glue
+from dnsserver.case import Case, Outside, Seek, Work
+from dnsserver.domain import Domain
+from dnsserver.foreign import TooMuch
 from dnsserver.names import ENDPOINT_TTL, PROXY_TTL
-from dnsserver.own import Domain
+from dnsserver.outside import Asked
 from dnsserver.rr import Record, Service, Soa, Type
+from dnsserver.skydns_record import Found
 from dnsserver.wire import Ede, Rcode, Reply
-from dnsserver.zone import Case, Seek, Work, Zone
+from dnsserver.zone import APEX, Zone
 
 ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})
 BOTH = ONLY_A | ONLY_AAAA
-FROM_BELOW = BOTH | {Type.SRV, Type.TXT}  # types that foreign records below a name are answered for
-REFRESH_S, RETRY_S, EXPIRE_S = 28800, 7200, 604800  # SkyDNS's; nobody transfers by them
+FROM_BELOW = BOTH | {Type.SRV, Type.TXT, Type.MX}  # types that foreign records below a name are answered for
+NS = b"\x02ns\x03dns"
 
 
 class Says(NamedTuple):
     """The sections of a positive answer; without records in `answer` there is no such data.
 
-    `name_error` marks the one case where SkyDNS and CoreDNS agree on "no such name" for a name that exists.
+    `name_error` marks the one case where SkyDNS and CoreDNS agree on "no such name" for a name that exists; `fence`
+    is that of the reply.
     """
 
     answer: Sequence[Record] = ()
     additional: Sequence[Record] = ()
     name_error: bool = False
+    fence: int = 0
 
 
 NOTHING = Says()
 
 
 class Answered(NamedTuple):
-    """A reply, and the names whose change makes it wrong."""
+    """A reply, and what makes it wrong.
+
+    Attributes:
+        depends: names (and marks) whose change makes it wrong.
+        lookups: what others must be asked first; until then the reply is none.
+        expires_s: seconds for which what others said of it counts; None: nothing in it is theirs.
+    """
 
     reply: Reply
     depends: frozenset[bytes]
+    lookups: tuple[Asked, ...] = ()
+    expires_s: int | None = None
+
+
+class Times(NamedTuple):
+    """How often secondaries look for a new zone, and for how long they answer from an old one, in seconds."""
+
+    refresh: int = 28800  # as in SkyDNS, which has no secondaries
+    retry: int = 7200
+    expire: int = 604800
+
+
+ALONE = Times()
+FOLLOWED = Times(60, 15)  # a NOTIFY may be lost
 
 
 class Authority:
@@ -50,23 +76,30 @@ class Authority:
     Args:
         serial: highest revision of the zone; modulo 2^32 on the wire (RFC 1982).
         negative_ttl: seconds for which "no such name" may be kept.
+        mailbox: wire name of who is responsible; empty: hostmaster of each domain.
+        times: for secondaries.
     """
 
-    def __init__(self, serial: int, negative_ttl: int) -> None:
+    def __init__(self, serial: int, negative_ttl: int, mailbox: bytes = b"", times: Times = ALONE) -> None:
         self.serial, self.negative_ttl = serial & 0xFFFFFFFF, negative_ttl
+        self._mailbox, self._times = mailbox, times
         self._made: dict[Domain, Record] = {}
+
+    def moved(self, serial: int) -> Authority:
+        """The same for another serial."""
+        return Authority(serial, self.negative_ttl, self._mailbox, self._times)
 
     def record(self, domain: Domain) -> Record:
         """The SOA of a domain (RFC 1035 §3.3.13); its own TTL is that of negative answers (RFC 2308 §3)."""
         found = self._made.get(domain)
         if found is None:
-            says = Soa(self.serial, REFRESH_S, RETRY_S, EXPIRE_S, self.negative_ttl)
-            data = rr.soa(b"\x02ns\x03dns" + domain.name, b"\x0ahostmaster" + domain.name, says)
+            says = Soa(self.serial, *self._times, self.negative_ttl)
+            data = rr.soa(NS + domain.name, self._mailbox or b"\x0ahostmaster" + domain.name, says)
             found = self._made[domain] = Record(domain.name, Type.SOA, self.negative_ttl, data)
         return found
 
 
-def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answered:
+def answer(zone: Zone, name: bytes, qtype: int, authority: Authority, outside: Outside | None = None) -> Answered:
     """Answer a question of class IN.
 
     Args:
@@ -74,26 +107,57 @@ def answer(zone: Zone, name: bytes, qtype: int, authority: Authority) -> Answere
         name: wire name as asked; its spelling is kept.
         qtype: any type but meta types.
         authority: for SOA records.
+        outside: names that others answer for, for aliases that lead there; None: there is no forwarder, and where
+            SkyDNS and CoreDNS agree on what an RFC forbids, they win.
 
-    Source: RFC 1034 §4.3.2, RFC 2308 §2 (negative answers), RFC 8020 (what NXDOMAIN means), RFC 8482 (ANY).
+    Source: RFC 1034 §4.3.2, RFC 2308 §2 (negative answers), RFC 6604 (aliases), RFC 8020 (what NXDOMAIN means), RFC
+    8482 (ANY).
     """
-    lower, work = name.lower(), Work()
+    lower, work = name.lower(), Work(outside)
     domain = zone.domain_of(lower)
     if domain is None:
         return Answered(_elsewhere(zone, name, lower, qtype), frozenset({lower}))
     try:
-        case = zone.case(name, work, below=qtype in FROM_BELOW)
-        says = ANSWERERS.get(qtype, _nothing)(zone, case, work, authority)
+        reply = (_walked if work.strict else _plain)(zone, name, qtype, work, authority)
     except TooMuch:
         return Answered(Reply(Rcode.SERVFAIL), frozenset({*work.depends, lower}))
-    return Answered(_reply(case, domain, says, authority), frozenset(work.depends))
+    return Answered(reply, frozenset(work.depends), tuple(work.lookups), work.expires_s)
 
 
-def _reply(case: Case, domain: Domain, says: Says, authority: Authority) -> Reply:
+def _plain(zone: Zone, name: bytes, qtype: int, work: Work, authority: Authority) -> Reply:
+    case = zone.case(name, work, below=qtype in FROM_BELOW)
+    return _reply(case, ANSWERERS.get(qtype, _nothing)(zone, case, work, authority), authority)
+
+
+def _walked(zone: Zone, name: bytes, qtype: int, work: Work, authority: Authority) -> Reply:
+    """The answer at the end of a chain of aliases, with the chain in front of it."""
+    try:
+        case = zone.case(name, work)
+    except TooMuch:
+        if qtype in FROM_BELOW:
+            raise
+        return _plain(zone, name, qtype, work, authority)  # whatever there is, it is no alias alone
+    steps, end = aliases.walk(zone, case, qtype, work)
+    if isinstance(end, Case):
+        reply = _reply(end, ANSWERERS.get(qtype, _nothing)(zone, end, work, authority), authority)
+    else:
+        reply = Reply(end.rcode, True, (), [one for one in end.authority if one.type == Type.SOA], ede=end.ede)
+    if not steps:
+        return reply
+    lowest = min(record.ttl for record in (*(step for step, ours in steps if ours), *reply.answer))
+    chain = [record._replace(ttl=lowest) if ours else record for record, ours in steps]
+    ours = [record._replace(ttl=lowest) for record in reply.answer]
+    return reply._replace(answer=[*chain, *ours], fence=reply.fence and reply.fence + len(chain))
+
+
+def _reply(case: Case, says: Says, authority: Authority) -> Reply:
     if says.answer:
-        return Reply(Rcode.NOERROR, True, one_ttl(tidy(says.answer)), (), one_ttl_a_set(tidy(says.additional)))
+        answer_section, additional = one_ttl(tidy(says.answer)), one_ttl_a_set(tidy(says.additional))
+        return Reply(Rcode.NOERROR, True, answer_section, (), additional, fence=says.fence)
+    if case.domain is None:
+        return Reply(Rcode.NOERROR, True)
     rcode = Rcode.NOERROR if case.exists and not says.name_error else Rcode.NXDOMAIN
-    return Reply(rcode, True, (), (authority.record(domain),))
+    return Reply(rcode, True, (), (authority.record(case.domain),))
 
 
 # Names outside our domains: nothing but what reverse names of our hosts, and foreign records there, say.
@@ -118,43 +182,70 @@ def _nothing(_zone: Zone, _case: Case, _work: Work, _authority: Authority) -> Sa
 
 
 def _a(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
-    return Says(zone.addresses(case, Seek(ONLY_A, work)))
+    case = zone.at_apex(case)
+    return Says(aliases.addresses(zone, case, Seek(ONLY_A, work)), fence=_fence(case, Type.A))
 
 
 def _aaaa(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
-    return Says(zone.addresses(case, Seek(ONLY_AAAA, work)))
+    case = zone.at_apex(case)
+    return Says(aliases.addresses(zone, case, Seek(ONLY_AAAA, work)), fence=_fence(case, Type.AAAA))
+
+
+def _fence(case: Case, kind: Type) -> int:
+    return case.ours.fence(kind) if case.ours else 0
+
+
+# What a target's addresses are saves the client a question (RFC 9460 §4.1).
+def _https(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    bindings = case.ours.bindings if case.ours else ()
+    targets = dict.fromkeys(case.name if one.target == svcb.OWNER else one.target for one in bindings)
+    return Says(
+        [Record(case.name, Type.HTTPS, PROXY_TTL, svcb.data(one)) for one in bindings],
+        [record for target in targets for record in glue(zone, target, Seek(BOTH, work))],
+    )
 
 
 def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
     if case.ours:
         answers = [Record(case.name, Type.SRV, ttl, rr.srv(says)) for ttl, says in case.ours.services]
         targets = dict.fromkeys(says.target for _, says in case.ours.services)
-        return Says(answers, [one for target in targets for one in _glue(zone, target, Seek(BOTH, work))])
+        return Says(answers, [one for target in targets for one in glue(zone, target, Seek(BOTH, work))])
     return _foreign_srv(zone, case, work)
 
 
 # Records without a host point nowhere: they are for TXT, and count neither as services nor for weights. That is
 # CoreDNS's way, and where such records are found, its additional section (A only) comes with it.
 def _foreign_srv(zone: Zone, case: Case, work: Work) -> Says:
-    found = list(case.hosts)
-    seek = Seek(ONLY_A, work) if case.foreign and case.foreign.mixed else Seek(BOTH, work, below=True)
-    answers: list[Record] = []
+    weighed = zip(case.hosts, foreign.scaled(list(case.hosts)), strict=True)
+    services = [
+        (one.ttl, Service(one.priority, max(1, weight), one.said.port, case.target_of(one))) for one, weight in weighed
+    ]
+    answers = [Record(case.name, Type.SRV, ttl, rr.srv(service)) for ttl, service in services]
+    mixed = case.foreign is not None and case.foreign.mixed and not work.strict
+    seek = Seek(ONLY_A, work) if mixed else Seek(BOTH, work, below=True)
+    return Says(answers, _targets(zone, case, case.hosts, seek, own_names=False))
+
+
+# SkyDNS's, which asks for no group here. It and CoreDNS give the address of a record at the record's own name even
+# where targetstrip makes that no target; RFC 1035 §3.3.9 wants the target's.
+def _mx(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    mails = case.foreign.mails if case.foreign else ()
+    answers = [Record(case.name, Type.MX, one.ttl, rr.mx(one.priority, case.target_of(one))) for one in mails]
+    return Says(answers, _targets(zone, case, mails, Seek(BOTH, work, below=True), own_names=not work.strict))
+
+
+def _targets(zone: Zone, case: Case, found: Sequence[Found], seek: Seek, *, own_names: bool) -> list[Record]:
     additional: list[Record] = []
     looked_up: set[bytes] = set()
-    for one, weight in zip(found, foreign.scaled(found), strict=True):
-        target = one.service_target()
-        says = Service(one.priority, max(1, weight), one.said.port, target)
-        answers.append(Record(case.name, Type.SRV, one.ttl, rr.srv(says)))
+    for one in found:
+        target = case.target_of(one)
         if one.address:
-            additional.append(Record(target, one.address[0], one.ttl, one.address[1]))
+            owner = one.name if own_names and not case.wild else target
+            additional.append(Record(owner, one.address[0], one.ttl, one.address[1]))
         elif target.lower() not in looked_up:
             looked_up.add(target.lower())
-            additional += _glue(zone, target, seek)
-    return Says(answers, additional)
-
-
-def _glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
-    return zone.addresses(zone.case(target, seek.work), seek)
+            additional += glue(zone, target, seek)
+    return additional
 
 
 def _txt(_zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
@@ -162,13 +253,30 @@ def _txt(_zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
     return Says([Record(case.name, Type.TXT, one.ttl, rr.text(one.said.text.encode())) for one in texts])
 
 
-def _cname(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
+def _cname(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
     if case.ours:
         return NOTHING
-    found: Found | None = next(iter(zone.foreign.at(case.lower)), None)
+    found = case.alias(bare=False) if work.strict else next(iter(zone.foreign.at(case.stands)), None)
     if found is None or found.target is None:
         return NOTHING
     return Says([Record(case.name, Type.CNAME, found.ttl, rr.pointing(found.target))])
+
+
+# What is kept as given belongs to the name that it stands at: who may issue for a name below says nothing of this one.
+def _kept(zone: Zone, case: Case, kind: Type) -> Says:
+    found = zone.foreign.at(case.stands)
+    if case.apex:
+        under = zone.foreign.under(APEX + case.lower)
+        found += under.all if under else ()
+    return Says([Record(case.name, kind, one.ttl, data) for one in found for its, data in one.kept if its == kind])
+
+
+def _caa(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
+    return _kept(zone, case, Type.CAA)
+
+
+def _naptr(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
+    return _kept(zone, case, Type.NAPTR)
 
 
 def _ptr(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
@@ -177,14 +285,16 @@ def _ptr(zone: Zone, case: Case, _work: Work, _authority: Authority) -> Says:
 
 # As in SkyDNS, name servers are the addresses under ns.dns; without any, they are where we answer, or our hosts.
 def _ns(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
-    if case.domain is None or case.lower != case.domain.name:
+    if case.domain is None or not case.apex:
         return NOTHING
-    server = b"\x02ns\x03dns" + case.domain.name
-    listed = zone.case(server, work)
-    if listed.foreign is None:
-        answers = [Record(case.name, Type.NS, PROXY_TTL, rr.pointing(server))]
-        glue = zone.addresses(listed, Seek(BOTH, work))
-        return Says(answers, glue) if glue else Says(name_error=True)
+    server = NS + case.domain.name
+    work.depends.add(server)
+    listed = zone.foreign.under(server)
+    if listed is None:
+        found = zone.case(server, work)
+        ours = aliases.addresses(zone, found, Seek(BOTH, work)) if found.ours else []
+        answers = [Record(case.name, Type.NS, PROXY_TTL, rr.pointing(server))] if ours else []
+        return Says(answers, ours, name_error=not work.strict)
     if any(one.address is None for one in listed.hosts):
         return NOTHING
     servers = [(dname.without(one.name, one.said.targetstrip), one) for one in listed.hosts]
@@ -201,7 +311,7 @@ def _typed(found: Found) -> tuple[int, int, rr.Data]:
 
 
 def _soa(_zone: Zone, case: Case, work: Work, authority: Authority) -> Says:
-    if case.domain is None or case.lower != case.domain.name:
+    if case.domain is None or not case.apex:
         return NOTHING
     work.depends.add(case.domain.name)
     return Says([authority.record(case.domain)._replace(owner=case.name)])
@@ -221,8 +331,12 @@ ANSWERERS: dict[int, Answerer] = {
     Type.AAAA: _aaaa,
     Type.SRV: _srv,
     Type.TXT: _txt,
+    Type.MX: _mx,
+    Type.CAA: _caa,
+    Type.NAPTR: _naptr,
     Type.CNAME: _cname,
     Type.PTR: _ptr,
+    Type.HTTPS: _https,
     Type.NS: _ns,
     Type.SOA: _soa,
     Type.ANY: _any,

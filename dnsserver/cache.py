@@ -1,7 +1,7 @@
 """Finished answers as octets, kept until a name that they depend on changes.
 
-Pure. One dictionary look-up finds an answer; it comes in as many turns as it has addresses, and each look-up takes the
-next. Bounded in answers and octets: the oldest goes first, since what is asked often is soon there again.
+Pure. One dictionary look-up finds an answer. Bounded in answers and octets: the oldest goes first, since what is asked
+often is soon there again.
 
 Invariant: an answer is held exactly as long as it stands under each of the names that it depends on.
 """
@@ -10,23 +10,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from itertools import cycle
-
-MAX_TURNS = 16  # a client that takes the first address reaches this many in turn
 
 
 class Kept:
-    """One finished answer. `body()` is the next turn of it; `tally` counts for how it was asked and answered."""
+    """One finished answer.
+
+    `body()` is the next turn of it, or None when its time is over; `tally` counts for how it was asked and answered.
+    """
 
     __slots__ = ("body", "depends", "octets", "tally")
 
-    def __init__(self, body: Callable[[], bytes], octets: int, depends: frozenset[bytes], tally: list[int]) -> None:
+    def __init__(
+        self, body: Callable[[], bytes | None], octets: int, depends: frozenset[bytes], tally: list[int]
+    ) -> None:
         self.body, self.octets, self.depends, self.tally = body, octets, depends, tally
-
-
-def turns(bodies: list[bytes]) -> Callable[[], bytes]:
-    """The bodies one after the other, for ever."""
-    return cycle(bodies).__next__
 
 
 class Cache:
@@ -65,6 +62,23 @@ class Cache:
     def drop(self, names: Iterable[bytes]) -> int:
         """Let go of every answer that depends on one of the names; returns how many there were."""
         keys = {key for name in names for key in self._by_name.get(name, ())}
+        for key in keys:
+            self._remove(key)
+        return len(keys)
+
+    def drop_below(self, zones: tuple[bytes, ...]) -> int:
+        """Let go of every answer that depends on a name at or below one of the zones; returns how many there were.
+
+        Cost: all names that answers depend on.
+        """
+        return self.drop([name for name in self._by_name if name.endswith(zones)])
+
+    def drop_asked(self, zones: tuple[bytes, ...]) -> int:
+        """Let go of every answer to a question for a name at or below one of the zones, and of some others.
+
+        Cost: all that is held.
+        """
+        keys = [key for key in self._kept if any(zone in key.lower() for zone in zones)]
         for key in keys:
             self._remove(key)
         return len(keys)

@@ -160,4 +160,4 @@ def siphash(key: bytes, octets: bytes) -> int:
             v1, v3 = ((v1 << 17 | v1 >> 47) & mask) ^ v2, ((v3 << 21 | v3 >> 43) & mask) ^ v0
             v2 = (v2 << 32 | v2 >> 32) & mask
         v0 ^= word
-    return v0 ^ v1 ^ v2 ^ v3
+    return int(v0 ^ v1 ^ v2 ^ v3)

@@ -49,6 +49,22 @@ def from_text(text: str) -> bytes:
     return from_labels([label.encode() for label in stripped.split(".")]) if stripped else ROOT
 
 
+def mailbox(text: str) -> bytes:
+    r"""A mail address as a name (RFC 1035 §8): what stands before the `@` is one label. Without `@`: as from_text.
+
+    >>> mailbox("jane.doe@example.org")
+    b'\x08jane.doe\x07example\x03org\x00'
+
+    Raises:
+        BadName: as from_labels, and for the root.
+    """
+    local, at, host = text.rpartition("@")
+    name = from_labels((local.encode(), *labels_of(from_text(host)))) if at else from_text(text)
+    if name == ROOT:
+        raise BadName("no mail address")
+    return name
+
+
 def labels_of(name: bytes) -> tuple[bytes, ...]:
     """The labels of a name, leftmost first; () for the root."""
     labels = []
@@ -112,3 +128,19 @@ def reverse(ip: str) -> bytes:
 def is_reverse(name: bytes) -> bool:
     """True for names below in-addr.arpa and ip6.arpa; `name` in lower case."""
     return labels_of(name)[-2:] in {_IN_ADDR, _IP6}
+
+
+def asked_as(text: str) -> tuple[bytes, ...]:
+    """The name by which a host given as text is asked for, in lower case; none when it is too long for a name."""
+    try:
+        return (from_text(text.lower()),)
+    except BadName:
+        return ()
+
+
+def reversed_as(ip: str) -> tuple[bytes, ...]:
+    """The reverse name of an address; none for text that is no address, though it has the letters of one."""
+    try:
+        return (reverse(ip),)
+    except ValueError:
+        return ()

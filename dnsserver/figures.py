@@ -24,6 +24,11 @@ class Sockets(Protocol):
         ...
 
     @property
+    def unsent(self) -> int:
+        """Replies that the kernel did not take."""
+        ...
+
+    @property
     def connections(self) -> int:
         """TCP connections that are open."""
         ...
@@ -45,11 +50,13 @@ class Figures(Collector):
         """All metrics as they are now."""
         yield self._queries()
         yield from self._answers()
+        yield from self._limits()
         sockets = self._sockets()
         if sockets is not None:
             yield CounterMetricFamily(
                 "pilotfish_dns_overflowed", "Datagrams dropped because a buffer was full", value=sockets.overflowed
             )
+            yield CounterMetricFamily("pilotfish_dns_unsent", "Replies that could not be sent", value=sockets.unsent)
             yield GaugeMetricFamily(
                 "pilotfish_dns_tcp_connections", "TCP connections that are open", value=sockets.connections
             )
@@ -61,6 +68,17 @@ class Figures(Collector):
         for counted, count in self._responder.counts().items():
             queries.add_metric([counted.transport.value, counted.type, counted.rcode], count)
         return queries
+
+    def _limits(self) -> Iterable[Metric]:
+        limiter = self._responder.guests.limiter
+        if limiter is None:
+            return
+        limited = CounterMetricFamily(
+            "pilotfish_dns_limited", "Answers over UDP beyond --rate-limit, by what became of them", labels=["how"]
+        )
+        limited.add_metric(["truncated"], limiter.slipped)
+        limited.add_metric(["dropped"], limiter.dropped)
+        yield limited
 
     def _answers(self) -> Iterable[Metric]:
         responder = self._responder

@@ -1,4 +1,4 @@
-"""SkyDNS records written by others: what they say, where they stand, and which of them a question finds.
+"""SkyDNS records written by others: where they stand, and which of them a question finds.
 
 Pure. A key is a name: /skydns/test/example/web/1 is 1.web.example.test. A question finds every record at or below its
 name; the labels `*` and `any` stand for one label each. Our own exports, told by their mark, are not taken in: what
@@ -8,85 +8,23 @@ touched.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from dnsserver import dname, rr
-from dnsserver.dname import BadName
-from dnsserver.rr import Data, Type
+from dnsserver import dname
+from dnsserver.skydns_record import DEFAULT_PRIORITY, BadForeign, Found, parse
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Entry
 
-MARK = "pilotfish"  # our exports carry it
-DEFAULT_PRIORITY = 10  # SkyDNS's
-DEFAULT_WEIGHT = 100  # what SkyDNS counts for records that give none
-LEASED_TTL = 30  # seconds at most for a record that may end with its lease
+CONFIG = ("config",)  # SkyDNS keeps its own settings there
 MAX_FOUND = 2048  # records one question may find: about what fills 64 KiB
 MAX_LOOKED_AT = 4 * MAX_FOUND  # names one question may look at: a wildcard may match many and find nothing
-MAX_TEXT = 60_000  # octets; one record has to fit in one message
 WILDCARDS = frozenset({b"*", b"any"})
-
-Whole16 = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 class TooMuch(Exception):
     """A question finds more than we are willing to put together."""
-
-
-class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """The JSON of a SkyDNS record; unknown fields are ignored, names of fields match in any case as in Go."""
-
-    host: str = ""
-    port: Whole16 = 0
-    priority: Whole16 = 0
-    weight: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
-    text: str = ""
-    mail: bool = False
-    ttl: Seconds = 0
-    targetstrip: Annotated[int, msgspec.Meta(ge=0, le=127)] = 0
-    group: str = ""
-
-
-class Found(NamedTuple):
-    """One SkyDNS record, ready to be answered.
-
-    Attributes:
-        key: where it stands.
-        name: its wire name, spelled as in the key.
-        said: its fields.
-        priority: with SkyDNS's default.
-        ttl: seconds, with the default, capped when it hangs on a lease.
-        address: type and data when its host is an address.
-        target: wire name when its host is a name.
-    """
-
-    key: str
-    name: bytes
-    said: Said
-    priority: int
-    ttl: int
-    address: tuple[Type, Data] | None
-    target: bytes | None
-
-    @property
-    def weight(self) -> int:
-        """What it counts among records of one priority."""
-        return self.said.weight or DEFAULT_WEIGHT
-
-    @property
-    def same(self) -> tuple[object, ...]:
-        """What makes two records one in an answer."""
-        said = self.said
-        return said.host, said.port, said.priority, said.weight, said.text
-
-    def service_target(self) -> bytes:
-        """Target of its SRV record: its host's name, or its own when that is an address; stripped as it asks for."""
-        return dname.without(self.target or self.name, self.said.targetstrip)
 
 
 class Hits(NamedTuple):
@@ -95,10 +33,12 @@ class Hits(NamedTuple):
     Attributes:
         hosts: records with a host: what is answered for every type but TXT. The others are as if they were not there.
         all: records with or without one.
+        mails: records for mail, of all groups: SkyDNS asks for none there.
     """
 
-    hosts: tuple[Found, ...]
-    all: tuple[Found, ...]
+    hosts: tuple[Found, ...] = ()
+    all: tuple[Found, ...] = ()
+    mails: tuple[Found, ...] = ()
 
     @property
     def mixed(self) -> bool:
@@ -106,61 +46,23 @@ class Hits(NamedTuple):
         return any(not one.said.host for one in self.all)
 
 
-class BadForeign(ValueError):
-    """A value under the SkyDNS prefix that is no record; the message says why."""
-
-
-def parse(entry: Entry, labels: tuple[str, ...], default_ttl: int) -> Found | None:
-    """Read one record; None for one of our own exports.
-
-    Raises:
-        BadForeign: not JSON, a field of the wrong type or out of range, a text that no message can hold, or a key or
-            host that is no domain name.
-    """
-    try:
-        raw = msgspec.json.decode(entry.value)
-        if not isinstance(raw, dict):
-            raise BadForeign("no JSON object")
-        if MARK in raw:
-            return None
-        said = msgspec.convert({str(name).lower(): value for name, value in raw.items() if value is not None}, Said)
-        name = dname.from_labels([label.encode() for label in labels])
-        address, target = _host(said.host)
-        size = len(said.text.encode())
-    except (msgspec.MsgspecError, BadName, UnicodeError, RecursionError) as error:
-        raise BadForeign(str(error)) from error
-    if size > MAX_TEXT:
-        raise BadForeign(f"a text of {size} octets: {MAX_TEXT} are allowed")
-    ttl = min(said.ttl or default_ttl, rr.MAX_TTL)
-    return Found(
-        entry.key,
-        name,
-        said,
-        said.priority or DEFAULT_PRIORITY,
-        min(ttl, LEASED_TTL) if entry.lease else ttl,
-        address,
-        target,
-    )
-
-
-def _host(host: str) -> tuple[tuple[Type, Data] | None, bytes | None]:
-    if not host:
-        return None, None
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return None, dname.from_text(host)
-    if ip.version == 6 and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped  # as Go's To4
-    return rr.address(str(ip).partition("%")[0]), None
+NO_HITS = Hits()
 
 
 class Foreign:
-    """All records of others, as a tree of names. Change it only by `apply`."""
+    """All records of others, as a tree of names. Change it only by `apply`.
 
-    def __init__(self, prefix: str, default_ttl: int) -> None:
+    Args:
+        prefix: of their keys.
+        ttl: seconds for records that give none.
+        priority: for records that give none.
+        exact: a question finds what stands at its name itself, and `*` and `any` are labels like others.
+    """
+
+    def __init__(self, prefix: str, ttl: int, priority: int = DEFAULT_PRIORITY, *, exact: bool = False) -> None:
         self.refused: dict[str, str] = {}  # key -> why its record was left out
-        self._prefix, self._default_ttl = prefix.rstrip("/"), default_ttl
+        self.ttl, self.priority = ttl, priority
+        self._prefix, self._exact = prefix.rstrip("/"), exact
         self._held: dict[str, Found] = {}
         self._at: dict[bytes, dict[str, Found]] = {}
         self._children: dict[bytes, set[bytes]] = {}
@@ -191,20 +93,47 @@ class Foreign:
         Raises:
             TooMuch: more than MAX_FOUND, or more than MAX_LOOKED_AT names to look at.
         """
+        if self._exact:
+            return self.standing(name)
         labels, fixed, top = _top(name)
-        if not self.exists(top):
-            return None
-        found = sorted(self._below(top, labels[:fixed][::-1]), key=_by_key)
-        return Hits(tuple(_served([one for one in found if one.said.host])), tuple(_served(found)))
+        return self._hits(self._below(top, labels[:fixed][::-1])) if self.exists(top) else None
 
     def finds(self, name: bytes) -> bool:
         """True when `find` would not return None; looks at nothing below the name."""
-        return self.exists(_top(name)[2])
+        return self.exists(name if self._exact else _top(name)[2])
+
+    def standing(self, name: bytes) -> Hits | None:
+        """As `find`, with `*` and `any` as labels like others: for what stands at a wildcard."""
+        return self.under(name) if not self._exact else self._hits(self.at(name)) if self.exists(name) else None
+
+    def under(self, name: bytes) -> Hits | None:
+        """The records at and below a name in lower case, whatever questions find: for names that mean something.
+
+        Raises:
+            TooMuch: see `find`.
+        """
+        return self._hits(self._below(name, ())) if self.exists(name) else None
 
     def at(self, name: bytes) -> list[Found]:
         """The records at exactly this name, in lower case, sorted by key."""
-        held = self._at.get(name, {})
-        return [held[key] for key in sorted(held)]
+        held = self._at.get(name)
+        return [held[key].settled(self.ttl, self.priority) for key in sorted(held)] if held else []
+
+    def right_below(self, name: bytes) -> list[Found]:
+        """The records at names with one label more than a name in lower case, sorted by key."""
+        found = [one for child in self._children.get(name, ()) for one in self.at(child)]
+        return sorted(found, key=_by_key)
+
+    def names(self) -> list[bytes]:
+        """The names that have records at or below them, in lower case."""
+        return list(self._at.keys() | self._children.keys())
+
+    def _hits(self, found: list[Found]) -> Hits:
+        each = _each_once(sorted((one.settled(self.ttl, self.priority) for one in found), key=_by_key))
+        hosts = [one for one in each if one.said.host]
+        mails = tuple(one for one in hosts if one.said.mail)
+        served = tuple(grouped(hosts))
+        return Hits(served, served if len(hosts) == len(each) else tuple(grouped(each)), mails)
 
     def _below(self, name: bytes, pattern: tuple[bytes, ...]) -> list[Found]:
         found: list[Found] = []
@@ -232,10 +161,10 @@ class Foreign:
 
     def _put(self, entry: Entry, changed: set[bytes]) -> None:
         labels = keys.skydns_name(self._prefix, entry.key)
-        if labels is None or labels == ("config",):  # SkyDNS keeps its own settings there
+        if labels is None or labels == CONFIG:
             return
         try:
-            found = parse(entry, labels, self._default_ttl)
+            found = parse(entry, labels)
         except BadForeign as error:
             self.refused[entry.key] = str(error)
             return
@@ -276,11 +205,11 @@ def _by_key(found: Found) -> str:
     return found.key
 
 
-def _served(found: list[Found]) -> list[Found]:
+def _each_once(found: list[Found]) -> list[Found]:
     first: dict[tuple[object, ...], Found] = {}
     for one in found:
         first.setdefault(one.same, one)
-    return grouped(list(first.values()))
+    return list(first.values())
 
 
 def may_be_wildcard(name: bytes) -> bool:

@@ -82,16 +82,35 @@ def _host_v6() -> list[str]:
     ]
 
 
-def open_pair(ip: str, port: int) -> tuple[socket.socket, socket.socket]:
+def check_free(ip: str, port: int) -> None:
+    """Make sure that nobody else answers at an address, when sockets are opened that would not notice.
+
+    Raises:
+        CannotStart: it is taken, not ours, or the port needs privileges.
+    """
+    try:
+        for opened in open_pair(ip, port):
+            opened.close()
+    except OSError as error:
+        raise cannot_listen(ip, port, error) from error
+
+
+def open_pair(ip: str, port: int, *, shared: bool = False) -> tuple[socket.socket, socket.socket]:
     """A UDP socket and a listening TCP socket at one address and port; port 0 finds one that both can have.
+
+    Args:
+        ip: of this host.
+        port: of both.
+        shared: other processes of ours may have sockets there already; the kernel deals out what comes (SO_REUSEPORT).
+            Without it the address has to be free; others of ours may come later.
 
     Raises:
         OSError: the address is taken, not ours, or the port needs privileges.
     """
     for _ in range(_PORT_TRIES if port == 0 else 1):
-        udp = _open(ip, port, socket.SOCK_DGRAM)
+        udp = _open(ip, port, socket.SOCK_DGRAM, shared=shared)
         try:
-            return udp, _open(ip, udp.getsockname()[1], socket.SOCK_STREAM)
+            return udp, _open(ip, udp.getsockname()[1], socket.SOCK_STREAM, shared=shared)
         except OSError as error:
             udp.close()
             if port or error.errno != errno.EADDRINUSE:
@@ -99,18 +118,21 @@ def open_pair(ip: str, port: int) -> tuple[socket.socket, socket.socket]:
     raise OSError(errno.EADDRINUSE, "no port is free for both UDP and TCP")
 
 
-def _open(ip: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _open(ip: str, port: int, kind: socket.SocketKind, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     opened = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_DGRAM:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             _ignore_path_mtu(opened, family)
         else:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((ip, port))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_STREAM:
             opened.listen(BACKLOG)
     except BaseException:

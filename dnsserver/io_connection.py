@@ -251,7 +251,8 @@ class Connection:
             self.abort()
             raise
         if message is not None:
-            self._send(framed(message))
+            if message:  # else there is nothing to send yet
+                self._send(framed(message))
             return
         self._transfer, self._streams = None, False
         self._slots.transferred(self)

@@ -70,11 +70,9 @@ class QueryLog:
         self.left_out += 1
         return False
 
-    def note(
-        self, client: bytes, transport: str, message: bytes, reply: bytes | None, *, source: str, microseconds: int
-    ) -> None:
+    def note(self, client: bytes, transport: str, message: bytes, reply: bytes | None) -> None:
         """Have a line written, see `querylog.Noted`; only after `wants`."""
-        self._orders.put(Noted(self._now(), client, transport, message, reply, source, microseconds))
+        self._orders.put(Noted(self._now(), client, transport, message, reply))
 
     def reopen(self) -> None:
         """Go on in a new file: the old one was moved away. If it cannot be opened the old one is kept."""

@@ -33,7 +33,8 @@ class Transfer(NamedTuple):
     """A reply of many messages (RFC 5936 §2.2).
 
     Attributes:
-        messages: finished, ids included, without lengths in front; made when they are taken.
+        messages: finished, ids included, without lengths in front; made when they are taken. An empty one in between
+            means that there is nothing to send yet: others have their turn first.
     """
 
     messages: Iterator[bytes]

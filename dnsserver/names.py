@@ -9,24 +9,27 @@ Pure. A registrator cannot know what another host tagged, so the reader judges o
 | none proxied, no DNS tag                  | all its endpoints                | all, each with its port          |
 
 `<label>.<name>` is an instance, `_<port>._<proto>.<name>` the ports themselves. Only addresses of scope `lan` are
-given: a DNS server does not know on which host the one who asks lives.
+given: a DNS server does not know on which host the one who asks lives. `nearest.<name>` is for those who know it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname, rr
+from dnsserver import dname, rr, spoken, svcb
 from dnsserver.dname import BadName
 from dnsserver.rr import Data, Service, Type
+from dnsserver.svcb import Binding
 from pilotfish.catalog.record import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Proxy
 from pilotfish.catalog.route import HTTP_SCHEMES
 from pilotfish.catalog.verdict import How, Placed, judge, published
 
 ENDPOINT_TTL = 5  # seconds; endpoints come and go, and a client that keeps a dead one waits for a timeout
 PROXY_TTL = 10  # seconds; proxies live longer than what they serve
+MAX_PRIORITY = 65535  # of SRV; RFC 2782
+DEFAULT_ALPN = "http/1.1"  # what every client takes for granted; RFC 9460 §9.1
 
 
 class Addressed(NamedTuple):
@@ -50,19 +53,50 @@ class Own(NamedTuple):
     Attributes:
         addresses: each once, in a stable order.
         services: SRV records.
+        bindings: HTTPS records.
         depends: names (or marks) whose change changes this; the name itself is not among them.
         yields: foreign records at or below the name go first.
+        near: how many of `addresses`, from the first, are nearer than the others and stay in front of them.
     """
 
     addresses: tuple[Addressed, ...] = ()
     services: tuple[Offered, ...] = ()
+    bindings: tuple[Binding, ...] = ()
     depends: frozenset[bytes] = frozenset()
     yields: bool = False
+    near: int = 0
 
     @property
     def empty(self) -> bool:
-        """True when there is neither an address nor a service."""
-        return not self.addresses and not self.services
+        """True when it says nothing at all."""
+        return not self.addresses and not self.services and not self.bindings
+
+    def fence(self, kind: Type) -> int:
+        """How many addresses of one type stay in front when their order turns; 0: all turn together."""
+        near = sum(one.type == kind for one in self.addresses[: self.near])
+        return near if near < sum(one.type == kind for one in self.addresses) else 0
+
+
+def in_front(near: Own, far: Own) -> Own:
+    """Both as one: what is near first, and preferred by clients of SRV, which take the lowest priority.
+
+    It has no bindings: nothing is served under a name that says how to sort.
+    """
+    addresses = dict.fromkeys((*near.addresses, *far.addresses))
+    highest = max((one.service.priority for one in near.services), default=-1)
+    lowest = min((one.service.priority for one in far.services), default=0)
+    return Own(
+        addresses=tuple(addresses),
+        services=(*near.services, *(_lowered(one, max(0, highest + 1 - lowest)) for one in far.services)),
+        depends=near.depends | far.depends,
+        yields=far.yields,
+        near=len(near.addresses),
+    )
+
+
+def _lowered(one: Offered, by: int) -> Offered:
+    priority = min(MAX_PRIORITY, one.service.priority + by)
+    return one._replace(service=one.service._replace(priority=priority))
 
 
 class View(NamedTuple):
@@ -80,6 +114,11 @@ class View(NamedTuple):
     labels: dict[str, list[Placed]]
     ports: dict[tuple[int, str], list[Placed]]
 
+    def speaking(self, service: str, protocol: str) -> list[Placed]:
+        """Endpoints that a service name asks for; `http`, `postgresql`."""
+        held = (placed for (_, its), placed in self.ports.items() if its == protocol)
+        return [one for placed in held for one in placed if spoken.speaks(one.endpoint, service, protocol)]
+
 
 def view_of(standing: Sequence[tuple[How, Placed]]) -> View:
     """Arrange what stands behind a name; `standing` is not empty."""
@@ -94,12 +133,13 @@ def view_of(standing: Sequence[tuple[How, Placed]]) -> View:
 
 
 class ProxyHost(NamedTuple):
-    """A living proxy as clients reach it: its host, addresses and ports (0: not served)."""
+    """A living proxy as clients reach it: its host, addresses, ports (0: not served), and protocols on https."""
 
     node: str
     addresses: tuple[str, ...]
     http_port: int
     https_port: int
+    alpn: tuple[str, ...] = ()
 
 
 class Proxies(NamedTuple):
@@ -108,10 +148,23 @@ class Proxies(NamedTuple):
     hosts: tuple[ProxyHost, ...] = ()
     tagged: tuple[Placed, ...] = ()
 
+    @property
+    def covers_tagged(self) -> bool:
+        """True when each address of a tagged endpoint is that of a proxy that registered itself."""
+        known = {ip for host in self.hosts for ip in host.addresses}
+        return all(ip in known for placed in self.tagged for ip, _ in lan(placed.endpoint))
+
+    def only(self, takes: Callable[[str], bool]) -> Proxies:
+        """Those on certain nodes."""
+        return Proxies(
+            tuple(host for host in self.hosts if takes(host.node)),
+            tuple(placed for placed in self.tagged if takes(placed.node)),
+        )
+
 
 def proxy_host(proxy: Proxy) -> ProxyHost:
     """What of a proxy's record matters to names; the generation it serves, which changes often, does not."""
-    return ProxyHost(proxy.node, proxy.addresses, proxy.http_port, proxy.https_port)
+    return ProxyHost(proxy.node, proxy.addresses, proxy.http_port, proxy.https_port, proxy.alpn)
 
 
 def addressed(ips: Iterable[str], ttl: int) -> tuple[Addressed, ...]:
@@ -158,22 +211,37 @@ def of_endpoints(placed: Iterable[Placed], name: bytes) -> Own:
                 Offered(ttl, Service(endpoint.priority, weight, port, target))
                 for port in dict.fromkeys(port for _, port in reached)
             ]
-    return Own(tuple(dict.fromkeys(addresses)), tuple(dict.fromkeys(services)))
+    return Own(_each_once(addresses), tuple(dict.fromkeys(services)))
+
+
+# Endpoints that share an address may ask for different TTLs; the lowest is right for all of them (RFC 2181 §5.2).
+def _each_once(addresses: Iterable[Addressed]) -> tuple[Addressed, ...]:
+    lowest: dict[tuple[Type, Data], int] = {}
+    for kind, ttl, data in addresses:
+        lowest[kind, data] = min(ttl, lowest.get((kind, data), ttl))
+    return tuple(Addressed(kind, ttl, data) for (kind, data), ttl in lowest.items())
 
 
 class Wanted(NamedTuple):
-    """Which ports of the proxies a name is served at: those for HTTP, and ports of streams."""
+    """What the proxies serve a name as: over http, over https too, as streams at these ports."""
 
-    http: bool = True
+    http: bool = False
+    https: bool = False
     streams: tuple[int, ...] = ()
+
+    def also(self, other: Wanted) -> Wanted:
+        """What either of two says."""
+        streams = sorted({*self.streams, *other.streams})
+        return Wanted(self.http or other.http, self.https or other.https, tuple(streams))
 
 
 def wanted_of(members: Iterable[Placed]) -> Wanted:
-    """At which ports the proxies serve these endpoints. PROXYDNS without a route means HTTP, as it always has."""
+    """As what the proxies serve these endpoints. PROXYDNS without a route means http, as it always has."""
     routes = [placed.endpoint.route for placed in members]
     http = any(route is None or route.scheme in HTTP_SCHEMES for route in routes)
+    https = any(route is not None and route.scheme == "https" for route in routes)
     streams = sorted({route.port for route in routes if route is not None and route.scheme not in HTTP_SCHEMES} - {0})
-    return Wanted(http, tuple(streams))
+    return Wanted(http, https, tuple(streams))
 
 
 def of_proxies(proxies: Proxies, wanted: Wanted, domain: bytes, proxy_name: bytes) -> Own:
@@ -181,24 +249,50 @@ def of_proxies(proxies: Proxies, wanted: Wanted, domain: bytes, proxy_name: byte
 
     Args:
         proxies: who lives.
-        wanted: the ports asked for.
+        wanted: what they are asked for.
         domain: wire name; hosts are `<node>.node.<domain>`.
         proxy_name: wire name, under the domain, that stands for all proxies; tagged endpoints stand under it.
     """
     tagged = of_endpoints(proxies.tagged, proxy_name)
     ips = [ip for host in proxies.hosts for ip in host.addresses]
     addresses = [*addressed(ips, PROXY_TTL), *(one._replace(ttl=PROXY_TTL) for one in tagged.addresses)]
-    services: list[Offered] = []
-    for host in proxies.hosts:
-        target = host_name(host.node, domain)
-        if target is not None:
-            services += [
-                Offered(PROXY_TTL, Service(DEFAULT_PRIORITY, DEFAULT_WEIGHT, port, target))
-                for port in _ports(host, wanted)
-            ]
+    services = [*_offered(proxies.hosts, domain, lambda host: _ports(host, wanted))]
     if wanted.http:
         services += [one._replace(ttl=PROXY_TTL) for one in tagged.services]
-    return Own(tuple(dict.fromkeys(addresses)), tuple(services))
+    bindings = bindings_of(proxies, domain, svcb.OWNER) if wanted.https else ()
+    return Own(tuple(dict.fromkeys(addresses)), tuple(services), bindings)
+
+
+def proxies_speaking(proxies: Proxies, scheme: str, domain: bytes, proxy_name: bytes) -> tuple[Offered, ...]:
+    """The proxies at their ports for `http` or `https` alone; arguments as in of_proxies.
+
+    A tagged endpoint speaks https at the container port that is assigned to it, and http at all others.
+    """
+    secure = scheme == "https"
+    services = _offered(proxies.hosts, domain, lambda host: [host.https_port if secure else host.http_port])
+    fitting = [placed for placed in proxies.tagged if (placed.endpoint.port == svcb.HTTPS_PORT) == secure]
+    return (*services, *(one._replace(ttl=PROXY_TTL) for one in of_endpoints(fitting, proxy_name).services))
+
+
+def bindings_of(proxies: Proxies, domain: bytes, name: bytes, port: int = 0) -> tuple[Binding, ...]:
+    """Where a name is served over https (RFC 9460 §9).
+
+    Args:
+        proxies: who lives; those that serve no https are left out, and so is what is tagged, of which nobody knows.
+        domain: as in of_proxies.
+        name: target that has the addresses of all proxies; told when all serve alike, else each is told by its host.
+        port: only proxies that serve at this port; 0: at whichever.
+    """
+    serving = [host for host in proxies.hosts if host.https_port and port in {0, host.https_port}]
+    alike = len({(host.https_port, host.alpn) for host in serving}) == 1 and len(serving) == len(proxies.hosts)
+    if alike and proxies.covers_tagged:
+        return (Binding(1, name, _alpn(serving[0]), serving[0].https_port),)
+    named = [(host_name(host.node, domain), host) for host in serving]
+    return tuple(Binding(1, target, _alpn(host), host.https_port) for target, host in named if target is not None)
+
+
+def _alpn(host: ProxyHost) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*host.alpn, DEFAULT_ALPN)))
 
 
 def host_name(node: str, domain: bytes) -> bytes | None:
@@ -206,6 +300,18 @@ def host_name(node: str, domain: bytes) -> bytes | None:
     return under(node, b"\x04node" + domain)
 
 
+def _offered(
+    hosts: Iterable[ProxyHost], domain: bytes, ports: Callable[[ProxyHost], Iterable[int]]
+) -> tuple[Offered, ...]:
+    named = [(host_name(host.node, domain), host) for host in hosts]
+    return tuple(
+        Offered(PROXY_TTL, Service(DEFAULT_PRIORITY, DEFAULT_WEIGHT, port, target))
+        for target, host in named
+        if target is not None
+        for port in ports(host)
+        if port
+    )
+
+
 def _ports(host: ProxyHost, wanted: Wanted) -> list[int]:
-    http = [port for port in (host.http_port, host.https_port) if port] if wanted.http else []
-    return [*http, *wanted.streams]
+    return [*((host.http_port, host.https_port) if wanted.http else ()), *wanted.streams]

@@ -8,65 +8,28 @@ arranged when it is first asked for, and kept until it changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from dnsserver import dname, names
-from dnsserver.dname import BadName
+from dnsserver import dname, names, spoken, svcb
+from dnsserver.claimed import Claimed
+from dnsserver.domain import Domain
+from dnsserver.existing import Denial, Existing
 from dnsserver.names import Own, Proxies, View, Wanted
+from dnsserver.nodes import Nodes
+from dnsserver.sought import Only, Sought, texts_of
+from dnsserver.views import Views
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.registry import Registry, Touched
-from pilotfish.catalog.route import Place
-from pilotfish.catalog.verdict import How, Placed, judge_route, published
+from pilotfish.catalog.values import NEAREST, is_reserved
+from pilotfish.catalog.verdict import How, Placed, published
 
 PROXIES = b"\x00proxies"  # stands for "who the proxies are"; no wire name goes on after a zero
 MAX_REMEMBERED = 10_000  # names whose endpoints are all gone, and that are still known: NODATA, never NXDOMAIN
-NODE_LABEL, DNS_LABEL, NS_LABEL = "node", "dns", "ns"
+SPECIAL = {"node", "dns"}  # last labels with rules of their own
 PROTOCOLS = {"_tcp": "tcp", "_udp": "udp"}
-
-
-class Domain(NamedTuple):
-    """One domain that we are authoritative for.
-
-    Attributes:
-        text: in lower case, without its last dot.
-        name: as wire name.
-        reverse: below in-addr.arpa or ip6.arpa: it holds no services.
-    """
-
-    text: str
-    name: bytes
-    reverse: bool = False
-
-
-class Existing:
-    """Names that exist, and so all between them and their domain (RFC 4592 §2.2.2)."""
-
-    def __init__(self) -> None:
-        self._members: set[bytes] = set()
-        self._below: dict[bytes, int] = {}
-
-    def __contains__(self, name: bytes) -> bool:
-        return name in self._members or name in self._below
-
-    def itself(self, name: bytes) -> bool:
-        """True for a name that was put, not only one that has such below it."""
-        return name in self._members
-
-    def put(self, name: bytes) -> None:
-        """It exists."""
-        if name not in self._members:
-            self._members.add(name)
-            for ancestor in dname.suffixes(dname.parent(name)):
-                self._below[ancestor] = self._below.get(ancestor, 0) + 1
-
-    def drop(self, name: bytes) -> None:
-        """It is gone."""
-        if name in self._members:
-            self._members.discard(name)
-            for ancestor in dname.suffixes(dname.parent(name)):
-                self._below[ancestor] -= 1
-                if not self._below[ancestor]:
-                    del self._below[ancestor]
+HTTPS = "_https"  # stands where a protocol does, in names of HTTPS records; RFC 9460 §9.1
+BETWEEN = {*PROTOCOLS, HTTPS}
+_NEAREST = bytes((len(NEAREST),)) + NEAREST.encode()
+_NAME_SERVER = b"\x02ns\x03dns"
 
 
 class OwnNames:
@@ -76,59 +39,64 @@ class OwnNames:
         domains: what we are authoritative for.
         proxy_name: the name, under every domain, that stands for all proxies.
         served_at: addresses at which this server answers others; may be empty.
+        node: name of the host that this server runs on, for `nearest.<name>`; "": none is near.
     """
 
-    def __init__(self, domains: Sequence[Domain], proxy_name: str, served_at: Iterable[str] = ()) -> None:
+    def __init__(
+        self, domains: Sequence[Domain], proxy_name: str, served_at: Iterable[str] = (), node: str = ""
+    ) -> None:
         self.registry = Registry()
         self.domains = tuple(domain for domain in domains if not domain.reverse)
-        self._texts = tuple(domain.text for domain in self.domains)
-        self._proxy_name = proxy_name.lower()
+        self._by_name = {domain.name: domain for domain in domains}
+        self._proxy_name, self._node = proxy_name.lower(), node.lower()
         self._served_at = tuple(served_at)
-        self._views: dict[str, View | None] = {}
+        self._views = Views(self.registry)
         self._proxies = Proxies()
-        self._hosts: dict[str, dict[str, str]] = {}  # claimed host -> path -> service
-        self._hosts_of: dict[str, set[str]] = {}  # service -> hosts that it claims
-        self._served: dict[str, bool] = {}  # claimed host -> does its service ask for it
-        self._nodes: dict[str, tuple[str, ...]] = {}  # node in lower case -> addresses
-        self._pointers: dict[bytes, tuple[bytes, ...]] = {}  # reverse name -> hosts
-        self._existing = Existing()  # names and nodes
-        self._claimed = Existing()
-        self._pointed = Existing()  # reverse names
+        self._existing = Existing()  # names and hosts
+        self._claimed = Claimed(self.registry, [domain.text for domain in self.domains], self._existing)
+        self._nodes = Nodes(self.registry, self.domains, self._existing)
         self._gone: dict[str, None] = {}
-        reserved = ("dns", "ns.dns", self._proxy_name)
-        self._reserved = {
-            full for domain in self.domains for label in reserved for full in _wire(f"{label}.{domain.text}")
-        }
+        self._fixed = Existing(self._existing)  # names that are there whatever the records say
+        self._proxy_names = frozenset(self._spelled(self._proxy_name))
+        for name in (*self._by_name, *self._proxy_names):
+            self._fixed.put(name)
+        # These are there as long as there are name servers.
+        self._server_names = frozenset(
+            one for name in self._by_name for one in (_NAME_SERVER + name, dname.parent(_NAME_SERVER) + name)
+        )
 
     # --- changes
 
     def apply(self, difference: Difference) -> set[bytes]:
         """Take in a difference of /pilotfish/v1/; returns the names whose answers changed, and PROXIES if they did."""
         touched = self.registry.apply(difference)
-        changed: set[bytes] = set()
-        self._touch_names(touched, changed)
+        changed = self._touch_names(touched)
         for place in touched.places:
-            self._claim(place, changed)
+            changed |= self._claimed.touch(place)
         for service in touched.services:
-            for host in self._hosts_of.get(service, ()):
-                self._served.pop(host, None)
-                changed.update(_wire(host))
-        for node in touched.nodes | touched.proxies:
-            self._touch_node(node, changed)
+            changed |= self._claimed.touch_service(service)
+        moved = {name for node in touched.nodes | touched.proxies for name in self._nodes.touch(node)}
+        changed |= moved
+        if moved:  # the hosts are our name servers, unless we were told better
+            changed |= self._server_names
         if touched.proxies or self._proxy_name in touched.names:
             self._touch_proxies(changed)
         return changed
 
-    def _touch_names(self, touched: Touched, changed: set[bytes]) -> None:
+    def _touch_names(self, touched: Touched) -> set[bytes]:
+        changed: set[bytes] = set()
         for name in touched.names | touched.services:
-            self._views.pop(name, None)
-            spelled = [full for domain in self.domains for full in _wire(f"{name}.{domain.text}")]
+            if is_reserved(name):
+                continue
+            self._views.drop(name)
+            spelled = self._spelled(name)
             changed.update(spelled)
             for full in spelled:
                 self._existing.put(full)
             self._gone.pop(name, None)
             if not self.registry.knows(name):
                 self._forget_later(name)
+        return changed
 
     # A name stays known for a while after its last endpoint: a service that is being made anew is no NXDOMAIN.
     def _forget_later(self, name: str) -> None:
@@ -136,80 +104,46 @@ class OwnNames:
         while len(self._gone) > MAX_REMEMBERED:
             oldest = next(iter(self._gone))
             del self._gone[oldest]
-            for domain in self.domains:
-                for full in _wire(f"{oldest}.{domain.text}"):
-                    self._existing.drop(full)
-
-    def _claim(self, place: Place, changed: set[bytes]) -> None:
-        host, path = place
-        claim = self.registry.claims.get(place)
-        paths = self._hosts.setdefault(host, {})
-        former = paths.pop(path, None)
-        if claim is not None:
-            paths[path] = claim.service.lower()
-            self._hosts_of.setdefault(paths[path], set()).add(host)
-        if former is not None and former not in paths.values():
-            self._hosts_of[former].discard(host)
-            if not self._hosts_of[former]:
-                del self._hosts_of[former]
-        if not paths:
-            del self._hosts[host]
-        self._served.pop(host, None)
-        for full in _wire(host):
-            changed.add(full)
-            (self._claimed.put if paths else self._claimed.drop)(full)
-
-    def _touch_node(self, node: str, changed: set[bytes]) -> None:
-        here, there = self.registry.nodes.get(node), self.registry.proxies.get(node)
-        ips = tuple(dict.fromkeys([*(here.addresses if here else ()), *(there.addresses if there else ())]))
-        before = self._nodes.pop(node.lower(), ())
-        if ips:
-            self._nodes[node.lower()] = ips
-        if ips == before:
-            return
-        for domain in self.domains:
-            changed.add(b"\x02ns\x03dns" + domain.name)  # the hosts are its addresses, unless we were told better
-            full = names.host_name(node, domain.name)
-            if full is not None:
-                changed.add(full)
-                (self._existing.put if ips else self._existing.drop)(full)
-        self._point(node, before, ips, changed)
-
-    def _point(self, node: str, before: Sequence[str], after: Sequence[str], changed: set[bytes]) -> None:
-        target = names.host_name(node, self.domains[0].name) if self.domains else None
-        if target is None:
-            return
-        for ip in {*before, *after}:
-            reverse = _reverse(ip)
-            if reverse is None:
-                continue
-            hosts = [host for host in self._pointers.pop(reverse, ()) if host != target]
-            hosts += [target] if ip in after else []
-            if hosts:
-                self._pointers[reverse] = tuple(sorted(hosts))
-            (self._pointed.put if hosts else self._pointed.drop)(reverse)
-            changed.add(reverse)
+            for full in self._spelled(oldest):
+                self._existing.drop(full)
 
     def _touch_proxies(self, changed: set[bytes]) -> None:
         hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in sorted(self.registry.proxies))
-        found = Proxies(hosts, self._tagged_proxies())
+        standing = self.registry.standing(self._proxy_name)
+        found = Proxies(hosts, published(placed for how, placed in standing if how is How.TAGGED))
         if found != self._proxies:
             self._proxies = found
             changed.add(PROXIES)
 
-    def _tagged_proxies(self) -> tuple[Placed, ...]:
-        standing = self.registry.standing(self._proxy_name)
-        return published(placed for how, placed in standing if how is How.TAGGED)
+    def _spelled(self, name: str) -> list[bytes]:
+        return [full for domain in self.domains for full in dname.asked_as(f"{name}.{domain.text}")]
 
     # --- questions
 
     def exists(self, name: bytes) -> bool:
         """True when a name (wire, lower case) or something below it is ours; instances and ports are not looked at."""
-        return name in self._existing or name in self._claimed
+        return name in self._existing
+
+    def all_names(self) -> list[bytes]:
+        """All names that are ours and those between them and the root, in lower case, without what they bring."""
+        return [*self._existing.counts, *self._nodes.pointed.counts]
+
+    @property
+    def https_ports(self) -> tuple[int, ...]:
+        """The ports of the proxies for https, each once."""
+        return tuple({host.https_port: None for host in self._proxies.hosts if host.https_port})
 
     def pointers(self, reverse: bytes) -> tuple[bytes, ...]:
         """The hosts whose address a reverse name stands for."""
-        return self._pointers.get(reverse, ())
+        return self._nodes.pointers(reverse)
+
+    def servers(self) -> tuple[str, ...]:
+        """Addresses of name servers: where we answer others, else the hosts'."""
+        return self._served_at or self._nodes.all_addresses()
+
+    def view(self, name: str) -> View | None:
+        """Who stands behind a name relative to our domains, in lower case."""
+        return self._views.at(name)
 
     def find(self, name: bytes, domain: Domain) -> Own | None:
         """What a name in a domain says; None when it is not ours.
@@ -218,155 +152,204 @@ class OwnNames:
             name: wire name in lower case, the domain's or below it.
             domain: the one it is in.
         """
-        if domain.reverse:
-            return Own() if name in self._pointed else None
         if not self._is_near(name):
             return None
-        labels = _texts(name, domain)
+        labels = texts_of(name, domain)
         if labels is None:
             return None
-        if self._is_served(_host(labels, domain)):
-            return self._proxied(self._wanted(".".join(labels))._replace(http=True), domain)
-        if labels and labels[-1] in {NODE_LABEL, DNS_LABEL}:
-            found = self._special(labels)
-        else:
-            found = self._named(labels, domain, name) or self._below_named(labels, domain)
-        if found is None and self.exists(name):
-            return Own()
-        return found
+        sought = Sought(labels, domain)
+        if domain.reverse:
+            return self._special(sought) or (Own() if name in self._nodes.pointed or name in self._existing else None)
+        return self._sorted(sought) if self._asks_nearest(sought) else self._at(sought)
 
     # What a name brings with it is at most two labels below it; most names that do not exist are near none of ours.
     def _is_near(self, name: bytes) -> bool:
+        if name.startswith(_NEAREST):
+            name = dname.parent(name)
+        if self.exists(name) or name in self._server_names or name in self._nodes.pointed:
+            return True
         above = dname.parent(name)
-        return (
-            name in self._reserved
-            or self.exists(name)
-            or self._existing.itself(above)
-            or above in self._reserved
-            or self._existing.itself(dname.parent(above))
+        return any(
+            self._existing.itself(one) or self._claimed.existing.itself(one) or one in self._proxy_names
+            for one in (above, dname.parent(above))
         )
 
     def wildcard(self, name: bytes, domain: Domain) -> Own | None:
         """What `*.<name>` says, if a service serves all hosts below `name`; None if none claims it."""
-        if domain.reverse or b"\x01*" + name not in self._claimed:
+        if domain.reverse or not self._claimed.existing.itself(b"\x01*" + name):
             return None
-        labels = _texts(name, domain)
+        labels = texts_of(name, domain)
         if labels is None:
             return None
-        host = _host(("*", *labels), domain)
-        if host not in self._hosts:
+        sought = Sought(("*", *labels), domain)
+        if sought.host not in self._claimed:
             return None
-        return self._proxied(Wanted(), domain) if self._is_served(host) else Own()
+        wanted = self._claimed.wanted(sought.host)
+        return self._proxied(sought, wanted) if wanted else Own()
 
-    def servers(self) -> tuple[str, ...]:
-        """Addresses of name servers: where we answer others, else the hosts'."""
-        return self._served_at or tuple(dict.fromkeys(ip for node in sorted(self._nodes) for ip in self._nodes[node]))
+    def denies_below(self, parent: bytes) -> Denial | None:
+        """A quick answer to "is there nothing of ours at or below this name", for names one label below `parent`.
 
-    def view(self, name: str) -> View | None:
-        """Who stands behind a name relative to our domains, in lower case."""
-        if name not in self._views:
-            standing = self.registry.standing(name)
-            if not standing:
-                return None
-            self._views[name] = names.view_of(standing)
-        return self._views[name]
+        True from it means that `find` and `wildcard` give None for the name and all below it; False means nothing.
+        None: it cannot be told quickly there. It holds until something at or below `parent` changes: until `widened`
+        of what `apply` returns has `parent` in it.
 
-    def _special(self, labels: tuple[str, ...]) -> Own | None:
-        match labels:
-            case (node, "node") if node in self._nodes:
-                return Own(names.addressed(self._nodes[node], names.ENDPOINT_TTL))
+        Args:
+            parent: wire name in lower case, in one of our domains; it exists.
+        """
+        domain = next((self._by_name[one] for one in dname.suffixes(parent) if one in self._by_name), None)
+        labels = texts_of(parent, domain) if domain else None
+        if domain is None or labels is None:
+            return None
+        taken = {name for name in self._server_names if dname.parent(name) == parent} | self._fixed.between(parent)
+        if domain.reverse:
+            return self._nodes.pointed.denial(taken)
+        if labels and (labels[0] == NEAREST or labels[0].startswith("_") or labels[-1] in SPECIAL):
+            return None
+        if self._is_below_wildcard(parent, domain):
+            return None
+        view = self.view(".".join(labels))
+        taken |= {bytes((len(label),)) + label.encode() + parent for label in view.labels} if view else set()
+        return self._existing.denial({*taken, _NEAREST + parent})
+
+    # RFC 4592 §3.3.1: a wildcard further up counts for what is below a name only if that name does not exist.
+    def _is_below_wildcard(self, parent: bytes, domain: Domain) -> bool:
+        for ancestor in dname.suffixes(parent):
+            if self._claimed.existing.itself(b"\x01*" + ancestor):
+                return True
+            if ancestor == domain.name or self.exists(ancestor):
+                return False
+        return False
+
+    # An instance that calls itself `nearest` is found as any other: SRV records lead to it.
+    def _asks_nearest(self, sought: Sought) -> bool:
+        if sought.labels[:1] != (NEAREST,):
+            return False
+        view = self.view(sought.above().text)
+        return view is None or NEAREST not in view.labels
+
+    def _sorted(self, sought: Sought) -> Own | None:
+        name = sought.above()
+        if name.labels[:1] == (NEAREST,) or SPECIAL.intersection(name.labels[-1:]):
+            return None
+        near = self._at(name._replace(only=lambda node: node.lower() == self._node))
+        far = self._at(name._replace(only=lambda node: node.lower() != self._node))
+        if near is None or far is None:
+            return None
+        found = names.in_front(near, far)
+        return found._replace(depends=found.depends | {name.name})
+
+    def _at(self, sought: Sought) -> Own | None:
+        claimed = self._claimed.wanted(sought.host)
+        if claimed:
+            return self._proxied(sought, claimed.also(self._wanted(sought)))
+        if SPECIAL.intersection(sought.labels[-1:]):
+            found = self._special(sought)
+        else:
+            found = self._named(sought) or self._brought(sought)
+        if found is None and self.exists(sought.name):
+            return Own()
+        return found
+
+    def _special(self, sought: Sought) -> Own | None:
+        match sought.labels:
+            case (node, "node") if self._nodes.addresses(node) and not sought.domain.reverse:
+                return Own(names.addressed(self._nodes.addresses(node), names.ENDPOINT_TTL))
             case ("dns",) if self.servers():
                 return Own()
             case ("ns", "dns") if self.servers():
                 return Own(names.addressed(self.servers(), names.PROXY_TTL), yields=True)
         return None
 
-    def _named(self, labels: tuple[str, ...], domain: Domain, name: bytes) -> Own | None:
-        relative = ".".join(labels)
-        if relative == self._proxy_name:
-            return self._proxied(Wanted(), domain)
-        view = self.view(relative)
+    def _named(self, sought: Sought) -> Own | None:
+        if sought.text == self._proxy_name:
+            return self._proxied(sought, Wanted(http=True))
+        view = self.view(sought.text)
         if view is None:
             return None
         if view.how is How.PROXIED:
-            return self._proxied(self._wanted(relative), domain)
-        return names.of_endpoints(view.members, name)
+            return self._proxied(sought, self._wanted(sought))
+        return names.of_endpoints(_on(view.members, sought.only), sought.name)
 
-    def _wanted(self, relative: str) -> Wanted:
-        view = self.view(relative)
+    def _wanted(self, sought: Sought) -> Wanted:
+        view = self.view(sought.text)
         return names.wanted_of(view.members if view is not None and view.how is How.PROXIED else ())
 
-    # `<label>.<name>` and `_<port>._<proto>.<name>`: everything that a name brings with it.
-    def _below_named(self, labels: tuple[str, ...], domain: Domain) -> Own | None:
-        first, rest = labels[:1], labels[1:]
-        view = self.view(".".join(rest))
-        found: Own | None = None
-        if view is not None and first[0] in view.labels:
-            found = names.of_endpoints(view.labels[first[0]], _full(rest, domain))
-        elif view is not None and any(proto == PROTOCOLS.get(first[0]) for _, proto in view.ports):
-            found = Own()
-        elif rest and rest[0] in PROTOCOLS:
-            rest = rest[1:]
-            found = self._port(first[0], PROTOCOLS[labels[1]], rest, domain)
-        return found._replace(depends=frozenset({_full(rest, domain)})) if found else None
+    # --- what a name brings with it
 
-    def _port(self, port: str, protocol: str, rest: tuple[str, ...], domain: Domain) -> Own | None:
-        view = self.view(".".join(rest))
-        digits = port.removeprefix("_")
-        if view is None or digits == port or not (digits.isascii() and digits.isdigit()) or len(digits) > 5:
-            return None
-        placed = view.ports.get((int(digits), protocol))
-        if placed is None or str(int(digits)) != digits:
-            return None
-        return Own(services=names.of_endpoints(placed, _full(rest, domain)).services)
+    def _brought(self, sought: Sought) -> Own | None:
+        label, further = (*sought.labels, "", "")[:2]
+        above = sought.above()
+        view = self.view(above.text)
+        if view is not None and label in view.labels:
+            found: Own | None = names.of_endpoints(_on(view.labels[label], sought.only), above.name)
+        elif further in BETWEEN:
+            above = sought.above(2)
+            found = self._under(sought, above)
+        else:
+            found = Own() if label in BETWEEN and self._brings(label, above) else None
+        return found._replace(depends=found.depends | {above.name}) if found else None
 
-    def _proxied(self, wanted: Wanted, domain: Domain) -> Own:
-        proxy_name = _full(tuple(self._proxy_name.split(".")), domain)
-        found = names.of_proxies(self._proxies, wanted, domain.name, proxy_name)
+    def _brings(self, label: str, name: Sought) -> bool:
+        """True when ports of a protocol stand below a name."""
+        view, served = self.view(name.text), self._served(name)
+        if label == HTTPS:
+            return served.https
+        if served.http and label == "_tcp":
+            return True
+        if view is None:
+            return self._existing.itself(name.name)
+        return any(protocol == PROTOCOLS[label] for _, protocol in view.ports)
+
+    def _served(self, name: Sought) -> Wanted:
+        """As what the proxies serve a name; they serve https themselves, though not under their own name."""
+        if name.text == self._proxy_name:
+            return Wanted(http=True)
+        return (self._claimed.wanted(name.host) or Wanted()).also(self._wanted(name))
+
+    def _is_served_as(self, scheme: str, name: Sought) -> bool:
+        if scheme not in {"http", "https"}:
+            return False
+        served = self._served(name)
+        return served.https if scheme == "https" else served.http
+
+    def _under(self, sought: Sought, name: Sought) -> Own | None:
+        """`_<port or service>._<protocol>.<name>`."""
+        match sought.labels:
+            case (asked, "_https", *_) if asked[:1] == "_" and self._served(name).https:
+                return self._https_at(asked[1:], sought, name)
+            case (asked, ("_tcp" | "_udp") as label, *_) if asked[:1] == "_":
+                return self._port_of(asked[1:], PROTOCOLS[label], name)
+        return None
+
+    def _port_of(self, asked: str, protocol: str, name: Sought) -> Own | None:
+        if protocol == "tcp" and self._is_served_as(asked, name):
+            proxies = self._proxies.only(name.only) if name.only else self._proxies
+            offered = names.proxies_speaking(proxies, asked, name.domain.name, self._proxy_at(name.domain))
+            return Own(services=offered, depends=frozenset({PROXIES}))
+        view, is_port = self.view(name.text), spoken.is_port(asked)
+        if view is None:
+            known = self._existing.itself(name.name) and (is_port or spoken.is_known(asked))
+            return Own() if known else None
+        placed = view.ports.get((int(asked), protocol), []) if is_port else view.speaking(asked, protocol)
+        return Own(services=names.of_endpoints(_on(placed, name.only), name.name).services) if placed else None
+
+    # RFC 9460 §9.1: https at another port than 443 is looked for under that port.
+    def _https_at(self, port: str, sought: Sought, name: Sought) -> Own | None:
+        if not spoken.is_port(port):
+            return None
+        at = int(port) if int(port) != svcb.HTTPS_PORT else -1
+        bindings = names.bindings_of(self._proxies, name.domain.name, name.name, at)
+        return Own(bindings=() if sought.only else bindings, depends=frozenset({PROXIES}))
+
+    def _proxied(self, sought: Sought, wanted: Wanted) -> Own:
+        proxies = self._proxies.only(sought.only) if sought.only else self._proxies
+        found = names.of_proxies(proxies, wanted, sought.domain.name, self._proxy_at(sought.domain))
         return found._replace(depends=frozenset({PROXIES}))
 
-    def _is_served(self, host: str) -> bool:
-        if host not in self._hosts:
-            return False
-        if host not in self._served:
-            services = set(self._hosts[host].values())
-            self._served[host] = any(self._asks(service, host) for service in services)
-        return self._served[host]
-
-    def _asks(self, service: str, host: str) -> bool:
-        return any(
-            place.host == host
-            for placed in self.registry.service(service)
-            for place in judge_route(placed.endpoint, self.registry.claims, self._texts).granted
-        )
+    def _proxy_at(self, domain: Domain) -> bytes:
+        return Sought(tuple(self._proxy_name.split(".")), domain).name
 
 
-def _texts(name: bytes, domain: Domain) -> tuple[str, ...] | None:
-    """The labels in front of the domain, as text; None when one of them cannot be in a name of ours."""
-    labels = dname.labels_of(name[: len(name) - len(domain.name)] + dname.ROOT)
-    if any(b"." in label or not label.isascii() for label in labels):
-        return None
-    return tuple(label.decode() for label in labels)
-
-
-def _host(labels: Sequence[str], domain: Domain) -> str:
-    return ".".join((*labels, domain.text))
-
-
-def _full(labels: Sequence[str], domain: Domain) -> bytes:
-    return b"".join(bytes((len(label),)) + label.encode() for label in labels) + domain.name
-
-
-def _wire(text: str) -> list[bytes]:
-    """The wire name of a host in lower case; nothing when it is too long to be asked for."""
-    try:
-        return [dname.from_text(text.lower())]
-    except BadName:
-        return []
-
-
-def _reverse(ip: str) -> bytes | None:
-    try:
-        return dname.reverse(ip)
-    except ValueError:
-        return None
+def _on(placed: Iterable[Placed], only: Only | None) -> Iterable[Placed]:
+    return placed if only is None else [one for one in placed if only(one.node)]

@@ -30,8 +30,6 @@ class Noted(NamedTuple):
         transport: "udp" or "tcp".
         message: what came.
         reply: what was sent; None: nothing.
-        source: where the reply is from, such as "hit", "miss" or "forward".
-        microseconds: from the message to the reply.
     """
 
     time: float
@@ -39,8 +37,6 @@ class Noted(NamedTuple):
     transport: str
     message: bytes
     reply: bytes | None
-    source: str
-    microseconds: int
 
 
 def line(noted: Noted) -> bytes:
@@ -52,8 +48,6 @@ def line(noted: Noted) -> bytes:
         "transport": noted.transport,
         **asked,
         **_reply(noted.reply, asked),
-        "source": noted.source,
-        "us": noted.microseconds,
     }
     return msgspec.json.encode(said) + b"\n"
 

@@ -62,6 +62,12 @@ class Limiter:
             return Verdict.PASS
         return self._beyond(network)
 
+    def charge(self, client: bytes, now: float, cost: float) -> None:
+        """Take tokens for work that an answer made, whatever became of it."""
+        network = network_of(client)
+        full_at = self._full_at.get(network)
+        self._full_at.put(network, min(max(now, full_at or now) + cost * self._step_s, now + 2.0))
+
     def _beyond(self, network: bytes) -> Verdict:
         count = (self._over.get(network) or 0) + 1
         self._over.put(network, count)

@@ -1,34 +1,44 @@
-"""One message in, one reply out: screen, cache, zone and writer put together.
+"""One message in, one reply out: screen, finished answers, zone and writer put together.
 
 Pure: no socket, no clock. The edge calls `udp` or `tcp` once for each message, and `apply_*` for each difference of the
 store. What can be answered from what was answered before costs one dictionary look-up.
 
-Answers that name addresses are held apart from those that say that there is nothing: a flood of made-up names pushes
-out others of its kind only, and what is asked once is not held at all. Those carry an SOA, whose serial moves with
-every change; it is put in when they are sent.
+Whoever must be asked elsewhere is named by a Wanted; `resume` goes on with what came of it.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
-from dnsserver import answer, wire
+from dnsserver import answer, wire, writer
+from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
-from dnsserver.cache import MAX_TURNS, Cache, Kept, turns
-from dnsserver.rr import Type
-from dnsserver.screen import screen
-from dnsserver.wire import Ede, Query, Rcode, Reply, Written
-from dnsserver.zone import Zone, widened
+from dnsserver.cache import Cache, Kept
+from dnsserver.denial import Shape, is_apart
+from dnsserver.finished import Finished, Transport
+from dnsserver.guests import Guest, Guests, Policy
+from dnsserver.later import Transfer, Wanted
+from dnsserver.outside import Asked, Outcome
+from dnsserver.rate import Verdict
+from dnsserver.recursion import NOT_OURS, Outside, Recursion, Servers
+from dnsserver.rr import Record, Type
+from dnsserver.screen import refusal_code, screen
+from dnsserver.serial import Serial
+from dnsserver.stale import as_stale
+from dnsserver.tallies import Counted, Tallies
+from dnsserver.transfer import Transfers
+from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply
+from dnsserver.writer import Written
+from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
-MAX_KEPT = 100_000  # answers; about 60 MB of them at 300 octets with their index
-MAX_KEPT_NOTHING = 10_000
-MAX_OCTETS = 64 * 1024 * 1024
-STALE_TTL = 30  # seconds; RFC 8767 §5
 _SERIAL = 20  # octets from the serial to the end of an SOA record
+BUILT = 3  # tokens that an answer costs more when it has to be made; see rate.Limiter
+_HEADER = 10  # octets of a header without its id
+
+Told = bytes | Wanted | Transfer | None
 
 
 class Data(Enum):
@@ -39,145 +49,255 @@ class Data(Enum):
     STALE = "stale"  # the store has been silent for longer than we trust it
 
 
-class Transport(Enum):
-    """How a question came."""
-
-    UDP = "udp"
-    TCP = "tcp"
-
-
-class Counted(NamedTuple):
-    """What is counted together."""
-
-    transport: Transport
-    type: str
-    rcode: str
-
-
-class _Side:
-    """What is held for one transport: its answers differ in size."""
-
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
-        self.some = Cache(MAX_KEPT, MAX_OCTETS)
-        self.nothing = Cache(MAX_KEPT_NOTHING, MAX_OCTETS)
-
-        self._asked: set[bytes] = set()
-
-    def asked_again(self, key: bytes) -> bool:
-        """True for what was asked before: made-up names are asked once, and are not worth holding."""
-        if key in self._asked:
-            return True
-        if len(self._asked) >= MAX_KEPT_NOTHING:
-            self._asked.clear()
-        self._asked.add(key)
-        return False
-
-    def limit(self, query: Query) -> int:
-        return wire.MAX_TCP if self.transport is Transport.TCP else wire.udp_limit(query.edns)
-
-
 class Responder:
     """Answers messages from a zone.
 
     Args:
         zone: what there is; from now on changed only through `apply_own` and `apply_foreign`.
         negative_ttl: seconds for which "no such name" may be kept.
+        guests: what is done for whom.
+        recursion: names that are not ours; None: they are refused.
     """
 
-    def __init__(self, zone: Zone, negative_ttl: int) -> None:
-        self.zone = zone
+    def __init__(
+        self, zone: Zone, negative_ttl: int, guests: Guests | None = None, recursion: Recursion | None = None
+    ) -> None:
         self.misses = 0
         self.dropped = 0
+        self.guests = guests or Guests()
+        self.clock = self.guests.clock
+        self._recursion = recursion
         self._authority = Authority(0, negative_ttl)
         self._data = Data.NONE
-        self._serial = 0
-        self._serial_octets = bytes(4)
-        self._revisions = {"own": 0, "foreign": 0}  # of the two mirrors
-        self._tallies: dict[tuple[Transport, int | None, int], list[int]] = {}
-        self._udp, self._tcp = _Side(Transport.UDP), _Side(Transport.TCP)
-        self._udp_get = self._udp.some.get
+        self._serial = Serial()
+        self.set_zone(zone)
+        self._tallies = Tallies()
+        self._cell = self._tallies.cell
+        self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
+        # What the edge may look up by itself: answers over UDP, by message without id.
+        self.hot: Callable[[bytes], Kept | None] = self._udp.some.get
 
     # --- messages
 
-    def udp(self, message: bytes) -> bytes | None:
+    def udp(self, message: bytes, client: bytes = b"") -> bytes | Wanted | None:
         """The reply to a datagram; None: there is none.
+
+        Args:
+            message: what came.
+            client: octets of the address that it came from, 4 or 16.
 
         Never raises. Cost: one look-up for what was asked before in the same way.
         """
-        kept = self._udp_get(message[2:])
-        if kept is None:
-            return self._miss(message, self._udp)
-        kept.tally[0] += 1
-        return message[:2] + kept.body()
+        verdict = self.guests.limit(message[2:], client)
+        if verdict is not Verdict.PASS:
+            return self._limited(message, verdict)
+        told = self._told(message, client, self._udp)
+        return None if isinstance(told, Transfer) else told
 
-    def tcp(self, message: bytes) -> bytes | None:
+    def tcp(self, message: bytes, client: bytes = b"") -> Told:
         """The reply to a message that came over TCP, without the length in front; None: there is none."""
-        kept = self._tcp.some.get(message[2:])
-        if kept is None:
-            return self._miss(message, self._tcp)
-        kept.tally[0] += 1
-        return message[:2] + kept.body()
+        return self._told(message, client, self._tcp)
 
-    def _miss(self, message: bytes, side: _Side) -> bytes | None:
-        kept = side.nothing.get(message[2:])
-        if kept is None:
-            query = screen(message)
-            if query is None:
-                self.dropped += 1
-                return None
-            if isinstance(query, bytes):
-                self._tally(side.transport, None, _refusal_code(query))[0] += 1
-                return query
-            if len(query.plain) != len(message) - 2:  # it has options: what is held has none
-                kept = side.some.get(query.plain) or side.nothing.get(query.plain)
-            if kept is None:
-                return message[:2] + self._made(query, side)
-        kept.tally[0] += 1
-        return message[:2] + kept.body()
+    def _told(self, message: bytes, client: bytes, side: Finished) -> Told:
+        key = message[2:]
+        body = side.find(key, client)
+        if body is None:
+            found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
+            if found is not None and (body := side.find(found.plain, client)) is not None:
+                body = found.finished(body)
+        if body is not None:
+            return message[:2] + body
+        query = screen(message)
+        if query is None:
+            self.dropped += 1
+            return None
+        if isinstance(query, bytes):
+            self._cell(side.transport, None, refusal_code(query))[0] += 1
+            return query
+        return self._asked(query, message[:2], client, side)
 
-    def _made(self, query: Query, side: _Side) -> bytes:
+    def _asked(self, query: Query, number: bytes, client: bytes, side: Finished) -> Told:
+        try:
+            guest = self.guests.welcome(query, client, tcp=side.transport is Transport.TCP)
+        except Malformed:
+            self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
+            return number + writer.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
+        if guest.options.stub_guard:  # SkyDNS's guard: whoever asks is on the way to ask himself
+            self.dropped += 1
+            return None
+        body = side.find(query.plain, client) if query.edns is not None and query.edns.options else None
+        told = self._fresh(query, guest, side) if body is None else body
+        if isinstance(told, Wanted):
+            return told._replace(id=number)
+        if isinstance(told, Transfer):
+            return Transfer(number + body if body else body for body in told.messages)
+        return number + self._fitted(query, told, guest, side) if isinstance(told, bytes) else told
+
+    def _fitted(self, query: Query, body: bytes, guest: Guest, side: Finished) -> bytes:
+        """The body with what is for this guest alone; made anew when that leaves it too long."""
+        finished = guest.finished(body)
+        if len(finished) + 2 <= side.limit(query):
+            return finished
+        told = self._fresh(query, guest._replace(tight=True), side)
+        return guest.finished(told if isinstance(told, bytes) else writer.truncated(query))
+
+    def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
+        query = screen(message) if verdict is Verdict.SLIP else None
+        return message[:2] + writer.truncated(query) if isinstance(query, Query) else None
+
+    def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:
+        if query.klass == wire.CLASS_CHAOS or not query.question:
+            return self._written(query, self.guests.chaos(query), side, guest).body
+        if query.type in {Type.AXFR, Type.IXFR}:
+            return self._transferred(query, guest, side)
+        lower = query.name.lower()
+        servers = self.zone.stub_of(lower)
+        known = self.zone.answers(lower) or (self._data is Data.NONE and self.zone.covers(lower))
+        return self._made(query, guest, side) if known and not servers else self._elsewhere(query, guest, side, servers)
+
+    def _transferred(self, query: Query, guest: Guest, side: Finished) -> Told:
+        if not guest.transfers:
+            return self._written(query, Reply(Rcode.REFUSED, ede=Ede.PROHIBITED), side, guest).body
+        if self._data is Data.NONE:
+            return self._written(query, Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), side, guest).body
+        told = self._transfers.reply(query, tcp=side.transport is Transport.TCP)
+        if isinstance(told, Reply):
+            return self._written(query, told, side, guest).body
+        self._cell(side.transport, query.type, Rcode.NOERROR)[0] += 1
+        return Transfer(told)
+
+    # --- our names
+
+    def _made(
+        self, query: Query, guest: Guest, side: Finished, known: Mapping[Asked, Outcome] | None = None
+    ) -> bytes | Wanted:
         """The body of a new answer, held from now on if it is worth it."""
         self.misses += 1
-        answered = self._answered(query)
-        reply = answered.reply
-        written = wire.write(query, reply, side.limit(query))
-        tally = self._tally(side.transport, query.type, reply.rcode)
-        tally[0] += 1
-        if reply.answer:
-            bodies = _bodies(written)
-            next_turn = turns(bodies)
-            side.some.put(query.plain, Kept(next_turn, sum(map(len, bodies)), answered.depends, tally))
-            return next_turn()
-        if self._data is not Data.NONE and side.asked_again(query.plain):
-            body = self._denial(written, query, reply)
-            side.nothing.put(query.plain, Kept(body, len(written.body), answered.depends, tally))
-        return written.body
+        outside = self._outside(known or {}, guest)
+        if side.transport is Transport.UDP and self.guests.limiter is not None and not guest.proven:
+            self.guests.limiter.charge(guest.client, self.clock.now, BUILT)
+        answered = self._answered(query, outside)
+        if answered.lookups:
+            return Wanted(b"", query, guest.client, side.transport is Transport.TCP, answered.lookups, ())
+        written = self._written(query, answered.reply, side, guest)
+        return self._held(query, answered, written, side, guest)
 
-    def _answered(self, query: Query) -> Answered:
-        if self._data is Data.NONE and self.zone.covers(query.name.lower()):
+    def _outside(self, known: Mapping[Asked, Outcome], guest: Guest) -> Outside | None:
+        if self._recursion is None:
+            return None
+        return self._recursion.outside(known, self.zone.stub_of, recursive=guest.recursive)
+
+    def _answered(self, query: Query, outside: Outside | None) -> Answered:
+        if self._data is Data.NONE:
             return Answered(Reply(Rcode.SERVFAIL, ede=Ede.NOT_READY), frozenset())
-        found = answer.answer(self.zone, query.name, query.type, self._authority)
-        return found._replace(reply=_as_stale(found.reply)) if self._data is Data.STALE else found
+        found = answer.answer(self.zone, query.name, query.type, self._authority, outside)
+        return found._replace(reply=as_stale(found.reply)) if self._data is Data.STALE else found
 
-    def _denial(self, written: Written, query: Query, reply: Reply) -> Callable[[], bytes]:
-        if not written.authority:
-            return turns([written.body])
-        end = len(written.body) - wire.opt_size(query.edns, reply)
-        return _Denial(self, written.body[: end - _SERIAL], written.body[end - _SERIAL + 4 :])
+    def _held(self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest) -> bytes:
+        reply, key = answered.reply, query.plain
+        if guest.tight or self._data is Data.NONE or reply.rcode == Rcode.SERVFAIL:
+            return written.body
+        tally = self._cell(side.transport, query.type, reply.rcode)
+        where, body = self._worth(query, answered, written, side, guest)
+        if where is None or body is None:
+            return written.body
+        where.put(key, Kept(body, len(written.body), answered.depends, tally))
+        return body() or written.body
 
-    def _tally(self, transport: Transport, qtype: int | None, rcode: int) -> list[int]:
-        # Types that clients make up must not become as many counters.
-        key = (transport, qtype if qtype in _KNOWN_TYPES or qtype is None else _OTHER_TYPE, rcode)
-        found = self._tallies.get(key)
+    def _worth(
+        self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest
+    ) -> tuple[Cache | None, Callable[[], bytes | None] | None]:
+        """Where an answer is held, and how it is given again."""
+        if answered.expires_s is not None:
+            now = self.clock.now
+            aging = Aging(written, now, now + answered.expires_s, self.clock, None, turning=self.guests.turning)
+            return (side.beyond, aging) if guest.recursive else (None, None)
+        if answered.reply.answer:
+            return side.some, writer.turns(written, turning=self.guests.turning)
+        if self._learned(query, answered, written, side) or not side.asked_again(query.plain):
+            return None, None
+        return side.nothing, self._denial(written, side)
+
+    # What is said of one name that does not exist is said of all others below the same name.
+    def _learned(self, query: Query, answered: Answered, written: Written, side: Finished) -> bool:
+        reply, lower = answered.reply, query.name.lower()
+        if reply.rcode != Rcode.NXDOMAIN or not written.authority:
+            return False
+        found = self.zone.denies_below(lower)
         if found is None:
-            found = self._tallies[key] = [0]
-        return found
+            return False
+        above, absent = found
+        body, start = written.body, _HEADER + len(query.question)
+        at = len(body) - written.opt - _SERIAL
+        if query.edns is None and len(query.plain) != start:
+            return False  # a record that is no OPT follows the question
+        if not is_apart(body[start:at], query.name, reply.authority[0]):
+            return False
+        shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._cell(side.transport, query.type, 3))
+        side.denials.learn(query.plain, above, absent, shape)
+        return True
 
-    @property
-    def serial_octets(self) -> bytes:
-        """The serial as it stands in an SOA record."""
-        return self._serial_octets
+    def _denial(self, written: Written, side: Finished) -> _Denial:
+        at = len(written.body) - written.opt - _SERIAL
+        if not written.authority:
+            return _Denial(side, written.body, None)
+        return _Denial(side, written.body[:at], written.body[at + 4 :])
+
+    # --- other names
+
+    def _elsewhere(self, query: Query, guest: Guest, side: Finished, servers: Servers) -> bytes | Wanted:
+        recursion = self._recursion
+        if recursion is None:
+            return self._written(query, NOT_OURS, side, guest).body
+        refusal = recursion.refusal(query, recursive=guest.recursive, stub=bool(servers))
+        if refusal is not None:
+            return self._written(query, refusal, side, guest).body
+        asked = recursion.asked(query)
+        outcome = recursion.known(asked)
+        if outcome is not None:
+            return self._repeated(query, asked, outcome, side, guest)
+        return Wanted(b"", query, guest.client, side.transport is Transport.TCP, (asked,), servers)
+
+    def _repeated(self, query: Query, asked: Asked, outcome: Outcome, side: Finished, guest: Guest) -> bytes:
+        reply = outcome.reply._replace(answer=[_as_asked(one, query, asked) for one in outcome.reply.answer])
+        written = self._written(query, reply, side, guest)
+        if guest.tight or outcome.expires <= self.clock.now:
+            return written.body
+        aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
+        tally = self._cell(side.transport, query.type, reply.rcode)
+        side.beyond.put(query.plain, Kept(aging, len(written.body), frozenset(), tally))
+        return aging() or written.body
+
+    def resume(self, wanted: Wanted, outcomes: Mapping[Asked, Outcome]) -> bytes | Wanted:
+        """Go on with a message for which others were asked.
+
+        Args:
+            wanted: what was to be asked.
+            outcomes: what came of each look-up, those of earlier rounds included.
+        """
+        query, side = wanted.query, self._tcp if wanted.tcp else self._udp
+        guest = self.guests.welcome(query, wanted.client, tcp=wanted.tcp)
+        lower = query.name.lower()
+        if self.zone.answers(lower) and not self.zone.stub_of(lower):
+            told = self._made(query, guest, side, outcomes)
+        else:
+            told = self._repeated(query, wanted.lookups[0], outcomes[wanted.lookups[0]], side, guest)
+        if isinstance(told, Wanted):
+            return told._replace(id=wanted.id)
+        return wanted.id + self._fitted(query, told, guest, side)
+
+    def give_up(self, wanted: Wanted) -> bytes:
+        """The reply to a message for which others would have to be asked without end."""
+        side = self._tcp if wanted.tcp else self._udp
+        return wanted.id + self._written(wanted.query, Reply(Rcode.SERVFAIL), side, Guest()).body
+
+    # --- writing and counting
+
+    def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
+        if self._recursion is not None and self._recursion.servers and reply.rcode != Rcode.REFUSED:
+            reply = reply._replace(recursion=True)
+        self._cell(side.transport, query.type, reply.rcode)[0] += 1
+        return writer.write(query, reply, side.limit(query) - guest.room)
 
     # --- changes
 
@@ -190,102 +310,88 @@ class Responder:
         """Say what the answers come from; another kind lets go of all finished ones."""
         if data is not self._data:
             self._data = data
-            for cache in self._caches():
-                cache.clear()
+            self.forget()
+
+    def set_policy(self, policy: Policy, *, ndots: int, servers: bool) -> None:
+        """Say anew what is done for whom; what was answered is to be forgotten."""
+        self.guests.policy = policy
+        for side in (self._udp, self._tcp):
+            side.recursive = policy.recursive
+        if self._recursion is not None:
+            self._recursion.set(ndots=ndots, servers=servers)
+
+    def set_zone(self, zone: Zone) -> None:
+        """Answer from another zone; what was answered is to be forgotten."""
+        self.zone, self._apexes = zone, {domain.name for domain in zone.domains}
+        self._transfers = Transfers(zone, lambda: self._authority)
+
+    def set_authority(self, authority: Authority) -> None:
+        """Say what SOA records say besides the serial; lets go of all finished answers."""
+        self._authority = authority.moved(self._serial.now)
+        self.forget()
+
+    def soas(self) -> list[Record]:
+        """The SOA of each domain, as it is now."""
+        return [self._authority.record(domain) for domain in self.zone.domains]
+
+    def forget(self) -> None:
+        """Let go of all finished answers."""
+        for side in (self._udp, self._tcp):
+            side.clear()
 
     def apply_own(self, difference: Difference) -> int:
         """Take in a difference of /pilotfish/v1/; returns how many finished answers went."""
-        return self._changed("own", self.zone.own.apply(difference), difference)
+        return self._changed("own", self.zone.apply_own(difference), difference)
 
     def apply_foreign(self, difference: Difference) -> int:
         """Take in a difference of the SkyDNS prefix; returns how many finished answers went."""
-        return self._changed("foreign", self.zone.foreign.apply(difference), difference)
+        return self._changed("foreign", self.zone.apply_foreign(difference), difference)
 
-    def _changed(self, side: str, names: Iterable[bytes], difference: Difference) -> int:
-        touched = widened(names)
-        if self._move_serial(side, difference):
-            touched.update(domain.name for domain in self.zone.domains)  # the apex answers with it
-        return sum(cache.drop(touched) for cache in self._caches())
-
-    # RFC 1982: the serial only moves on; the two sides come each at its own pace. Only a store that began anew takes
-    # it back.
-    def _move_serial(self, side: str, difference: Difference) -> bool:
-        anew = difference.started_over and difference.revision < self._revisions[side]
-        self._revisions[side] = difference.revision
-        highest = max((entry.mod_revision for entry in difference.puts), default=0)
-        if difference.deletes:
-            highest = max(highest, difference.revision)
-        serial = max(self._revisions.values()) if anew else max(highest, self._serial)
-        if serial == self._serial:
-            return False
-        self._serial = serial
-        self._authority = Authority(serial, self._authority.negative_ttl)
-        self._serial_octets = struct.pack("!I", serial & 0xFFFFFFFF)
-        return True
-
-    def _caches(self) -> tuple[Cache, ...]:
-        return self._udp.some, self._udp.nothing, self._tcp.some, self._tcp.nothing
+    def _changed(self, part: str, changed: Changed, difference: Difference) -> int:
+        exact = changed.names
+        touched = widened(exact)
+        # A domain is there whatever comes and goes below it, so what is said of names that are not goes on to be true.
+        patterns = (touched - (self._apexes - exact)) | widened(changed.below)
+        if self._serial.move(part, difference):
+            touched |= self._apexes  # a domain itself answers with the serial
+            self._authority = self._authority.moved(self._serial.now)
+            for side in (self._udp, self._tcp):
+                side.denials.serial = struct.pack("!I", self._authority.serial)
+        if self._recursion is not None:
+            self._recursion.forget_below(changed.below)
+        return sum(side.drop(touched, patterns) + side.drop_below(changed.below) for side in (self._udp, self._tcp))
 
     # --- what it shows
 
     def counts(self) -> dict[Counted, int]:
         """Messages answered so far."""
-        return {
-            Counted(transport, _type_name(qtype), Rcode(rcode).name): cell[0]
-            for (transport, qtype, rcode), cell in self._tallies.items()
-        }
+        return self._tallies.counts()
 
     @property
     def kept(self) -> int:
         """Finished answers held."""
-        return sum(len(cache) for cache in self._caches())
+        return len(self._udp) + len(self._tcp)
 
     @property
     def serial(self) -> int:
         """The highest revision of the zone."""
-        return self._serial
+        return self._serial.now
 
 
 class _Denial:
-    """A negative answer, cut where the serial goes."""
+    """An answer without data, cut where the serial goes; `after` None: it has no serial."""
 
-    __slots__ = ("_head", "_responder", "_tail")
+    __slots__ = ("_after", "_before", "_side")
 
-    def __init__(self, responder: Responder, head: bytes, tail: bytes) -> None:
-        self._responder, self._head, self._tail = responder, head, tail
+    def __init__(self, side: Finished, before: bytes, after: bytes | None) -> None:
+        self._side, self._before, self._after = side, before, after
 
     def __call__(self) -> bytes:
-        return self._head + self._responder.serial_octets + self._tail
+        if self._after is None:
+            return self._before
+        return self._before + self._side.denials.serial + self._after
 
 
-def _bodies(written: Written) -> list[bytes]:
-    counts = [(end - start) // size for start, end, size in written.runs]
-    room = max(1, 16384 // len(written.body))  # a large answer is not held many times
-    return [wire.turned(written, by) for by in range(min(max(counts, default=1), MAX_TURNS, room))]
-
-
-def _as_stale(reply: Reply) -> Reply:
-    """The same as data that could not be confirmed (RFC 8767 §4), and a word about it (RFC 8914 §4.4, §4.20)."""
-    return reply._replace(
-        answer=[record._replace(ttl=STALE_TTL) for record in reply.answer],
-        additional=[record._replace(ttl=STALE_TTL) for record in reply.additional],
-        ede=reply.ede or _STALE.get(reply.rcode),
-    )
-
-
-_STALE = {Rcode.NOERROR: Ede.STALE, Rcode.NXDOMAIN: Ede.STALE_NXDOMAIN}
-
-
-# BADVERS is the one refusal whose code does not fit in the header.
-def _refusal_code(reply: bytes) -> int:
-    return (reply[3] & 0xF) or Rcode.BADVERS
-
-
-def _type_name(qtype: int | None) -> str:
-    if qtype is None:
-        return "-"
-    return "other" if qtype == _OTHER_TYPE else Type(qtype).name
-
-
-_KNOWN_TYPES = frozenset(Type)
-_OTHER_TYPE = -1
+def _as_asked(record: Record, query: Query, asked: Asked) -> Record:
+    """A record as the client spelled its question (RFC 1035 §2.3.3)."""
+    return record._replace(owner=query.name) if record.owner == asked.name else record

@@ -100,6 +100,21 @@ def srv(service: Service) -> Data:
     return Data(struct.pack("!HHH", service.priority, service.weight, service.port), (service.target,))
 
 
+def mx(preference: int, exchange: bytes) -> Data:
+    """Data of MX (RFC 1035 §3.3.9)."""
+    return Data(struct.pack("!H", preference), (exchange,))
+
+
+def caa(flags: int, tag: bytes, value: bytes) -> Data:
+    """Data of CAA (RFC 8659 §4.1); the tag has 1 to 255 octets."""
+    return Data(bytes((flags, len(tag))) + tag + value)
+
+
+def naptr(order: int, preference: int, strings: tuple[bytes, bytes, bytes], replacement: bytes) -> Data:
+    """Data of NAPTR (RFC 3403 §4.1): flags, service and regexp of at most 255 octets each, a name."""
+    return Data(struct.pack("!HH", order, preference) + b"".join(map(_string, strings)), (replacement,))
+
+
 def text(content: bytes) -> Data:
     """Data of TXT: at least one string, each of at most 255 octets (RFC 1035 §3.3.14)."""
     cuts = range(0, len(content), MAX_STRING) if content else [0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 
+from dnsserver import dname
+from dnsserver.dname import BadName
 from pilotfish.catalog import values
 from pilotfish.catalog.settings import BadSettings, Shared, address_and_port, option, whole
 from pilotfish.catalog.values import BadValue, quoted
@@ -42,6 +44,15 @@ def clients(text: str) -> str:
     return text if text in {PRIVATE, NOBODY} else network(text)
 
 
+def mail(text: str) -> str:
+    """A mail address, or its name in a SOA record."""
+    try:
+        dname.mailbox(text)
+    except (BadName, UnicodeError) as error:
+        raise BadValue(f"{quoted(text)} is no mail address: {error}") from error
+    return text
+
+
 def _secret(text: str) -> str:
     if len(text) != 32 or set(text.lower()) - set("0123456789abcdef"):
         raise BadValue("a cookie secret has 32 hex digits")  # not quoted: it is a secret
@@ -63,7 +74,7 @@ class ForwardOptions(Shared):
     )
     recursion: tuple[str, ...] = option(
         "whose questions are forwarded: networks, `private` (loopback, RFC 1918, RFC 4193, link-local) or `none`;"
-        " default: private, and none inside a container with a network of its own, where every client looks private",
+        " default: private; inside a container with a network of its own, where every client looks private, loopback",
         (),
         flag="--recursion",
         parse=clients,
@@ -113,7 +124,7 @@ class SkydnsOptions(ForwardOptions):
         env=("SKYDNS_LOCAL",),
     )  # fmt: skip
     hostmaster: str = option(
-        "mail address in the SOA; default: hostmaster@DOMAIN", "", flag="--hostmaster", metavar="MAIL"
+        "mail address in the SOA; default: hostmaster@DOMAIN", "", flag="--hostmaster", parse=mail, metavar="MAIL"
     )
     fixed_order: bool = option("give addresses in the same order every time", False, flag="--fixed-order")
 
@@ -204,6 +215,12 @@ class DnsSettings(GuardOptions):
         flag="--workers",
         parse=whole("number of workers", 1, 64),
         metavar="N",
+    )
+    beside: bool = option(
+        "start beside a server of this user that answers at the same addresses, and share its questions as soon as"
+        " everything is read, until it is ended: an upgrade without a gap",
+        False,
+        flag="--beside",
     )
     ttl: int = option(
         "seconds for SkyDNS records that give no TTL",

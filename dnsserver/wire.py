@@ -1,4 +1,4 @@
-"""DNS messages: octets to questions, answers to octets (RFC 1035 §4, RFC 6891). The only file that knows the format.
+"""DNS messages as they come: octets to questions (RFC 1035 §4, RFC 6891). `writer` is the way back.
 
 Pure, strict, and bounded by the length of the message: the reader takes one question and the additional records that
 the header promises, follows no compression pointer (a query has no place where one could point to anything but itself),
@@ -6,37 +6,36 @@ and allocates nothing that is larger than the message. Nothing of a library pars
 
 Invariants:
 - `read` returns a Query or raises Malformed, for any octets;
-- `Query.plain` is the message without its id and its EDNS options: equal for all that ask the same in the same way;
-- what `write` returns is at most `limit` octets with the id, and has TC set if a record of the answer was left out.
+- `Query.plain` is the message without its id and its EDNS options: equal for all that ask the same in the same way.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 from dnsserver.dname import MAX_LABEL, MAX_NAME
-from dnsserver.rr import ADDRESSES, COMPRESSIBLE, Record, Type
+from dnsserver.rr import Record, Type
 
 HEADER = 12  # octets; RFC 1035 §4.1.1
 MAX_QUERY = 4096  # octets; a question with every option in use stays far below
 MAX_PLAIN_UDP = 512  # octets without EDNS; RFC 1035 §4.2.1
 MAX_UDP = 1232  # octets that no path fragments; RFC 9715 §3, DNS flag day 2020
 MAX_TCP = 65535  # octets; RFC 1035 §4.2.2
-CLASS_IN = 1
+CLASS_IN, CLASS_CHAOS = 1, 3
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_MASK = 0x7800
-_DO = 0x8000
-_POINTERS_END = 0x4000  # a pointer has 14 bits; RFC 1035 §4.1.4
+DO = 0x8000
 
-_HEADER = struct.Struct("!6H")
-_RR_FIXED = struct.Struct("!HHIH")
-_OPT = struct.Struct("!BHHBBHH")  # root, type, size, extended rcode, version, flags, length; RFC 6891 §6.1.2
-_OPTION = struct.Struct("!HH")
-_EDE_OPTION = 15  # RFC 8914 §2
+HEADER_LAYOUT = struct.Struct("!6H")
+RECORD_LAYOUT = struct.Struct("!HHIH")
+OPT_LAYOUT = struct.Struct("!BHHBBHH")  # root, type, size, extended rcode, version, flags, length; RFC 6891 §6.1.2
+OPT_SIZE = OPT_LAYOUT.size  # octets without options
+OPT_START = b"\x00\x00\x29"  # the root, type OPT
+OPTION_LAYOUT = struct.Struct("!HH")
 
 
 class Rcode(IntEnum):
@@ -48,6 +47,7 @@ class Rcode(IntEnum):
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
+    NOTAUTH = 9
     BADVERS = 16
 
 
@@ -84,11 +84,12 @@ class Head(NamedTuple):
 
 
 class Edns(NamedTuple):
-    """The OPT record of a query: what the client can take, its version, its DO bit (RFC 6891 §6.1)."""
+    """The OPT record of a query: what the client can take, its version, DO bit and options (RFC 6891 §6.1)."""
 
     size: int
     version: int
     do: bool
+    options: bytes = b""
 
 
 class Query(NamedTuple):
@@ -102,6 +103,7 @@ class Query(NamedTuple):
         edns: None without an OPT record.
         question: octets of the question section.
         plain: see the module.
+        serial: of the zone that who asks for changes has already (RFC 1995 §3).
     """
 
     flags: int
@@ -111,15 +113,16 @@ class Query(NamedTuple):
     edns: Edns | None
     question: bytes
     plain: bytes
+    serial: int | None = None
 
 
 def head(message: bytes) -> Head:
     """The header; the message has at least HEADER octets."""
-    return Head._make(_HEADER.unpack_from(message))
+    return Head._make(HEADER_LAYOUT.unpack_from(message))
 
 
 def read(message: bytes) -> Query:
-    """Read a query of one question and no answers.
+    """Read a query of one question and no answers, or of none: then name, type and class are empty.
 
     Raises:
         Malformed: cut short, too long, a compressed or extended label in the question, two OPT records or one that is
@@ -127,13 +130,8 @@ def read(message: bytes) -> Query:
 
     Source: RFC 1035 §4.1, RFC 6891 §6.1, RFC 9267 (what sloppy readers fell for).
     """
-    flags, additionals = struct.unpack_from("!H6xH", message, 2)
-    end = _name_end(message, HEADER)
-    try:
-        qtype, klass = struct.unpack_from("!HH", message, end)
-    except struct.error:
-        raise Malformed("the question is cut short") from None
-    end += 4
+    flags, questions, additionals = struct.unpack_from("!HH4xH", message, 2)
+    end, qtype, klass = _question(message) if questions else (HEADER, 0, 0)
     edns, after = _additionals(message, end, additionals)
     if after != len(message):
         raise Malformed("octets behind the last record")
@@ -141,10 +139,24 @@ def read(message: bytes) -> Query:
     return Query(flags, question[:-4], qtype, klass, edns, question, _plain(message, end, edns))
 
 
+def _question(message: bytes) -> tuple[int, int, int]:
+    end = _name_end(message, HEADER)
+    try:
+        return end + 4, *struct.unpack_from("!HH", message, end)
+    except struct.error:
+        raise Malformed("the question is cut short") from None
+
+
 def _plain(message: bytes, end: int, edns: Edns | None) -> bytes:
-    if edns is None or len(message) == end + _OPT.size:
+    if edns is None or len(message) == end + OPT_LAYOUT.size:
         return message[2:]
-    return message[2:end] + _OPT.pack(0, Type.OPT, edns.size, 0, edns.version, _DO * edns.do, 0)
+    # As of one who sent nothing else: one additional record.
+    return (
+        message[2:10]
+        + b"\x00\x01"
+        + message[12:end]
+        + OPT_LAYOUT.pack(0, Type.OPT, edns.size, 0, edns.version, DO * edns.do, 0)
+    )
 
 
 def _name_end(message: bytes, at: int) -> int:
@@ -166,17 +178,17 @@ def _additionals(message: bytes, at: int, count: int) -> tuple[Edns | None, int]
     for _ in range(count):
         owner, at = at, _skip_name(message, at)
         try:
-            rtype, size, ttl, length = _RR_FIXED.unpack_from(message, at)
+            rtype, size, ttl, length = RECORD_LAYOUT.unpack_from(message, at)
         except struct.error:
             raise Malformed("a record is cut short") from None
-        at += _RR_FIXED.size
+        at += RECORD_LAYOUT.size
         if at + length > len(message):
             raise Malformed("a record is longer than the message")
         if rtype == Type.OPT:
             if edns is not None or message[owner]:
                 raise Malformed("an OPT record twice, or not at the root")
             _check_options(message, at, at + length)
-            edns = Edns(size, (ttl >> 16) & 0xFF, bool(ttl & _DO))
+            edns = Edns(size, (ttl >> 16) & 0xFF, bool(ttl & DO), bytes(message[at : at + length]))
         at += length
     return edns, at
 
@@ -195,9 +207,9 @@ def _skip_name(message: bytes, at: int) -> int:
 
 def _check_options(message: bytes, at: int, end: int) -> None:
     while at < end:
-        if at + _OPTION.size > end:
+        if at + OPTION_LAYOUT.size > end:
             raise Malformed("an EDNS option is cut short")
-        at += _OPTION.size + _OPTION.unpack_from(message, at)[1]
+        at += OPTION_LAYOUT.size + OPTION_LAYOUT.unpack_from(message, at)[1]
     if at > end:
         raise Malformed("an EDNS option is longer than its record")
 
@@ -231,153 +243,3 @@ class Reply(NamedTuple):
     fence: int = 0
     recursion: bool = False
     authentic: bool = False
-
-
-class Written(NamedTuple):
-    """A reply as octets, without its id.
-
-    Attributes:
-        body: the message from its third octet on.
-        runs: parts of the body that hold records of one address RRset, all of one size: (start, end, size of one). They
-            may be put in another order without touching anything else.
-        authority: where in the body the authority section begins; 0 when the answer was cut before it.
-    """
-
-    body: bytes
-    runs: tuple[tuple[int, int, int], ...]
-    authority: int
-
-
-class _Writer:
-    """A message under construction. Offsets are those of the whole message, id included."""
-
-    def __init__(self, question: bytes) -> None:
-        self.out = bytearray(HEADER) + question
-        self._seen: dict[bytes, int] = {}
-        if question:
-            self._remember(question[:-4], HEADER)
-
-    def _remember(self, name: bytes, at: int) -> None:
-        while name[0] and at < _POINTERS_END:
-            self._seen.setdefault(name, at)
-            step = 1 + name[0]
-            name, at = name[step:], at + step
-
-    def _name(self, name: bytes, *, compress: bool) -> None:
-        if not compress:
-            self._remember(name, len(self.out))
-            self.out += name
-            return
-        rest, start, seen = name, len(self.out), self._seen
-        while rest[0] and rest not in seen:
-            if start < _POINTERS_END:
-                seen[rest] = start
-            step = 1 + rest[0]
-            rest, start = rest[step:], start + step
-        self.out += name[: len(name) - len(rest)]
-        self.out += (0xC000 | seen[rest]).to_bytes(2) if rest[0] else rest
-
-    def record(self, record: Record) -> None:
-        owner, rtype, ttl, data = record
-        self._name(owner, compress=True)
-        self.out += _RR_FIXED.pack(rtype, CLASS_IN, ttl, 0)
-        start = len(self.out)
-        self.out += data.head
-        for name in data.names:
-            self._name(name, compress=rtype in COMPRESSIBLE)
-        self.out += data.tail
-        struct.pack_into("!H", self.out, start - 2, len(self.out) - start)
-
-    def whole_sets(self, records: Iterable[Record], room: int) -> int:
-        """Write records as long as whole RRsets fit; returns how many."""
-        count = kept = 0
-        mark, current = len(self.out), None
-        for record in records:
-            if record[:2] != current:
-                mark, kept, current = len(self.out), count, record[:2]
-            self.record(record)
-            count += 1
-            if len(self.out) > room:
-                del self.out[mark:]
-                return kept
-        return count
-
-
-def write(query: Query, reply: Reply, limit: int) -> Written:
-    """Write a reply.
-
-    Args:
-        query: what it answers; its question is repeated octet by octet.
-        reply: what to say.
-        limit: most octets, id included: udp_limit or MAX_TCP.
-
-    Source: RFC 1035 §4.1; RFC 2181 §9 (TC only for what is needed); RFC 6891 §6.1.1 (OPT for OPT).
-    """
-    writer = _Writer(query.question)
-    opt = _opt(query.edns, reply) if query.edns is not None else b""
-    room = limit - len(opt)
-    runs, answers, cut = _answers(writer, reply.answer, room)
-    authority, authorities, additionals = len(writer.out), 0, 0
-    if not cut:
-        authorities = writer.whole_sets(reply.authority, room)
-        cut = authorities < len(reply.authority)
-    if not cut:
-        additionals = writer.whole_sets(reply.additional, room)
-    flags = QR | (query.flags & (RD | OPCODE_MASK)) | AA * reply.authoritative | TC * cut | (reply.rcode & 0xF)
-    counts = (1 if query.question else 0, answers, authorities, additionals + bool(opt))
-    _HEADER.pack_into(writer.out, 0, 0, flags, *counts)
-    return Written(bytes(writer.out[2:]) + opt, runs, authority - 2 if authorities else 0)
-
-
-def _answers(
-    writer: _Writer, records: Sequence[Record], room: int
-) -> tuple[tuple[tuple[int, int, int], ...], int, bool]:
-    ends: list[tuple[Record, int, int]] = []
-    for record in records:
-        start = len(writer.out)
-        writer.record(record)
-        if len(writer.out) > room:
-            del writer.out[start:]
-            break
-        ends.append((record, start, len(writer.out)))
-    return _runs(ends), len(ends), len(ends) < len(records)
-
-
-def _runs(written: Sequence[tuple[Record, int, int]]) -> tuple[tuple[int, int, int], ...]:
-    runs: list[tuple[int, int, int]] = []
-    current: tuple[bytes, int, int] | None = None
-    for record, start, end in written:
-        kind = (record.owner, record.type, end - start)
-        if record.type in ADDRESSES and kind == current:
-            runs[-1] = (runs[-1][0], end - 2, end - start)
-        elif record.type in ADDRESSES:
-            runs.append((start - 2, end - 2, end - start))
-        current = kind
-    # One record alone has no order; one whose owner is written out must stay first, later ones point into it.
-    return tuple(run for run in runs if run[1] - run[0] > run[2])
-
-
-def _opt(edns: Edns, reply: Reply) -> bytes:
-    options = b"" if reply.ede is None else _OPTION.pack(_EDE_OPTION, 2) + struct.pack("!H", reply.ede)
-    flags = _DO if edns.do else 0
-    return _OPT.pack(0, Type.OPT, MAX_UDP, reply.rcode >> 4, 0, flags, len(options)) + options
-
-
-def opt_size(edns: Edns | None, reply: Reply) -> int:
-    """Octets of the OPT record at the end of a reply."""
-    return 0 if edns is None else len(_opt(edns, reply))
-
-
-def turned(written: Written, by: int) -> bytes:
-    """The body with each run turned by `by` records, so that every address comes first in its turn."""
-    body = written.body
-    for start, end, size in written.runs:
-        middle = start + (by * size) % (end - start)
-        body = body[:start] + body[middle:end] + body[start:middle] + body[end:]
-    return body
-
-
-def error(message: bytes, rcode: Rcode) -> bytes:
-    """A reply to a message that cannot be read: its header alone (RFC 8906 §8.1.4), id included."""
-    asked = head(message)
-    return _HEADER.pack(asked.id, QR | (asked.flags & (RD | OPCODE_MASK)) | rcode, 0, 0, 0, 0)

@@ -1,104 +1,79 @@
-"""Our own names and other people's records as one: what there is at a name, and where a chain of aliases leads.
+"""Our own names and other people's records as one: what there is at a name.
 
 Pure. Our names win over foreign records at the same name; where a name of ours has nothing to say, a foreign record
-may.
-Nothing here knows messages; what is found goes to `answer`, together with the names that it depends on.
+may. Nothing here knows messages; what is found goes to `answer`, together with the names that it depends on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname, rr
+from dnsserver import dname
+from dnsserver.case import Case, Work
 from dnsserver.dname import BadName
-from dnsserver.foreign import MAX_FOUND, Foreign, Found, Hits, TooMuch, may_be_wildcard
+from dnsserver.domain import Domain
+from dnsserver.foreign import NO_HITS, Foreign, Hits, may_be_wildcard
 from dnsserver.names import Own
-from dnsserver.own import Domain, OwnNames
-from dnsserver.rr import Record, Type
+from dnsserver.own import OwnNames
+from dnsserver.stub import Servers, Stubs
+from pilotfish.catalog.mirror import Difference
 
-MAX_CHAIN = 8  # aliases in a row; SkyDNS's limit
-MAX_WORK = 4 * MAX_FOUND  # records looked at for one answer, all aliases together
-
-
-class Work:
-    """How much one answer has cost so far, and which names it depends on."""
-
-    __slots__ = ("_left", "depends")
-
-    def __init__(self) -> None:
-        self.depends: set[bytes] = set()
-        self._left = MAX_WORK
-
-    def spend(self, records: int) -> None:
-        """Count records that were looked at.
-
-        Raises:
-            TooMuch: aliases of aliases; an answer may not cost more than MAX_WORK.
-        """
-        self._left -= records
-        if self._left < 0:
-            raise TooMuch("the aliases behind this name lead to too many records")
+APEX = b"\x04apex\x03dns"  # CoreDNS's: below it stands what a domain itself says
+LOCAL = b"\x05local\x03dns"  # SkyDNS's: stands for one name, told by a setting
+STAR = b"\x01*"
 
 
-class Seek(NamedTuple):
-    """What addresses are looked for, and how.
+class Changed(NamedTuple):
+    """What a difference of the store changed.
 
     Attributes:
-        wanted: A, AAAA or both.
-        work: what the answer cost so far.
-        below: follow aliases of a name to names below itself. Their addresses are among its own already, since a
-            question finds what is below; SkyDNS repeats them in additional sections, and only there so do we.
+        names: names whose answers changed, and marks; those above them are not among them, see `widened`.
+        below: names below which all answers changed: stub zones with other servers than before.
     """
 
-    wanted: frozenset[Type]
-    work: Work
-    below: bool = False
-
-
-class Case:
-    """One name as it was asked for, and what there is.
-
-    Attributes:
-        name: wire name, spelled as asked.
-        lower: the same in lower case.
-        domain: the one of ours that it is in; None for a name elsewhere.
-        own: what our own records say; None: it is not ours.
-        foreign: what a question for it finds among foreign records; None: nothing at or below it.
-    """
-
-    __slots__ = ("domain", "foreign", "lower", "name", "own")
-
-    def __init__(self, name: bytes, domain: Domain | None, own: Own | None, foreign: Hits | None) -> None:
-        self.name, self.lower = name, name.lower()
-        self.domain, self.own, self.foreign = domain, own, foreign
-
-    @property
-    def ours(self) -> Own | None:
-        """Our own records, when they decide: there are some, and they do not yield to foreign ones."""
-        if self.own is None or self.own.empty or (self.own.yields and self.foreign is not None):
-            return None
-        return self.own
-
-    @property
-    def hosts(self) -> tuple[Found, ...]:
-        """Foreign records with a host that a question for the name finds."""
-        return self.foreign.hosts if self.foreign else ()
-
-    @property
-    def exists(self) -> bool:
-        """True when there is something at or below the name."""
-        at_apex = self.domain is not None and self.lower == self.domain.name
-        return self.own is not None or self.foreign is not None or at_apex
+    names: set[bytes]
+    below: frozenset[bytes] = frozenset()
 
 
 class Zone:
-    """All that we answer from. Change it by giving differences to `own` and `foreign` and calling `widened`."""
+    """All that we answer from. Change it by `apply_own` and `apply_foreign`.
 
-    def __init__(self, domains: Sequence[Domain], own: OwnNames, foreign: Foreign) -> None:
+    Args:
+        domains: what we are authoritative for.
+        own: our own names.
+        foreign: other people's records.
+        local: wire name that local.dns of each domain stands for; empty: what is stored there.
+    """
+
+    def __init__(self, domains: Sequence[Domain], own: OwnNames, foreign: Foreign, local: bytes = b"") -> None:
         self.domains = tuple(domains)
         self.own, self.foreign = own, foreign
+        self.stubs = Stubs(domains, foreign)
+        self.watching: list[Callable[[set[bytes]], None]] = []  # are told the names of each change, widened
         self._by_name = {domain.name: domain for domain in domains}
+        self._stand_for: dict[bytes, bytes] = {}
+        self.set_local(local)
+
+    def set_local(self, local: bytes) -> None:
+        """Say what local.dns stands for; what was answered before is to be forgotten."""
+        self._stand_for = {LOCAL + domain.name: local.lower() for domain in self.domains if local}
+
+    def apply_own(self, difference: Difference) -> Changed:
+        """Take in a difference of /pilotfish/v1/."""
+        return self._told(Changed(self.own.apply(difference)))
+
+    def apply_foreign(self, difference: Difference) -> Changed:
+        """Take in a difference of the SkyDNS prefix."""
+        names = self.foreign.apply(difference)
+        return self._told(Changed(names, self.stubs.update(names)))
+
+    def _told(self, changed: Changed) -> Changed:
+        if self.watching:
+            names = widened(changed.names)
+            for tell in self.watching:
+                tell(names)
+        return changed
 
     def domain_of(self, lower: bytes) -> Domain | None:
         """The domain of ours that a name is in: the longest when one lies in another."""
@@ -111,6 +86,32 @@ class Zone:
     def covers(self, lower: bytes) -> bool:
         """True for names whose answer depends on what the store holds: those in our domains, and reverse names."""
         return self.domain_of(lower) is not None or dname.is_reverse(lower)
+
+    def answers(self, lower: bytes) -> bool:
+        """True for names that we answer ourselves: those in our domains, and reverse names that somebody told us."""
+        if self.domain_of(lower) is not None:
+            return True
+        return dname.is_reverse(lower) and bool(self.own.pointers(lower) or self.foreign.at(lower))
+
+    def stub_of(self, lower: bytes) -> Servers:
+        """Name servers, address and port, of the stub zone that a name in lower case is in; () if it is in none."""
+        return self.stubs.of(lower)
+
+    def denies_below(self, lower: bytes) -> tuple[bytes, Callable[[bytes], bool]] | None:
+        """The nearest name above one that does not exist, and what tells that a name right below that does not either.
+
+        Args:
+            lower: a name that does not exist, in one of our domains.
+
+        Returns:
+            None when it cannot be told cheaply.
+        """
+        domain = self.domain_of(lower)
+        for above in dname.suffixes(dname.parent(lower)):
+            if domain is None or above == domain.name or self.own.exists(above) or self.foreign.exists(above):
+                own = self.own.denies_below(above)
+                return (above, _absent(own, self.foreign.exists, self.stubs)) if own else None
+        return None
 
     def case(self, name: bytes, work: Work, *, below: bool = True) -> Case:
         """What there is at a name.
@@ -125,77 +126,84 @@ class Zone:
         """
         lower = name.lower()
         domain = self.domain_of(lower)
-        own = self.own.find(lower, domain) if domain else None
-        if own is not None and not own.empty and not (own.yields and self.foreign.exists(lower)):
-            work.depends |= {lower, *own.depends}
-            return Case(name, domain, own, self._exactly(lower))
-        work.depends |= self._around(lower, domain) | (own.depends if own else frozenset())
-        foreign = self.foreign.find(lower) if below else Hits((), ()) if self.foreign.finds(lower) else None
-        if own is None and foreign is None and domain is not None and lower != domain.name:
-            own = self._wildcard(lower, domain, work)
+        stands = self._stand_for.get(lower, lower)
+        there = domain if stands is lower else self.domain_of(stands)
+        own = self.own.find(stands, there) if there else None
+        if own is not None and not own.empty and not (own.yields and self.foreign.exists(stands)):
+            work.depends |= {lower, stands, *own.depends}
+            return Case(name, domain, own, self._exactly(stands), stands)
+        work.depends |= self._around(stands, there) | (own.depends if own else frozenset())
+        foreign, wild = self._found(stands, below=below), False
+        if own is None and foreign is None and there is not None and stands != there.name:
+            own, star = self._wildcard(stands, there, work)
+            if star is not None:
+                foreign, stands, wild = self._standing(star, below=below), star, True
         work.spend(len(foreign.all) if foreign else 0)
-        return Case(name, domain, own, foreign)
+        return Case(name, domain, own, foreign, stands, wild=wild)
+
+    def _found(self, lower: bytes, *, below: bool) -> Hits | None:
+        if below:
+            return self.foreign.find(lower)
+        return NO_HITS if self.foreign.finds(lower) else None
+
+    def _standing(self, star: bytes, *, below: bool) -> Hits | None:
+        return self.foreign.standing(star) if below else NO_HITS
+
+    def at_apex(self, case: Case) -> Case:
+        """What addresses a domain itself has: those under apex.dns, if there are any; else it is as any other name."""
+        if case.ours or not case.apex:
+            return case
+        found = self.foreign.under(APEX + case.lower)
+        if found is None:
+            return case
+        return Case(case.name, case.domain, case.own, found, APEX + case.lower, flat=True)
 
     # At a name of ours others may add what we do not say (a TXT record); what they hold below it is not its own.
     def _exactly(self, lower: bytes) -> Hits | None:
         found = tuple(self.foreign.at(lower))
-        return Hits((), found) if found else None
+        mails = tuple(one for one in found if one.said.mail and one.said.host)
+        return Hits((), found, mails) if found else None
 
     # What comes into being at an ancestor may change the answer: an instance below a service, a wildcard's end.
     def _around(self, lower: bytes, domain: Domain | None) -> set[bytes]:
         top = domain.name if domain else dname.ROOT
-        names = {lower}
+        names, nearest = {lower}, lower
         for ancestor in dname.suffixes(lower):
             if ancestor == top:
                 break
             names.add(ancestor)
-        if may_be_wildcard(lower):
+            nearest = ancestor
+        if may_be_wildcard(lower) or nearest[1:2] == b"_":  # `_tcp.<domain>` comes with what claims the domain itself
             names.add(top)
         return names
 
-    # RFC 4592 §3.3.1: only the wildcard right below the closest name that exists counts.
-    def _wildcard(self, lower: bytes, domain: Domain, work: Work) -> Own | None:
+    # RFC 4592 §3.3.1: only the wildcard right below the closest name that exists counts. Ours go first here too.
+    def _wildcard(self, lower: bytes, domain: Domain, work: Work) -> tuple[Own | None, bytes | None]:
         for ancestor in dname.suffixes(dname.parent(lower)):
-            work.depends.add(b"\x01*" + ancestor)
+            star = STAR + ancestor
+            work.depends.add(star)
             own = self.own.wildcard(ancestor, domain)
             if own is not None:
                 work.depends |= own.depends
-                return own
-            if ancestor == domain.name or self.own.exists(ancestor) or self.foreign.exists(ancestor):
-                return None
-        return None
+                return own, None
+            if self.foreign.exists(star):
+                return None, star
+            if ancestor == domain.name or self.foreign.exists(ancestor):
+                break
+            encloser = self.own.find(ancestor, domain)
+            if encloser is not None:
+                work.depends |= encloser.depends
+                break
+        return None, None
 
-    def addresses(self, case: Case, seek: Seek, chain: tuple[bytes, ...] = ()) -> list[Record]:
-        """Addresses of a name, behind the aliases that lead to them; an alias that leads nowhere is left out.
 
-        Args:
-            case: the name.
-            seek: what to look for.
-            chain: targets of the aliases that led here.
-
-        Raises:
-            TooMuch: see Work.
-        """
-        if case.ours:
-            return [
-                Record(case.name, kind, ttl, data) for kind, ttl, data in case.ours.addresses if kind in seek.wanted
-            ]
-        records: list[Record] = []
-        for found in case.hosts:
-            if found.address and found.address[0] in seek.wanted:
-                records.append(Record(case.name, found.address[0], found.ttl, found.address[1]))
-            elif found.target:
-                records += self._follow(case, found.target, found.ttl, seek, chain)
-        return records
-
-    def _follow(self, case: Case, target: bytes, ttl: int, seek: Seek, chain: tuple[bytes, ...]) -> list[Record]:
-        lower = target.lower()
-        loops = lower in chain or (lower == case.lower if seek.below else dname.is_under(lower, case.lower))
-        if loops or len(chain) >= MAX_CHAIN:
-            return []
-        reached = self.addresses(self.case(target, seek.work), seek, (*chain, lower))
-        alias = Record(case.name, Type.CNAME, ttl, rr.pointing(target))
-        return [alias, *reached] if reached else []
+# Stub zones that come later let go of what was said of the names above them.
+def _absent(
+    own_denies: Callable[[bytes], bool], foreign_exists: Callable[[bytes], bool], stubs: Stubs
+) -> Callable[[bytes], bool]:
+    if stubs:
+        return lambda name: not foreign_exists(name) and own_denies(name) and not stubs.lead_through(name)
+    return lambda name: not foreign_exists(name) and own_denies(name)
 
 
 def widened(names: Iterable[bytes]) -> set[bytes]:

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 bad usage or settings, 3 a dependency could not 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
 from pilotfish.io_health import health
 from pilotfish.reference import settings_page
+from pilotfish.resolver_cli import group as resolver_group
 from pilotfish.settings import ConsoleSettings, Everything, UpSettings
 from registrator.settings import RegistratorSettings
 
@@ -76,10 +76,6 @@ def _part(name: str, kind: type[Shared], about: str) -> click.Command:
         given = Given(flags, environment(), flags.pop("config") or "")
         settings = _settings(given, name, kind)
         set_up(settings.log_level, settings.log_format)
-        if name == "dns" and given.env.get("SKYDNS_NAMESERVERS"):
-            logging.getLogger("pilotfish.dns").warning(
-                "SKYDNS_NAMESERVERS is set, but this version forwards nothing: other names are REFUSED"
-            )
         from pilotfish import parts  # noqa: PLC0415  see above
 
         parts.run(name, settings)
@@ -115,9 +111,9 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
 def _dns_child() -> None:
     """The DNS server of `up`; reads its orders from standard input."""
     orders = sys.stdin.buffer.raw.readline() if hasattr(sys.stdin.buffer, "raw") else sys.stdin.buffer.readline()
-    from pilotfish import up  # noqa: PLC0415  see above
+    from pilotfish import io_dns_child  # noqa: PLC0415  see above
 
-    up.dns_child(orders)
+    io_dns_child.dns_child(orders)
 
 
 @program.command("inspect", params=list(options(RegistratorSettings)))
@@ -165,6 +161,7 @@ PART_COMMANDS = (
 )
 for _command in PART_COMMANDS:
     program.add_command(_command)
+program.add_command(resolver_group(DEFAULT_STATUS))
 program.add_command(
     click.Command(
         "up",

@@ -10,6 +10,8 @@ from typing import Any
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
+from dnsserver.settings import DnsSettings
+from pilotfish import io_dns_child
 from pilotfish.catalog.settings import Shared
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
@@ -37,4 +39,7 @@ def run(part: str, settings: Shared) -> None:
         BadSettings: settings that can be judged only now, such as files that they name.
         CannotStart: the part cannot start.
     """
-    run_until_signal(serve_part(part, settings, SERVICES[part]))
+    if isinstance(settings, DnsSettings) and settings.workers > 1:
+        io_dns_child.run_workers(settings)
+    else:
+        run_until_signal(serve_part(part, settings, SERVICES[part]))

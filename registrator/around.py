@@ -6,6 +6,7 @@ Pure; fed with the mirror's differences.
 from __future__ import annotations
 
 import collections
+import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ class Around:
     def __init__(self) -> None:
         self.claims: dict[Place, Held] = {}
         self.proxy_port = HTTP_PORT
-        self._registry = Registry()
+        self._registry = Registry(at_hand=sys.maxsize)  # `endpoints` goes through all, again and again
         self._ways: dict[str, frozenset[How]] = {}
 
     def apply(self, difference: Difference, entries: Mapping[str, Entry]) -> Turned:

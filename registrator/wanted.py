@@ -18,7 +18,7 @@ from pilotfish.catalog.record import (
     Endpoint,
     Protocol,
 )
-from pilotfish.catalog.values import NAME, RESERVED_NAMES, BadValue, parse_ip, quoted
+from pilotfish.catalog.values import NAME, BadValue, is_reserved, parse_ip, quoted
 from registrator import naming, routes, tags
 from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
@@ -318,7 +318,7 @@ class _Work:
         if not read.raw and not self.settings.publish_untagged:
             self.notices.append(f"{read.port}: no SERVICE_ tag applies to it: listed under /reg/all only")
             return ()
-        if service.lower().rpartition(".")[2] in RESERVED_NAMES:
+        if is_reserved(service):
             self.notices.append(
                 f"{quoted(service)} is a reserved name, which is not answered for: name it by a DNS tag"
             )

@@ -25,6 +25,7 @@ Scope: TypeAlias = Literal["lan", "node"]
 State: TypeAlias = Literal["starting", "passing", "failing", "draining"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+Alpn: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9./_-]{1,32}\Z")]  # IANA's registry, RFC 7301 §6
 Ip: TypeAlias = Annotated[str, msgspec.Meta(pattern=IP_PATTERN, max_length=45)]
 
 
@@ -151,6 +152,7 @@ class Proxy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
         generation: content hash of the configuration that its workers serve.
         revision: store revision up to which its configuration is applied.
         boot: boot id of the host.
+        alpn: what it speaks on https besides http/1.1, preferred first.
     """
 
     node: NodeName
@@ -160,6 +162,7 @@ class Proxy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
     generation: Text = ""
     revision: int = 0
     boot: Text = ""
+    alpn: Annotated[tuple[Alpn, ...], msgspec.Meta(max_length=8)] = ()
 
 
 class Claim(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):

@@ -1,18 +1,20 @@
-"""Everything under /pilotfish/v1, decoded, checked and indexed by service and by name.
+"""Everything under /pilotfish/v1, checked and indexed by service and by name.
 
 Pure. Fed with the mirror's differences; one difference is applied whole before anybody reads. Work is in proportion to
-the difference, not to what is held. A bad record is left out and named; its neighbours are not touched.
+the difference, not to what is held. A bad record is left out and named; its neighbours are not touched. Containers are
+held as octets (`containers`), and an index names keys of the store: a hundred thousand endpoints are to fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from pilotfish.catalog import keys
+from pilotfish.catalog.containers import AT_HAND, Containers
 from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.record import BadRecord, Claim, Container, Endpoint, Node, Proxy, decode
+from pilotfish.catalog.record import BadRecord, Claim, Endpoint, Node, Proxy, decode
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry
 from pilotfish.catalog.verdict import How, Placed, names_of
@@ -48,23 +50,27 @@ class Named(NamedTuple):
 
 
 class Registry:
-    """The typed catalog. Change it only by `apply`; everything else is for reading."""
+    """The typed catalog. Change it only by `apply`; everything else is for reading.
 
-    def __init__(self) -> None:
+    Args:
+        at_hand: how many container records stay decoded; whoever goes through all of them again and again wants all.
+    """
+
+    def __init__(self, at_hand: int = AT_HAND) -> None:
         self.revision = 0
         self.nodes: dict[str, Node] = {}
         self.proxies: dict[str, Proxy] = {}
         self.claims: dict[Place, Claim] = {}
-        self.containers: dict[ContainerKey, Container] = {}
+        self.containers = Containers(at_hand)
         self.refused: dict[str, str] = {}  # key -> why its record was left out
-        self._services: dict[str, dict[ContainerKey, tuple[Endpoint, ...]]] = {}
-        self._names: dict[str, dict[ContainerKey, tuple[tuple[How, Endpoint], ...]]] = {}
+        self._services: dict[str, dict[str, None]] = {}  # service -> keys of its containers
+        self._names: dict[str, dict[str, int]] = {}  # name -> keys -> in which ways they stand behind it, as bits
 
     def apply(self, difference: Difference) -> Touched:
         """Take in a difference of the mirror of /pilotfish/v1/."""
         touched = Touched()
         for key in difference.deletes:
-            self._remove(key, touched)
+            self._remove(key, keys.parse(key), touched)
         for entry in difference.puts:
             self._put(entry, touched)
         self.revision = difference.revision
@@ -72,9 +78,9 @@ class Registry:
 
     def service(self, name: str) -> tuple[Placed, ...]:
         """All endpoints of a service, sorted by id; empty for one that is not known."""
-        held = self._services.get(name.lower(), {})
-        placed = (Placed(self.containers[key], endpoint) for key, endpoints in held.items() for endpoint in endpoints)
-        return tuple(sorted(placed, key=_order))
+        service = name.lower()
+        placed = self._placed(self._services.get(service, ()))
+        return tuple(sorted((one for one in placed if one.endpoint.service.lower() == service), key=_order))
 
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""
@@ -94,33 +100,39 @@ class Registry:
 
     def standing(self, name: str) -> tuple[tuple[How, Placed], ...]:
         """Every endpoint that stands behind a name in whatever way, sorted by id."""
-        held = self._names.get(name.lower(), {})
-        found = ((how, Placed(self.containers[key], endpoint)) for key, of in held.items() for how, endpoint in of)
+        lower = name.lower()
+        placed = self._placed(self._names.get(lower, ()))
+        found = ((how, one) for one in placed if (how := names_of(one.endpoint).get(lower)))
         return tuple(sorted(found, key=lambda one: _order(one[1])))
 
     def ways(self, name: str) -> frozenset[How]:
         """In which ways endpoints stand behind a name; cheaper than `standing`."""
-        return frozenset(how for of in self._names.get(name.lower(), {}).values() for how, _ in of)
+        together = 0
+        for ways in self._names.get(name.lower(), {}).values():
+            together |= ways
+        return frozenset(how for how in How if together & 1 << how)
+
+    def _placed(self, entry_keys: Iterable[str]) -> Iterator[Placed]:
+        for key in entry_keys:
+            container = self.containers.at(key)
+            yield from (Placed(container, endpoint) for endpoint in container.endpoints)
 
     def knows(self, name: str) -> bool:
         """True for a service or a name that has an endpoint, in whatever state."""
         return name.lower() in self._names or name.lower() in self._services
 
     def _put(self, entry: Entry, touched: Touched) -> None:
-        self._remove(entry.key, touched)
+        key = keys.parse(entry.key)
+        self._remove(entry.key, key, touched)
         try:
-            self._take(keys.parse(entry.key), entry, touched)
+            self._take(key, entry, touched)
         except BadRecord as error:
             self.refused[entry.key] = str(error)
 
     def _take(self, key: keys.OurKey | None, entry: Entry, touched: Touched) -> None:
         match key:
             case ContainerKey():
-                container = decode(Container, entry.value)
-                if (container.node, container.id) != key:
-                    raise BadRecord(f"says it is {container.node}/{container.id}, which is not its key")
-                self.containers[key] = container
-                self._index(key, container.endpoints, touched)
+                self._index(entry.key, self.containers.take(entry.key, key, entry.value).endpoints, touched)
             case NodeKey(name):
                 self.nodes[name] = _named(decode(Node, entry.value), name)
                 touched.nodes.add(name)
@@ -133,11 +145,11 @@ class Registry:
             case None:
                 raise BadRecord("its key is of no known form")
 
-    def _remove(self, entry_key: str, touched: Touched) -> None:
+    def _remove(self, entry_key: str, key: keys.OurKey | None, touched: Touched) -> None:
         self.refused.pop(entry_key, None)
-        match keys.parse(entry_key):
-            case ContainerKey() as key if key in self.containers:
-                self._unindex(key, self.containers.pop(key).endpoints, touched)
+        match key:
+            case ContainerKey() if container := self.containers.drop(entry_key):
+                self._unindex(entry_key, container.endpoints, touched)
             case NodeKey(name) if self.nodes.pop(name, None):
                 touched.nodes.add(name)
             case ProxyKey(name) if self.proxies.pop(name, None):
@@ -145,19 +157,19 @@ class Registry:
             case ClaimKey(place) if self.claims.pop(place, None):
                 touched.places.add(place)
 
-    def _index(self, key: ContainerKey, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
-        for service, members in _by_service(endpoints).items():
-            self._services.setdefault(service, {})[key] = members
+    def _index(self, key: str, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
+        for service in _services_of(endpoints):
+            self._services.setdefault(service, {})[key] = None
             touched.services.add(service)
-        for name, standing in _by_name(endpoints).items():
-            self._names.setdefault(name, {})[key] = standing
+        for name, ways in _ways_of(endpoints).items():
+            self._names.setdefault(name, {})[key] = ways
             touched.names.add(name)
 
-    def _unindex(self, key: ContainerKey, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
-        for service in _by_service(endpoints):
+    def _unindex(self, key: str, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
+        for service in _services_of(endpoints):
             _discard(self._services, service, key)
             touched.services.add(service)
-        for name in _by_name(endpoints):
+        for name in _ways_of(endpoints):
             _discard(self._names, name, key)
             touched.names.add(name)
 
@@ -173,23 +185,19 @@ def _order(placed: Placed) -> tuple[str, str, str]:
     return placed.endpoint.id, placed.node, placed.container.id
 
 
-def _by_service(endpoints: Iterable[Endpoint]) -> dict[str, tuple[Endpoint, ...]]:
-    found: dict[str, tuple[Endpoint, ...]] = {}
-    for endpoint in endpoints:
-        service = endpoint.service.lower()
-        found[service] = (*found.get(service, ()), endpoint)
-    return found
+def _services_of(endpoints: Iterable[Endpoint]) -> set[str]:
+    return {endpoint.service.lower() for endpoint in endpoints}
 
 
-def _by_name(endpoints: Iterable[Endpoint]) -> dict[str, tuple[tuple[How, Endpoint], ...]]:
-    found: dict[str, tuple[tuple[How, Endpoint], ...]] = {}
+def _ways_of(endpoints: Iterable[Endpoint]) -> dict[str, int]:
+    found: dict[str, int] = {}
     for endpoint in endpoints:
         for name, how in names_of(endpoint).items():
-            found[name] = (*found.get(name, ()), (how, endpoint))
+            found[name] = found.get(name, 0) | 1 << how
     return found
 
 
-def _discard(index: dict[str, dict[ContainerKey, V]], name: str, key: ContainerKey) -> None:
+def _discard(index: dict[str, dict[str, V]], name: str, key: str) -> None:
     held = index.get(name, {})
     held.pop(key, None)
     if not held:

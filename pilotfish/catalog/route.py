@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from pilotfish.catalog.values import RESERVED_NAMES, Host, Name, Path, Port
+from pilotfish.catalog.values import Host, Name, Path, Port, is_reserved
 
 Scheme: TypeAlias = Literal["http", "https", "grpc", "tcp", "udp"]
 Backend: TypeAlias = Literal["http", "https", "grpc", "grpcs"]
@@ -71,7 +71,7 @@ class Reserved(NamedTuple):
             return True  # everybody's own, RFC 6761 §6.3
         if "." in name and relative == name.lower():
             return False  # of no domain of ours, or a domain itself, which may be claimed
-        return relative in {one.lower() for one in self.names} or relative.rpartition(".")[2] in RESERVED_NAMES
+        return relative in {one.lower() for one in self.names} or is_reserved(relative)
 
     def hosts(self) -> tuple[str, ...]:
         """Hosts that are answered by us whatever wildcard covers them, sorted."""

@@ -23,7 +23,7 @@ MAX_OPERATIONS = 120  # operations in one commit: etcd refuses more than 128 by 
 MAX_VALUE_BYTES = 1_000_000  # etcd refuses requests over 1.5 MiB; our largest record has 600 kB, a usual one 2
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One key of the store as it stands at some revision.
 
     Attributes:

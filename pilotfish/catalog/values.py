@@ -41,6 +41,7 @@ IP_PATTERN = rf"^(?:{_IPV4}|{_IPV6})\Z"
 
 # Labels that mean something right under a domain (SkyDNS's dns.*, our node.*), or in a question (SkyDNS's `any`).
 RESERVED_NAMES = frozenset({"dns", "node", "any", "localhost", "arpa"})
+NEAREST = "nearest"  # in front of a name: the endpoints on the name server's own host first
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 Host: TypeAlias = Annotated[str, msgspec.Meta(pattern=HOST_PATTERN, max_length=MAX_NAME)]
@@ -99,6 +100,19 @@ def quoted(text: str, longest: int = 60) -> str:
     return shown if len(shown) <= longest else f"{shown[: longest - 4]}...'"
 
 
+def is_reserved(name: str) -> bool:
+    """True for a name, relative to our domains, that means something else there, so that no service is found by it.
+
+    >>> is_reserved("h1.Node"), is_reserved("nearest.web"), is_reserved("web.nearest")
+    (True, True, False)
+    """
+    labels = name.lower().split(".")
+    return labels[-1] in RESERVED_NAMES or labels[0] == NEAREST
+
+
+RESERVED_WORDS = f"{', '.join(sorted(RESERVED_NAMES))} at its end and {NEAREST} at its front are reserved"
+
+
 def _parse(kind: Kind, text: str) -> str:
     if len(text) > kind.longest:
         message = f"{quoted(text)} is too long for a {kind.noun}: {len(text)} characters, {kind.longest} at most"
@@ -112,11 +126,11 @@ def parse_name(text: str) -> Name:
     """A name relative to our domains: `web`, `web.shop`.
 
     Raises:
-        BadValue: not made of DNS labels (RFC 1035 §2.3.1, with `_` inside), or its last label is reserved.
+        BadValue: not made of DNS labels (RFC 1035 §2.3.1, with `_` inside), or reserved.
     """
     name = _parse(NAME, text)
-    if name.lower().rpartition(".")[2] in RESERVED_NAMES:
-        raise BadValue(f"{quoted(text)} is no free name: {', '.join(sorted(RESERVED_NAMES))} are reserved")
+    if is_reserved(name):
+        raise BadValue(f"{quoted(text)} is no free name: {RESERVED_WORDS}")
     return name
 
 

@@ -73,11 +73,14 @@ containers = st.builds(
     project=texts,
     compose_service=texts,
 )
+alpns = st.lists(st.sampled_from(["h2", "h3", "http/1.1"]), max_size=3).map(tuple)
 some_ips = st.lists(ips, max_size=3).map(tuple)
 records = st.one_of(
     containers,
     st.builds(Node, nodes, some_ips, texts, texts, texts, texts, st.booleans()),
-    st.builds(Proxy, nodes, some_ips, ports | st.just(0), ports | st.just(0), texts, st.integers(0, 2**62), texts),
+    st.builds(
+        Proxy, nodes, some_ips, ports | st.just(0), ports | st.just(0), texts, st.integers(0, 2**62), texts, alpns
+    ),
     st.builds(Claim, names, times, times),
 )
 

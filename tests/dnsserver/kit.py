@@ -16,13 +16,20 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
+from dnsserver import answer, dname, rr, wire, writer
 from dnsserver import zone as zones
+from dnsserver.access import Clients
+from dnsserver.answer import Answered, Authority
 from dnsserver.foreign import Foreign
+from dnsserver.guests import Guests, Policy
 from dnsserver.own import OwnNames
+from dnsserver.recursion import Recursion
 from dnsserver.responder import Data, Responder
+from dnsserver.wire import Rcode, Reply
 from dnsserver.zone import Zone
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Difference
@@ -132,13 +139,62 @@ def question(name: str, rtype: str = "A", **options: Any) -> bytes:
     return dns.message.make_query(dns.name.from_text(name), rtype, **options).to_wire()
 
 
+class Others:
+    """What others say: rows as `said` gives them, by name and type; or a code; not known: they must be asked."""
+
+    def __init__(self, says: Mapping[tuple[str, str], list[str] | Rcode]) -> None:
+        self.says = {(dns.name.from_text(name).to_wire(), dns.rdatatype.from_text(rtype)): found
+                     for (name, rtype), found in says.items()}  # fmt: skip
+        self.asked: list[tuple[str, str]] = []
+
+    def find(self, name: bytes, rtype: int) -> Reply | None:
+        self.asked.append((dname.to_text(name), dns.rdatatype.to_text(dns.rdatatype.RdataType.make(rtype))))
+        found = self.says.get((name, rtype))
+        if found is None:
+            return None
+        if isinstance(found, Rcode):
+            return Reply(found)
+        rows = [record_of(row) for row in found]
+        soas = [row for row in rows if row.type == dns.rdatatype.SOA]
+        rcode = Rcode.NXDOMAIN if soas and soas[0].ttl == NO_SUCH_NAME else Rcode.NOERROR
+        return Reply(rcode, answer=[row for row in rows if row not in soas], authority=soas)
+
+
+NO_SUCH_NAME = 77  # TTL of a SOA that makes a reply of `Others` NXDOMAIN
+
+
+def record_of(row: str) -> rr.Record:
+    """A record from `owner ttl type data`."""
+    owner, ttl, rtype, data = row.split(" ", 3)
+    rdata = dns.rdata.from_text("IN", rtype, data)
+    kind = dns.rdatatype.from_text(rtype)
+    if kind == dns.rdatatype.CNAME:
+        return rr.Record(dname.from_text(owner), kind, int(ttl), rr.pointing(rdata.target.to_wire()))
+    return rr.Record(dname.from_text(owner), kind, int(ttl), rr.Data(rdata.to_wire()))
+
+
 class World:
     """A responder and the store that feeds it."""
 
-    def __init__(self, domains: tuple[str, ...] = (DOMAIN,), *, ttl: int = 3600, negative_ttl: int = 2) -> None:
+    def __init__(
+        self,
+        domains: tuple[str, ...] = (DOMAIN,),
+        *,
+        ttl: int = 3600,
+        negative_ttl: int = 2,
+        node: str = "",
+        guests: Guests | None = None,
+        recursion: Recursion | None = None,
+        exact: bool = False,
+        local: str = "",
+        transfers: bool = False,
+    ) -> None:
         listed = [zones.domain(text) for text in domains]
-        own = OwnNames(listed, "proxy")
-        self.responder = Responder(Zone(listed, own, Foreign("/skydns", ttl)), negative_ttl)
+        own = OwnNames(listed, "proxy", node=node)
+        zone = Zone(listed, own, Foreign("/skydns", ttl, exact=exact), dname.from_text(local) if local else b"")
+        if transfers:
+            guests = Guests(Policy(transfers=Clients(("127.0.0.1/32",))))
+        self.responder = Responder(zone, negative_ttl, guests, recursion)
         self.responder.set_data(Data.FRESH)
         self.revision = 0
         self._ids = itertools.count(1)
@@ -179,6 +235,19 @@ class World:
         assert reply is not None
         assert reply[:2] == wire[:2]
         return said(reply)
+
+    def with_forwarder(self, name: str, rtype: str = "A", others: Others | None = None) -> Said:
+        """What is answered over TCP when there is a forwarder, and others say this."""
+        query = wire.read(question(name if name.endswith(".") else f"{name}.", rtype))
+        told = self.answered(name, rtype, others or Others({}))
+        assert told.lookups == ()
+        return said(b"\0\0" + writer.write(query, told.reply, wire.MAX_TCP).body)
+
+    def answered(self, name: str, rtype: str = "A", others: Others | None = None) -> Answered:
+        """The answer as a value, with what it depends on."""
+        authority = Authority(self.revision, 2)
+        wanted = dns.name.from_text(name).to_wire()
+        return answer.answer(self.responder.zone, wanted, dns.rdatatype.from_text(rtype), authority, others)
 
     def send(self, message: bytes, *, tcp: bool = False) -> bytes | None:
         return (self.responder.tcp if tcp else self.responder.udp)(message)

@@ -74,6 +74,18 @@ def test_every_rrset_has_one_ttl():
         assert {row.split()[1] for row in world.ask(f"web.{DOMAIN}", rtype).answer} == {"7"}
 
 
+@pytest.mark.parametrize("ttls", [(7, 60), (60, 7)])
+def test_endpoints_at_one_address_share_the_lowest_ttl(ttls):
+    """Two ports at one address with different TTL tags are one record, with the lower of them."""
+    world = World()
+    world.put(
+        container(
+            1, *(endpoint("web", 80 + at, lan("192.168.0.1", 32000 + at), ttl=ttl) for at, ttl in enumerate(ttls))
+        )
+    )
+    assert world.ask(f"web.{DOMAIN}").answer == [f"web.{DOMAIN}. 7 A 192.168.0.1"]
+
+
 def test_no_record_comes_twice():
     """Several ports at one address are one A."""
     world = World()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver import answer, wire
-from dnsserver.cache import Cache, Kept, turns
+from dnsserver import answer, wire, writer
+from dnsserver.cache import Cache, Kept
 from dnsserver.responder import Data
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Claim
@@ -19,7 +19,7 @@ from tests.dnsserver.kit import DOMAIN, World, container, endpoint, http, lan, n
 
 
 def kept(*depends: bytes, octets: int = 10) -> Kept:
-    return Kept(turns([b"x"]), octets, frozenset(depends), [0])
+    return Kept(lambda: b"x", octets, frozenset(depends), [0])
 
 
 def test_an_answer_goes_with_any_of_its_names():
@@ -81,13 +81,13 @@ def test_a_change_drops_what_depends_on_it_and_nothing_else():
 
 
 def test_a_finished_denial_carries_the_serial_of_now():
-    """The serial in a kept "no such name" moves on although the answer was not made again."""
+    """The serial in a kept "no such data" moves on although the answer was not made again."""
     world = loaded()
-    world.ask(f"nope.{DOMAIN}", use_edns=0)
-    before = world.ask(f"nope.{DOMAIN}", use_edns=0).authority
+    world.ask(f"s1.{DOMAIN}", "TXT", use_edns=0)
+    before = world.ask(f"s1.{DOMAIN}", "TXT", use_edns=0).authority
     misses = world.responder.misses
     world.put(container(3, endpoint("s3", 80, lan("192.168.0.2"))))
-    after = world.ask(f"nope.{DOMAIN}", use_edns=0).authority
+    after = world.ask(f"s1.{DOMAIN}", "TXT", use_edns=0).authority
     assert (world.responder.misses, int(after[0].split()[5])) == (misses, int(before[0].split()[5]) + 1)
 
 
@@ -115,22 +115,32 @@ def test_every_address_comes_first_in_its_turn():
     assert len({tuple(sorted(rows)) for rows in seen}) == 1
 
 
-def test_a_flood_of_made_up_names_pushes_out_no_answer():
-    """Denials have room of their own."""
+def test_a_flood_of_made_up_names_is_answered_from_one_pattern():
+    """Names that do not exist are made once for all; they are held nowhere, and push out no answer."""
     world = loaded()
     world.ask(f"s1.{DOMAIN}")
     misses = world.responder.misses
     message = question(f"x00000.{DOMAIN}.")
-    for number in range(12_000):
-        world.send(message.replace(b"x00000", f"x{number:05}".encode()))
-    assert world.responder.kept == 1
-    for number in range(12_000):
-        for _ in range(2):
-            world.send(message.replace(b"x00000", f"y{number:05}".encode()))
-    assert world.responder.kept == 10_001
-    misses += 24_000
+    for number in range(3_000):
+        asked = message.replace(b"x00000", f"x{number:05}".encode())
+        assert world.send(asked)[3] & 0xF == 3
+    assert (world.responder.kept, world.responder.misses) == (2, misses + 1)
     world.ask(f"s1.{DOMAIN}")
-    assert world.responder.misses == misses + 12_000
+    assert world.responder.misses == misses + 1
+
+
+def test_a_flood_of_missing_types_pushes_out_no_answer():
+    """What says that there is no such data has room of its own."""
+    world = loaded()
+    world.ask(f"s1.{DOMAIN}")
+    misses = world.responder.misses
+    message = question(f"s2.{DOMAIN}.", "TYPE1000")
+    for number in range(300, 12_300):
+        for _ in range(2):
+            world.send(message[:-4] + number.to_bytes(2) + message[-2:])
+    assert world.responder.kept == 10_001
+    world.ask(f"s1.{DOMAIN}")
+    assert world.responder.misses == misses + 24_000
 
 
 # --- whatever happens in whatever order, a finished answer is the one that would be made now
@@ -140,7 +150,8 @@ QUESTIONS = [
     f"{name}.{DOMAIN}."
     for name in [
         *SERVICES, "h1-c-80.web", "_80._tcp.web", "_tcp.web", "x.web", "y.x.web", "h1.node", "node", "proxy", "ns.dns",
-        "alias", "*.web", "any.shop", "new", "a.new", "h1-c-80.db.shop",
+        "alias", "*.web", "any.shop", "new", "a.new", "h1-c-80.db.shop", "q", "q.q", "q.web", "r.q.web", "Q.wEb",
+        "q.node", "q.dns", "q.h1-c-80.web", "q.db.shop", "q.shop",
     ]
 ] + [f"{DOMAIN}.", "1.0.168.192.in-addr.arpa."]  # fmt: skip
 TYPES = ["A", "SRV", "NS", "PTR", "TXT"]
@@ -211,8 +222,8 @@ def test_a_finished_answer_is_the_one_that_would_be_made_now(operations):
             fresh = answer.answer(
                 world.responder.zone, query.name, query.type, answer.Authority(world.responder.serial, 2)
             )
-            written = wire.write(query, fresh.reply, 512)
-            turned = {message[:2] + wire.turned(written, by) for by in range(8)}
+            written = writer.write(query, fresh.reply, 512)
+            turned = {message[:2] + writer.turned(written, by) for by in range(8)}
             assert world.send(message) in turned, (operation, said(next(iter(turned))), said(world.send(message)))
 
 

@@ -5,90 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
-import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-import dns.asyncquery
-import dns.exception
-import dns.message
 import pytest
 
 from pilotfish.catalog.store import Delete, Put
-from tests.parts.etcd_server import EtcdCluster, EtcdMember, free_port
+from tests.parts.dns_program import WAIT_S, Program
+from tests.parts.etcd_server import EtcdCluster, EtcdMember
 from tests.parts.lying_etcd import LyingEtcd
 
 SOAK = os.environ.get("SOAK") == "1"
 VERIFY = () if SOAK else ("--verify", "400ms")
 MENDED_S = 60.0  # a lost deletion; a lost change is looked for in every tenth round only
 LOGIN_S = 1.0
-WAIT_S = 30.0
 FOLDER = "/skydns/internal/svc/"
 RECORD = '{{"host": "{}"}}'
 SECRET, CHANGED = "s3cret-of-pilot", "an0ther-one"
 ROOT = ("--user", "root:r00t")
-
-
-class Program:
-    """`pilotfish dns` as a process of its own."""
-
-    def __init__(self, folder: Path, etcd: str, *flags: str) -> None:
-        self.port, self.status = free_port(), free_port()
-        self.log = folder / "dns.log"
-        self.command = [
-            sys.executable, "-m", "pilotfish", "dns", "--etcd", etcd, "--listen", f"127.0.0.1:{self.port}",
-            "--status", f"127.0.0.1:{self.status}", "--log-level", "debug", *flags,
-        ]  # fmt: skip
-
-    async def __aenter__(self) -> Program:
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(*self.command, stdout=log, stderr=log)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self.process.returncode is None:
-            self.process.terminate()
-        async with asyncio.timeout(WAIT_S):
-            await self.process.wait()
-
-    async def answers(self, name: str) -> list[str]:
-        """The addresses of a name under svc.internal; what is not answered is asked again."""
-        question = dns.message.make_query(f"{name}.svc.internal", "A")
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                try:
-                    reply = await dns.asyncquery.udp(question, "127.0.0.1", port=self.port, timeout=1)
-                    return sorted(record.to_text() for rrset in reply.answer for record in rrset)
-                except (dns.exception.DNSException, OSError):
-                    await asyncio.sleep(0.02)
-
-    async def until(self, name: str, expected: list[str], within_s: float = WAIT_S) -> None:
-        """Wait until a name has these addresses."""
-        async with asyncio.timeout(within_s):
-            while await self.answers(name) != expected:
-                await asyncio.sleep(0.02)
-
-    async def said(self, path: str) -> str:
-        """What the status server says, good or bad."""
-        return await asyncio.to_thread(self._said, path)
-
-    def _said(self, path: str) -> str:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.status}{path}", timeout=5) as answer:
-                return answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.read().decode()
-
-    async def repaired(self) -> float:
-        """How many records under /skydns were found wrong and mended."""
-        found = re.search(
-            r'^pilotfish_mirror_repaired_total\{[^}]*"/skydns/"\} (\S+)', await self.said("/metrics"), re.M
-        )
-        return float(found[1]) if found else 0.0
 
 
 LOST = {

@@ -12,8 +12,8 @@ P1, P2 = "10.9.0.1", "10.9.0.2"
 H1, H2 = "192.168.0.1", "192.168.0.2"
 
 
-def proxied_world() -> World:
-    world = World()
+def proxied_world(*domains: str) -> World:
+    world = World(domains or (DOMAIN,))
     world.put(node("h1", H1), node("h2", H2), proxy("h1", P1), proxy("h2", P2))
     return world
 
@@ -22,8 +22,8 @@ def ips(said) -> list[str]:
     return sorted(row.split()[-1] for row in said.answer)
 
 
-def services(said) -> list[str]:
-    return sorted(row.split(" SRV ")[1].removesuffix(f".{DOMAIN}.") for row in said.answer)
+def services(said, domain: str = DOMAIN) -> list[str]:
+    return sorted(row.split(" SRV ")[1].removesuffix(f".{domain}.") for row in said.answer)
 
 
 # The five cases that make it necessary to judge a name over all hosts.
@@ -84,6 +84,37 @@ CASES = {
         ],
         {"_80._tcp": [f"10 100 3200{n} {h}-web-{n}-80.web.shop" for n, h in ((1, "h1"), (2, "h1"), (3, "h2"))]},
     ),
+    "PROXYDNS and DNS in one container": (
+        [container(1, endpoint("a", 80, lan(H1, 32001), dns=("x",), proxydns=("x",)))],
+        "x",
+        [P1, P2],
+        ["10 100 443 h1.node", "10 100 443 h2.node", "10 100 80 h1.node", "10 100 80 h2.node"],
+        {"_80._tcp": ["10 100 32001 h1-c-80.x"]},
+    ),
+    "proxied by service, tagged with another name": (
+        [container(1, endpoint("a", 80, lan(H1, 32001), dns=("x",), route=http()))],
+        "x",
+        [H1],
+        ["10 100 32001 h1-c-80.x"],
+        {"_80._tcp": ["10 100 32001 h1-c-80.x"]},
+    ),
+    "PROXY_HOST without a dot": (
+        [container(1, endpoint("a", 80, lan(H1, 32001), route=http("x")))],
+        "x",
+        [P1, P2],
+        ["10 100 443 h1.node", "10 100 443 h2.node", "10 100 80 h1.node", "10 100 80 h2.node"],
+        {"_80._tcp": ["10 100 32001 h1-c-80.x"]},
+    ),
+    "tagged DNS, and the only one tagged drains": (
+        [
+            container(1, endpoint("a", 80, lan(H1, 32001), dns=("a",), state="draining")),
+            container(2, endpoint("a", 80, lan(H2, 32002), host="h2"), host="h2"),
+        ],
+        "a",
+        [],
+        [],
+        {"_80._tcp": ["10 100 32002 h2-c-80.a"]},
+    ),
     "tagged DNS: only the ports tagged for the name": (
         [container(1, endpoint("a", 80, lan(H1, 32001), dns=("front", "edge")), endpoint("front", 81, lan(H2, 32002)))],
         "front",
@@ -111,15 +142,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("records", "name", "addresses", "srv", "ports"), CASES.values(), ids=CASES.keys())
-def test_name(records, name, addresses, srv, ports):
-    """A, SRV and the port names of one name."""
-    world = proxied_world()
+@pytest.mark.parametrize("domain", [DOMAIN, "example.net", "in.example.net"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_name(case, domain):
+    """A, SRV and the port names of one name, under each of several domains, in whatever case it is asked."""
+    records, name, addresses, srv, ports = case
+    world = proxied_world(DOMAIN, "example.net", "in.example.net")
     world.put(*records)
-    assert ips(world.ask(f"{name}.{DOMAIN}")) == addresses
-    assert services(world.ask(f"{name}.{DOMAIN}", "SRV", tcp=True)) == srv
+    assert ips(world.ask(f"{name}.{domain}")) == ips(world.ask(f"{name}.{domain}".upper())) == addresses
+    assert services(world.ask(f"{name}.{domain}", "SRV", tcp=True), domain) == srv
     for port, expected in ports.items():
-        assert services(world.ask(f"{port}.{name}.{DOMAIN}", "SRV", tcp=True)) == expected
+        assert services(world.ask(f"{port}.{name}.{domain}", "SRV", tcp=True), domain) == expected
 
 
 @pytest.mark.parametrize(("records", "name", "_a", "_s", "ports"), CASES.values(), ids=CASES.keys())
@@ -157,6 +190,17 @@ EXISTS = {
     "the hosts' parent": ("node", "A", "NOERROR", []),
     "all proxies": ("proxy", "A", "NOERROR", [f"proxy.{DOMAIN}. 10 A {P1}"]),
     "the apex has no address": ("", "A", "NOERROR", []),
+    "a service's label under a host": ("h1-c-80.h1.node", "A", "NXDOMAIN", []),
+    "a port of a silenced service": ("_80._tcp.mute", "SRV", "NOERROR", []),
+    "between such a port and its name": ("_tcp.mute", "SRV", "NOERROR", []),
+    "port 0": ("_0._tcp.web", "SRV", "NXDOMAIN", []),
+    "a port beyond all": ("_65536._tcp.web", "SRV", "NXDOMAIN", []),
+    "nothing below a port": ("x._80._tcp.web", "SRV", "NXDOMAIN", []),
+    "no protocol below the apex": ("_tcp", "SRV", "NXDOMAIN", []),
+    "no port of the apex": ("_80._tcp", "SRV", "NXDOMAIN", []),
+    "no service alone": ("_http.web", "SRV", "NXDOMAIN", []),
+    "an underscore alone": ("_._tcp.web", "SRV", "NXDOMAIN", []),
+    "the name servers' parent": ("dns", "A", "NOERROR", []),
     "a dot inside a label is no dot": ("web\\.shop", "A", "NXDOMAIN", []),
     "silenced": ("mute", "A", "NOERROR", []),
     "no such name": ("nope", "A", "NXDOMAIN", []),
@@ -209,6 +253,72 @@ def test_what_is_not_served_is_not_answered_and_not_denied(state):
         for rtype in ("A", "SRV"):
             said = world.ask(f"{name}.{DOMAIN}", rtype)
             assert (said.rcode, said.answer) == ("NOERROR", [])
+
+
+GONE = {
+    "the name": ("web", "NOERROR"),
+    "a port": ("_80._tcp.web", "NOERROR"),
+    "another port": ("_81._udp.web", "NOERROR"),
+    "a service": ("_http._tcp.web", "NOERROR"),
+    "between": ("_tcp.web", "NOERROR"),
+    "no port": ("_x._tcp.web", "NXDOMAIN"),
+    "an instance": ("h1-c-80.web", "NXDOMAIN"),
+    "anything else": ("x.web", "NXDOMAIN"),
+}
+
+
+@pytest.mark.parametrize(("name", "rcode"), GONE.values(), ids=GONE.keys())
+def test_what_a_known_service_without_endpoints_brings(name, rcode):
+    """Which ports it will have again nobody knows: none is denied. Its instances are gone."""
+    world = World()
+    gone = container(1, endpoint("web", 80, lan(H1)))
+    world.put(gone)
+    world.remove(gone)
+    for rtype in ("A", "SRV"):
+        said = world.ask(f"{name}.{DOMAIN}", rtype)
+        assert (said.rcode, said.answer) == (rcode, [])
+
+
+FAR_TOO_LONG = ".".join(["a" * 63] * 3 + ["b" * 50])
+LONG = {
+    "service": {"service": FAR_TOO_LONG},
+    "name": {"service": "web", "dns": (FAR_TOO_LONG,)},
+    "instance": {"service": ".".join(["a" * 63] * 3 + ["b" * 30]), "label": "c" * 63},
+    "proxied name": {"service": "web", "proxydns": (FAR_TOO_LONG,)},
+}
+
+
+@pytest.mark.parametrize("fields", LONG.values(), ids=LONG.keys())
+def test_names_that_are_too_long_are_not_answered_and_spoil_nothing(fields):
+    """A name over 255 octets cannot be asked for; everything else goes on."""
+    world = World()
+    world.put(node("h1", H1), container(1, endpoint(port=80, **fields), endpoint("ok", 81, lan(H1))))
+    world.put(container(2, endpoint("a" * 63 + "." + "b" * 63, 80, lan(H1), label="l" * 63)))
+    assert ips(world.ask(f"ok.{DOMAIN}")) == [H1]
+    assert world.ask(f"{'a' * 63}.{'b' * 63}.{DOMAIN}", "SRV").rcode == "NOERROR"
+    world.remove(container(1))
+    assert world.ask(f"ok.{DOMAIN}").answer == []
+
+
+def test_a_name_too_long_for_its_instances_keeps_its_addresses():
+    """Where `<label>.<name>` is no name, SRV leaves the endpoint out; the addresses stay."""
+    world = World()
+    name = ".".join(["a" * 63] * 3)
+    world.put(container(1, endpoint(name, 80, lan(H1), label="l" * 63)))
+    assert ips(world.ask(f"{name}.{DOMAIN}")) == [H1]
+    assert world.ask(f"{name}.{DOMAIN}", "SRV").answer == []
+
+
+@pytest.mark.parametrize("name", ["node", "dns", "any", "localhost", "h1.node", "nearest", "nearest.web"])
+def test_a_service_of_a_reserved_name_is_not_answered_for(name):
+    """Such names mean something else; who tags them is registered, and found under no name (decision 0011)."""
+    world = World()
+    world.put(node("h1", H1), container(1, endpoint("web", 80, lan(H1))))
+    before = {rtype: world.ask(f"{name}.{DOMAIN}", rtype).sorted for rtype in ("A", "SRV")}
+    world.put(container(2, endpoint(name, 80, lan(H2), host="h2"), host="h2"))
+    assert {rtype: world.ask(f"{name}.{DOMAIN}", rtype).sorted for rtype in before} == before
+    world.remove(container(2, host="h2"))
+    assert ips(world.ask(f"h1.node.{DOMAIN}")) == [H1]
 
 
 def test_weight_0_takes_no_traffic():
@@ -331,6 +441,55 @@ def test_pointers():
     assert (world.ask(six, "A").rcode, world.ask(six, "A").answer) == ("NOERROR", [])
     world.remove(node("h1", H1, "fd00::1"))
     assert world.ask(six, "PTR").rcode == "REFUSED"
+
+
+def test_an_endpoint_has_no_pointer():
+    """Many endpoints share an address, and none owns it: only hosts are pointed at."""
+    world = World((DOMAIN, "168.192.in-addr.arpa"))
+    world.put(container(1, endpoint("web", 80, lan("192.168.7.7"))))
+    assert world.ask("7.7.168.192.in-addr.arpa", "PTR").rcode == "NXDOMAIN"
+
+
+REVERSE = {
+    "of a host": ("1.0.168.192.in-addr.arpa", "PTR", "NOERROR", 1),
+    "of a host, other type": ("1.0.168.192.in-addr.arpa", "A", "NOERROR", 0),
+    "between": ("0.168.192.in-addr.arpa", "PTR", "NOERROR", 0),
+    "of nobody": ("9.0.168.192.in-addr.arpa", "PTR", "NXDOMAIN", 0),
+    "below a host": ("x.1.0.168.192.in-addr.arpa", "PTR", "NXDOMAIN", 0),
+    "apex": ("168.192.in-addr.arpa", "SOA", "NOERROR", 1),
+    "name servers": ("168.192.in-addr.arpa", "NS", "NOERROR", 1),
+    "the name server": ("ns.dns.168.192.in-addr.arpa", "A", "NOERROR", 1),
+    "apex, other type": ("168.192.in-addr.arpa", "PTR", "NOERROR", 0),
+    "the other zone's apex": ("d.f.ip6.arpa", "NS", "NOERROR", 1),
+    "IPv6": ("1." + "0." * 28 + "0.d.f.ip6.arpa", "PTR", "NOERROR", 1),
+    "IPv6, between": ("0.0.d.f.ip6.arpa", "PTR", "NOERROR", 0),
+    "IPv6, of nobody": ("2." + "0." * 28 + "0.d.f.ip6.arpa", "PTR", "NXDOMAIN", 0),
+    "no service": ("web.168.192.in-addr.arpa", "A", "NXDOMAIN", 0),
+    "no host": ("h1.node.168.192.in-addr.arpa", "A", "NXDOMAIN", 0),
+    "no proxies": ("proxy.168.192.in-addr.arpa", "A", "NXDOMAIN", 0),
+}
+
+
+@pytest.mark.parametrize(("name", "rtype", "rcode", "count"), REVERSE.values(), ids=REVERSE.keys())
+def test_several_reverse_domains(name, rtype, rcode, count):
+    """Each reverse domain has its own apex, name server, pointers and denials, with AA and its own SOA."""
+    world = World((DOMAIN, "168.192.in-addr.arpa", "d.f.ip6.arpa"))
+    world.put(node("h1", H1, "fd00::1"), container(1, endpoint("web", 80, lan(H1))))
+    said = world.ask(name, rtype)
+    assert (said.rcode, len(said.answer), "AA" in said.flags) == (rcode, count, True)
+    zone = "d.f.ip6.arpa." if "ip6" in name else "168.192.in-addr.arpa."
+    assert [row.split()[0] for row in said.authority] == ([] if count else [zone])
+
+
+def test_a_reverse_domain_within_another():
+    """The longest reverse domain decides, and what lies between the two exists (RFC 8020)."""
+    world = World(("10.in-addr.arpa", "0.88.10.in-addr.arpa", DOMAIN))
+    world.put(node("h1", "10.88.0.1"))
+    assert world.ask("1.0.88.10.in-addr.arpa", "PTR").answer
+    assert world.ask("2.0.88.10.in-addr.arpa", "PTR").authority[0].startswith("0.88.10.in-addr.arpa. ")
+    world.remove(node("h1", "10.88.0.1"))
+    between = world.ask("88.10.in-addr.arpa", "PTR")
+    assert (between.rcode, between.authority[0].split()[0]) == ("NOERROR", "10.in-addr.arpa.")
 
 
 def test_a_reverse_domain_is_served_with_authority():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 
 import dns.flags
 import dns.message
@@ -261,3 +263,16 @@ def check_reply(message: bytes) -> None:
         assert len(reply) <= (wire.MAX_TCP if tcp else wire.MAX_UDP)
         assert reply[2] & 0x80
         dns.message.from_wire(reply)
+
+
+def test_the_page_has_every_rule():
+    """docs/dns.md shows the rules in their order, with their replies."""
+    page = (Path(__file__).parents[2] / "docs" / "dns.md").read_text()
+    shown = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", page.partition("Which messages are answered")[2], re.M)
+    at = 0
+    for rule in (*HEAD_RULES, *QUERY_RULES):
+        title, reply = re.sub(r" \(RFC [^)]*\)", "", rule.title), rule.rcode.name if rule.rcode else "none"
+        found = next((row for row in shown[at:] if row[0].startswith(title)), None)
+        assert found is not None, f"no row, or not in its place: {title}"
+        assert found[1].startswith(reply)
+        at = shown.index(found) + 1

@@ -10,7 +10,7 @@ import dns.message
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from dnsserver import io_addresses, service
+from dnsserver import assembly, io_addresses, io_edges
 from dnsserver.responder import Data
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.store import StoreUnavailable
@@ -189,7 +189,7 @@ async def test_the_id_is_given_back(run):
 
 async def test_without_free_file_handles_it_goes_on(run, monkeypatch):
     """While the host's addresses cannot be looked up, the sockets that are open answer."""
-    monkeypatch.setattr(service, "REBIND_S", 0.01)
+    monkeypatch.setattr(io_edges, "REBIND_S", 0.01)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -216,4 +216,4 @@ SERVED_AT = {
 @pytest.mark.parametrize(("listen", "served"), SERVED_AT.values(), ids=SERVED_AT.keys())
 def test_name_servers_are_no_bridges(listen, served):
     """What 0.0.0.0 stands for is no list for others: a bridge has the same address on every host."""
-    assert service._served_at(listen) == served
+    assert list(assembly.served_at(listen)) == served

@@ -374,6 +374,12 @@ SAID = [
         {},
         "'dns' is a reserved name, which is not answered for: name it by a DNS tag",
     ),
+    (
+        "a name that asks to be sorted",
+        {"ports": {"80/tcp": 1}, "env": ["SERVICE_NAME=nearest.shop"]},
+        {},
+        "'nearest.shop' is a reserved name, which is not answered for: name it by a DNS tag",
+    ),
 ]
 
 

@@ -1,0 +1,168 @@
+"""Where aliases lead: as SkyDNS follows them, and, when there is a forwarder, as RFC 1034 does.
+
+Pure. SkyDNS gives an alias only together with the addresses behind it, and beside other addresses of the same name.
+With a forwarder, RFCs win: a name with one target and no address is an alias and nothing else, and what leads nowhere
+says so (RFC 6604); any other name has the addresses behind its targets as its own. Names that are not ours are asked
+of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dnsserver import dname, rr
+from dnsserver.case import Case, Seek, Work
+from dnsserver.rr import ADDRESSES, Record, Type
+from dnsserver.skydns_record import Found
+from dnsserver.wire import Rcode, Reply
+from dnsserver.zone import Zone
+
+MAX_CHAIN = 8  # aliases in a row; SkyDNS's limit
+LED_NOWHERE = Reply(Rcode.NOERROR)
+UNWALKED = frozenset({Type.CNAME, Type.ANY})  # types that an alias itself answers
+
+
+def addresses(zone: Zone, case: Case, seek: Seek, chain: tuple[bytes, ...] = ()) -> list[Record]:
+    """Addresses of a name; without a forwarder behind the aliases that lead to them, else all as its own.
+
+    Args:
+        zone: what there is.
+        case: the name.
+        seek: what to look for.
+        chain: targets of the aliases that led here.
+
+    Raises:
+        TooMuch: see Work.
+    """
+    if case.ours:
+        return [Record(case.name, kind, ttl, data) for kind, ttl, data in case.ours.addresses if kind in seek.wanted]
+    records: list[Record] = []
+    for found in case.hosts:
+        if found.address and found.address[0] in seek.wanted:
+            records.append(Record(case.name, found.address[0], found.ttl, found.address[1]))
+        elif found.target:
+            records += _through(zone, case, found, seek, chain)
+    return records
+
+
+def _through(zone: Zone, case: Case, found: Found, seek: Seek, chain: tuple[bytes, ...]) -> list[Record]:
+    target = found.target or dname.ROOT
+    lower = target.lower()
+    if seek.work.strict or case.flat:
+        behind = [] if lower in chain or len(chain) >= MAX_CHAIN else _behind(zone, target, seek, (*chain, lower))
+        reached = [one for one in behind if one.type != Type.CNAME]
+        return [one._replace(owner=case.name, ttl=min(one.ttl, found.ttl)) for one in reached]
+    loops = lower in chain or (lower == case.lower if seek.below else dname.is_under(lower, case.lower))
+    if loops or len(chain) >= MAX_CHAIN:
+        return []
+    reached = addresses(zone, zone.case(target, seek.work), seek, (*chain, lower))
+    return [Record(case.name, Type.CNAME, found.ttl, rr.pointing(target)), *reached] if reached else []
+
+
+# The addresses that a target has in the end, whoever answers for it. What took part in finding them limits their TTL.
+def _behind(zone: Zone, target: bytes, seek: Seek, chain: tuple[bytes, ...]) -> list[Record]:
+    lower = target.lower()
+    if not is_elsewhere(zone, lower, seek.work):
+        return addresses(zone, zone.case(target, seek.work), seek, chain)
+    found: list[Record] = []
+    for kind in sorted(seek.wanted):
+        theirs, last = _along(seek.work.ask(lower, kind).answer, lower, kind)
+        lowest = min((one.ttl for one in theirs), default=0)
+        given = [one for one in theirs if one.type == kind]
+        if not given and last not in chain and len(chain) < MAX_CHAIN and not is_elsewhere(zone, last, seek.work):
+            given = _behind(zone, last, Seek(frozenset({kind}), seek.work), (*chain, last))
+        found += [one._replace(ttl=min(one.ttl, lowest)) for one in given]
+    return found
+
+
+def is_elsewhere(zone: Zone, lower: bytes, work: Work) -> bool:
+    """True for a name in lower case that others answer for, or that nobody told us anything about."""
+    work.depends.add(lower)
+    if zone.stub_of(lower):
+        return True
+    return zone.domain_of(lower) is None and not zone.foreign.exists(lower)
+
+
+# Records of a chain that begins at a name, and where it ends: what else an answer holds is not what was asked for.
+def _along(records: Iterable[Record], name: bytes, rtype: int) -> tuple[list[Record], bytes]:
+    kept = []
+    for record in records:
+        if record.owner.lower() == name and record.type in {rtype, Type.CNAME}:
+            kept.append(record)
+            if record.type == Type.CNAME != rtype:
+                name = record.data.names[0].lower()
+    return kept, name
+
+
+class Walked(NamedTuple):
+    """Where a chain of aliases ends.
+
+    Attributes:
+        steps: its records in order, and whether each is ours; with what others say at its end.
+        end: the last name, if it is for us to answer; else what others say, or that the chain goes round.
+    """
+
+    steps: Sequence[tuple[Record, bool]]
+    end: Case | Reply
+
+
+def walk(zone: Zone, case: Case, rtype: int, work: Work) -> Walked:
+    """Follow aliases from a name, RFC 1034 §4.3.2.
+
+    For a type that is no address only a name without any other data is an alias: SRV and TXT records that stand beside
+    a host name are still found.
+
+    Raises:
+        TooMuch: see Work.
+    """
+    steps: list[tuple[Record, bool]] = []
+    seen = {case.lower}
+    while rtype not in UNWALKED:
+        found = case.alias(bare=rtype not in ADDRESSES)
+        if found is None or found.target is None:
+            break
+        if len(steps) >= MAX_CHAIN:
+            return Walked(steps, LED_NOWHERE)
+        steps.append((Record(case.name, Type.CNAME, found.ttl, rr.pointing(found.target)), True))
+        target, lower = found.target, found.target.lower()
+        if lower not in seen and is_elsewhere(zone, lower, work):
+            seen.add(lower)
+            reply = work.ask(lower, rtype)
+            theirs, target = _along(reply.answer, lower, rtype)
+            steps += [(record, False) for record in theirs]
+            lower = target
+            answered = any(record.type == rtype for record in theirs)
+            if answered or lower in seen or is_elsewhere(zone, lower, work):
+                return Walked(steps, reply)
+        if lower in seen:
+            return Walked(steps, LED_NOWHERE)
+        seen.add(lower)
+        case = zone.case(target, work)
+    return Walked(steps, case)
+
+
+def glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
+    """What an additional section says of a target: its addresses, and the aliases that lead to them.
+
+    Raises:
+        TooMuch: see Work.
+    """
+    if not seek.work.strict:
+        return addresses(zone, zone.case(target, seek.work), seek)
+    found: list[Record] = []
+    for kind in sorted(seek.wanted):
+        found += _led(zone, target, Seek(frozenset({kind}), seek.work))
+    return found
+
+
+def _led(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
+    lower, (kind,) = target.lower(), seek.wanted
+    if is_elsewhere(zone, lower, seek.work):
+        theirs, _ = _along(seek.work.ask(lower, kind).answer, lower, kind)
+        return theirs if any(record.type == kind for record in theirs) else []
+    walked = walk(zone, zone.case(target, seek.work), kind, seek.work)
+    records = [record for record, _ in walked.steps]
+    if isinstance(walked.end, Case):
+        records += addresses(zone, walked.end, seek)
+    return records if any(record.type == kind for record in records) else []

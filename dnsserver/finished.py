@@ -1,0 +1,116 @@
+"""Finished answers of one transport, and where they are looked for.
+
+Pure. Answers that name something are held apart from those that say that there is nothing, and both from what others
+told us: a flood of one kind pushes out only its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from dnsserver import wire
+from dnsserver.access import Clients
+from dnsserver.cache import Cache
+from dnsserver.denial import Denials
+from dnsserver.wire import Query
+
+MAX_KEPT = 100_000  # answers; about 60 MB of them at 300 octets with their index
+MAX_KEPT_NOTHING = 10_000
+MAX_OCTETS = 64 * 1024 * 1024
+MAX_OCTETS_NOTHING = 8 * 1024 * 1024
+
+
+class Transport(Enum):
+    """How a question came."""
+
+    UDP = "udp"
+    TCP = "tcp"
+
+
+class Finished:
+    """What is held for one transport: its answers differ in size from those of the other.
+
+    Args:
+        transport: which.
+        serial: octets of the SOA's serial.
+        recursive: who may be told what is `beyond`.
+
+    Attributes:
+        transport: which.
+        recursive: see the arguments.
+        some: answers that name something of ours.
+        nothing: answers that say that a name of ours has no such data.
+        denials: answers for names that do not exist.
+        beyond: what name servers elsewhere said.
+    """
+
+    def __init__(self, transport: Transport, serial: bytes, recursive: Clients) -> None:
+        self.transport, self.recursive = transport, recursive
+        self.some = Cache(MAX_KEPT, MAX_OCTETS)
+        self.nothing = Cache(MAX_KEPT_NOTHING, MAX_OCTETS_NOTHING)
+        self.denials = Denials(serial)
+        self.beyond = Cache(MAX_KEPT, MAX_OCTETS)
+        self._asked: set[bytes] = set()
+
+    def find(self, key: bytes, client: bytes) -> bytes | None:
+        """The body of a finished answer, counted; None: there is none.
+
+        Args:
+            key: a message without its id.
+            client: octets of the address of who asks.
+        """
+        kept = self.some.get(key) or self.nothing.get(key)
+        if kept is None:
+            kept = self.beyond.get(key)
+            if kept is None or not self.recursive.allows(client):
+                return self.denials.find(key)
+        body = kept.body()
+        if body is not None:
+            kept.tally[0] += 1
+        return body
+
+    def asked_again(self, key: bytes) -> bool:
+        """True for what was asked before: what is asked once is not worth holding."""
+        if key in self._asked:
+            return True
+        if len(self._asked) >= MAX_KEPT_NOTHING:
+            self._asked.clear()
+        self._asked.add(key)
+        return False
+
+    def limit(self, query: Query) -> int:
+        """Most octets of an answer, id included."""
+        return wire.MAX_TCP if self.transport is Transport.TCP else wire.udp_limit(query.edns)
+
+    def drop(self, names: Iterable[bytes], patterns: Iterable[bytes]) -> int:
+        """Let go of what depends on one of the names; returns how many there were.
+
+        Args:
+            names: for answers.
+            patterns: for what is said of names that do not exist.
+        """
+        caches = self.some, self.nothing, self.beyond
+        return sum(cache.drop(names) for cache in caches) + self.denials.drop(patterns)
+
+    def drop_below(self, zones: Iterable[bytes]) -> int:
+        """Let go of all that is said of names at and below some zones; returns how much there was.
+
+        Cost: all that is held; zones get other name servers seldom.
+        """
+        ends = tuple(zones)
+        if not ends:
+            return 0
+        gone = sum(held.drop_below(ends) for held in self._all())
+        return gone + self.beyond.drop_asked(ends)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        for held in self._all():
+            held.clear()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._all()))
+
+    def _all(self) -> tuple[Cache | Denials, ...]:
+        return self.some, self.nothing, self.denials, self.beyond

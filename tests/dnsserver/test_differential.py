@@ -1,0 +1,223 @@
+"""Every answer to plain data is that of a second implementation, which was told the same in another way.
+
+Zones by chance: what the store would hold goes to our server, a zone file of the same facts to dnspython. Each question
+is asked again and again, so that finished answers are compared too; then everything changes, and it begins anew.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.dnsserver import generated
+from tests.dnsserver.generated import DOMAINS, INNER, REVERSE, Facts
+from tests.dnsserver.kit import Said, World, container, endpoint, http, key_of, lan, node, proxy, said
+from tests.dnsserver.reference import Reference, Says
+from tests.dnsserver.rows import edns, query
+from tests.dnsserver.zone_files import zone_file
+
+ZONES = (*DOMAINS, REVERSE)
+TYPES = ("A", "AAAA", "SRV", "TXT", "CNAME", "PTR", "NS", "SOA", "MX", "HINFO", "CAA", "DS", "TYPE666", "HTTPS", "ANY")
+QUESTIONS = 40  # for each set of facts
+TIMES = (False, True, False, False)  # over TCP? What is asked again is answered from what was finished before
+ROUNDS = 3  # sets of facts, one after the other, in one server
+
+
+class Compared:
+    """Our server and the reference, with the same facts."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.world, self.chance = World(ZONES), chance
+        self.facts = Facts()
+        self.asked = 0
+        self.before: list[tuple[str, str, bytes]] = []  # what was asked while other things were so
+
+    def become(self, made: Facts) -> None:
+        """Change the facts: record by record for us, a new file for the reference."""
+        before, after = (
+            {key_of(record, place): (record, place) for record, place in generated.records(facts)}
+            for facts in (self.facts, made)
+        )
+        for key in before.keys() - after.keys():
+            self.world.remove(before[key][0], place=before[key][1])
+        for key in after:
+            if after[key] != before.get(key):
+                self.world.put(after[key][0], place=after[key][1])
+        old, new = generated.skydns(self.facts), generated.skydns(made)
+        self.world.skydns_gone(*sorted(old.keys() - new.keys()))
+        self.world.skydns({key: value for key, value in new.items() if old.get(key) != value})
+        self.facts = made
+        serial = self.world.responder.serial
+        self.reference = Reference({zone: zone_file(made, zone, serial) for zone in ZONES})
+
+    def differences(self) -> Iterator[str]:
+        """Ask, and say what is not as the reference has it."""
+        fresh = [(name, rtype, self.message(name, rtype)) for name, rtype in self.questions()]
+        again = [one for one in self.before if self.is_plain(one[0].lower().rstrip("."), one[1])]
+        self.before += fresh
+        for name, rtype, message in (*again, *fresh):
+            expected, checked = self.expected(name, rtype), set()
+            for tcp in TIMES:
+                reply = self.world.send(message, tcp=tcp)
+                self.asked += 1
+                if (tcp, reply) in checked:
+                    continue
+                checked.add((tcp, reply))
+                if wrong := self.wrong(said(reply), expected, whole=tcp):
+                    how = "TCP" if tcp else "UDP"
+                    yield f"{name} {rtype}, {how}: {wrong}\n  ours: {said(reply)}\n  reference: {expected}"
+                    break
+
+    def message(self, name: str, rtype: str) -> bytes:
+        """A question as one of many clients puts it."""
+        bits = self.chance.choice([0, 0x0100, 0x0120, 0x0110])
+        if self.chance.random() < 0.3:
+            return query(name, rtype, flags=bits)
+        size, flags = self.chance.choice([0, 512, 1232, 4096]), self.chance.choice([0, 0x8000])
+        return edns(text=name, rtype=rtype, bits=bits, size=size, flags=flags)
+
+    def questions(self) -> Iterator[tuple[str, str]]:
+        """Names that exist, those beside, above and below them, spelled anyhow; any type that is plain there."""
+        names = [name for name in self.reference.names if "*" not in name]
+        held = [one for one in self.reference.held if "*" not in one[0] and one[1] != "TYPE65280"]
+        for _ in range(QUESTIONS):
+            name, rtype = self.chance.choice(names), self.chance.choice(TYPES)
+            if self.chance.random() < 0.4:  # what there is data for
+                name, rtype = self.chance.choice(held)
+            else:
+                name = self.chance.choice([name, name, "nope." + name, "x.y." + name, "x" + name])
+            if self.is_plain(name.rstrip("."), rtype):
+                yield "".join(self.chance.choice([char, char.upper()]) for char in name), rtype
+
+    def is_plain(self, name: str, rtype: str) -> bool:
+        """True when SkyDNS and the RFCs mean the same by a question."""
+        if not any(f".{name}".endswith(f".{zone}") for zone in ZONES) or (name, rtype) == (REVERSE, "NS"):
+            return False
+        chain = [name]
+        while (target := generated.alias_of(self.facts, chain[-1])) and target not in chain:
+            chain.append(target)
+        if generated.alias_of(self.facts, name) and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
+            return False  # SkyDNS has SRV records beside aliases, and follows these for addresses only
+        inner = {"A", "AAAA"} if generated.alias_of(self.facts, name) else INNER
+        return rtype not in inner or not any(self.is_inner(one) for one in chain)
+
+    def is_inner(self, name: str) -> bool:
+        says_something = any(self.reference.says(name, rtype).answer for rtype in ("A", "AAAA", "SRV"))
+        ours = says_something and name not in self.facts.foreign
+        return generated.is_inner(self.facts, name) and not ours
+
+    def expected(self, name: str, rtype: str) -> Says:
+        """What the reference says, where we do not differ on purpose."""
+        if rtype == "ANY":  # RFC 8482 §4.2
+            row = (name.lower(), "HINFO", '"rfc8482" ""')
+            exists = self.reference.exists(name)
+            return Says("NOERROR", frozenset({row}), generated.NEGATIVE_TTL) if exists else Says("NXDOMAIN")
+        says = self.reference.says(name, rtype)
+        return Says("NOERROR") if says.leads_nowhere and rtype != "CNAME" else says  # decision 0010
+
+    def wrong(self, found: Said, expected: Says, *, whole: bool) -> str:
+        """What of an answer is not as expected; "" when all is."""
+        answer, extra = [row.split(" ", 3) for row in found.answer], [row.split(" ", 3) for row in found.additional]
+        rows = [(owner.lower(), rtype, data.lower()) for owner, _, rtype, data in answer]
+        glue = {(owner.lower(), rtype, data.lower()) for owner, _, rtype, data in extra}
+        cut = not whole and "TC" in found.flags
+        aliases = [at for at, (_, rtype, _) in enumerate(rows) if rtype == "CNAME"]
+        checks = {
+            "rcode": found.rcode == expected.rcode,
+            "AA": "AA" in found.flags,
+            "answer": set(rows) < expected.answer if cut else set(rows) == expected.answer,
+            "a record twice": len(rows) == len(set(rows)),
+            "TTL": all(int(ttl) == expected.ttl for _, ttl, _, _ in answer),
+            "aliases first": aliases == list(range(len(aliases))),
+            "SOA": [row.split()[2] for row in found.authority] == ([] if expected.answer else ["SOA"]),
+            "additional records missing": not whole or expected.glue <= glue,
+            "additional records that are not so": all(self.reference.holds(*row) for row in glue),
+        }
+        return ", ".join(what for what, right in checks.items() if not right)
+
+
+def compare(seed: int) -> tuple[int, list[str]]:
+    """Questions asked in one world, and the differences."""
+    chance = random.Random(seed)
+    compared, found = Compared(chance), []
+    facts = None
+    for _ in range(ROUNDS):
+        facts = generated.facts(chance, facts)
+        compared.become(facts)
+        found += compared.differences()
+    return compared.asked, found
+
+
+# Names that exist though no record stands at them alone: found by a comparison, answered by a wildcard above them once.
+ENCLOSERS = ["h1-c-80.web", "_80._tcp.web", "_tcp.web", "proxy", "ns.dns", "dns", "h1.node", "node"]
+
+
+@pytest.mark.parametrize("encloser", ENCLOSERS)
+def test_no_wildcard_below_a_name_that_exists(encloser):
+    """A wildcard makes no name below the closest one that exists (RFC 4592 §3.3.1), whatever makes it exist."""
+    world = World()
+    world.put(
+        container(1, endpoint("web", 80, lan("192.168.0.1"))),
+        container(2, endpoint("site", 80, lan("192.168.0.1"), route=http("*.svc.internal", "*.web.svc.internal"))),
+        node("h1", "192.168.0.1"),
+        proxy("h1", "192.168.0.1"),
+    )
+    world.claim("site", "*.svc.internal")
+    world.claim("site", "*.web.svc.internal")
+    assert world.ask("any-other.svc.internal").answer == ["any-other.svc.internal. 10 A 192.168.0.1"]
+    assert world.ask(f"{encloser}.svc.internal", "CAA").rcode == "NOERROR"
+    assert world.ask(f"x.{encloser}.svc.internal").rcode == "NXDOMAIN"
+    assert world.ask(f"x.y.{encloser}.svc.internal").rcode == "NXDOMAIN"
+
+
+BELOW_THE_DOMAIN = ["x._tcp", "x.y._tcp", "_http._tcp", "_tcp"]
+
+
+@pytest.mark.parametrize("label", BELOW_THE_DOMAIN)
+@pytest.mark.parametrize("rtype", ["A", "SRV"])
+def test_what_a_domain_brings_comes_and_goes(label, rtype):
+    """A service that claims the domain itself brings `_http._tcp.<domain>`: it ends a wildcard, and only meanwhile."""
+    world = World()
+    site = container(1, endpoint("site", 80, lan("192.168.0.1"), route=http("*.svc.internal")))
+    world.put(site, proxy("h1", "192.168.0.1"), node("h1", "192.168.0.1"))
+    world.claim("site", "*.svc.internal")
+    whole = container(2, endpoint("whole", 80, lan("192.168.0.1"), route=http("svc.internal")))
+    name = f"{label}.svc.internal"
+    before = [world.ask(name, rtype) for _ in range(4)][-1]
+    world.put(whole)
+    world.claim("whole", "svc.internal")
+    fresh = World()
+    fresh.put(site, proxy("h1", "192.168.0.1"), node("h1", "192.168.0.1"), whole)
+    fresh.claim("site", "*.svc.internal")
+    fresh.claim("whole", "svc.internal")
+    between = [world.ask(name, rtype) for _ in range(4)][-1]
+    there = fresh.ask(name, rtype)
+    assert (between.rcode, between.sorted) == (there.rcode, there.sorted)
+    world.remove(whole)
+    after = [world.ask(name, rtype) for _ in range(4)][-1]
+    assert (after.rcode, after.sorted) == (before.rcode, before.sorted)
+
+
+def test_a_few_hundred_zones():
+    """The same worlds with each run."""
+    worlds(3_990_095_825, 24)
+
+
+@pytest.mark.soak
+def test_thousands_of_zones():
+    """Worlds that are new with each run, for minutes; the seed is in what fails."""
+    worlds(random.SystemRandom().randrange(2**32), 3000)
+
+
+def worlds(first: int, count: int) -> None:
+    asked, wrong = 0, []
+    for seed in range(first, first + count):
+        questions, differences = compare(seed)
+        asked += questions
+        wrong += [f"seed {seed}: {difference}" for difference in differences]
+        if len(wrong) > 5:
+            break
+    print(f"{count * ROUNDS * len(ZONES)} zones, {asked} questions, first seed {first}")
+    assert wrong == []
