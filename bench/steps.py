@@ -9,7 +9,7 @@ from typing import NamedTuple
 from bench import question
 from bench.estate import DOMAIN, Estate, service_name
 from bench.figures import spread
-from dnsserver import answer, wire, zone
+from dnsserver import answer, wire, writer, zone
 from dnsserver.answer import Authority
 from dnsserver.foreign import Foreign
 from dnsserver.own import OwnNames
@@ -77,4 +77,4 @@ def _uncommon(responder: Responder) -> Iterator[Step]:
     yield Step(
         "first answer", "find what there is", lambda: answer.answer(responder.zone, query.name, query.type, authority)
     )
-    yield Step("first answer", "write it", lambda: wire.write(query, reply, 512))
+    yield Step("first answer", "write it", lambda: writer.write(query, reply, 512))

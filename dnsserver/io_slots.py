@@ -14,6 +14,8 @@ from collections import Counter, OrderedDict, deque
 from itertools import islice
 from typing import Protocol
 
+from dnsserver.io_turns import Turns
+
 READ_SIZE = 16 * 1024  # octets read at once, into one buffer for all
 MOST_TRANSFERS = 4  # at once; the others wait in line
 _SHARE = 10  # one client may hold this part of all slots
@@ -78,7 +80,8 @@ class Slots:
         self._by_client: Counter[bytes] = Counter()
         self._transferring: set[Held] = set()
         self._line: deque[Held] = deque()
-        self._now = asyncio.get_running_loop().time
+        self.now = asyncio.get_running_loop().time
+        self.turns = Turns()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -103,13 +106,13 @@ class Slots:
         while len(self._held) >= self.most:
             self._make_room()
         self._by_client[client] += 1
-        self._held[connection] = self._now()
+        self._held[connection] = self.now()
         return True
 
     def earned(self, connection: Held) -> None:
         """It did something useful: its time begins anew."""
         if connection in self._held:
-            self._held[connection] = self._now()
+            self._held[connection] = self.now()
             self._held.move_to_end(connection)
 
     def leave(self, connection: Held) -> None:
@@ -161,7 +164,7 @@ class Slots:
             self._sweep_once()
 
     def _sweep_once(self) -> None:
-        now, due = self._now(), []
+        now, due = self.now(), []
         limit = now - self.idle_s
         for connection, since in self._held.items():
             if since >= limit:
@@ -181,20 +184,21 @@ class Slots:
         await asyncio.sleep(0)
         for connection in list(self._held):
             connection.finish()
-        until = self._now() + within_s
-        while any(one.owes for one in self._held) and self._now() < until:  # noqa: ASYNC110  a clock is read
+        until = self.now() + within_s
+        while any(one.owes for one in self._held) and self.now() < until:  # noqa: ASYNC110  a clock is read
             await asyncio.sleep(_DRAIN_STEP_S)
-        until = min(until, self._now() + _LINGER_S)
-        while self._held and self._now() < until:  # noqa: ASYNC110  a clock is read
+        until = min(until, self.now() + _LINGER_S)
+        while self._held and self.now() < until:  # noqa: ASYNC110  a clock is read
             await asyncio.sleep(_DRAIN_STEP_S)
         owed = sum(one.owes for one in self._held)
         self.close()
         return owed
 
     def close(self) -> None:
-        """Close all connections at once."""
+        """Close all connections at once; no more can come."""
         for connection in list(self._held):
             connection.abort()
+        self.turns.close()
 
     def _evict(self, connection: Held) -> None:
         self.evicted += 1

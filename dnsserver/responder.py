@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
 
-from dnsserver import answer, wire
+from dnsserver import answer, wire, writer
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
@@ -29,7 +29,8 @@ from dnsserver.serial import Serial
 from dnsserver.stale import as_stale
 from dnsserver.tallies import Counted, Tallies
 from dnsserver.transfer import Transfers
-from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply, Written
+from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply
+from dnsserver.writer import Written
 from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
@@ -121,7 +122,7 @@ class Responder:
             guest = self.guests.welcome(query, client, tcp=side.transport is Transport.TCP)
         except Malformed:
             self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
-            return number + wire.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
+            return number + writer.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
         if guest.options.stub_guard:  # SkyDNS's guard: whoever asks is on the way to ask himself
             self.dropped += 1
             return None
@@ -139,11 +140,11 @@ class Responder:
         if len(finished) + 2 <= side.limit(query):
             return finished
         told = self._fresh(query, guest._replace(tight=True), side)
-        return guest.finished(told if isinstance(told, bytes) else wire.truncated(query))
+        return guest.finished(told if isinstance(told, bytes) else writer.truncated(query))
 
     def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
         query = screen(message) if verdict is Verdict.SLIP else None
-        return message[:2] + wire.truncated(query) if isinstance(query, Query) else None
+        return message[:2] + writer.truncated(query) if isinstance(query, Query) else None
 
     def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:
         if query.klass == wire.CLASS_CHAOS or not query.question:
@@ -213,7 +214,7 @@ class Responder:
             aging = Aging(written, now, now + answered.expires_s, self.clock, None, turning=self.guests.turning)
             return (side.beyond, aging) if guest.recursive else (None, None)
         if answered.reply.answer:
-            return side.some, wire.turns(written, turning=self.guests.turning)
+            return side.some, writer.turns(written, turning=self.guests.turning)
         if self._learned(query, answered, written, side) or not side.asked_again(query.plain):
             return None, None
         return side.nothing, self._denial(written, side)
@@ -299,7 +300,7 @@ class Responder:
         if self._recursion is not None and self._recursion.servers and reply.rcode != Rcode.REFUSED:
             reply = reply._replace(recursion=True)
         self._cell(side.transport, query.type, reply.rcode)[0] += 1
-        return wire.write(query, reply, side.limit(query) - guest.room)
+        return writer.write(query, reply, side.limit(query) - guest.room)
 
     # --- changes
 

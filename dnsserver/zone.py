@@ -167,12 +167,13 @@ class Zone:
     # What comes into being at an ancestor may change the answer: an instance below a service, a wildcard's end.
     def _around(self, lower: bytes, domain: Domain | None) -> set[bytes]:
         top = domain.name if domain else dname.ROOT
-        names = {lower}
+        names, nearest = {lower}, lower
         for ancestor in dname.suffixes(lower):
             if ancestor == top:
                 break
             names.add(ancestor)
-        if may_be_wildcard(lower):
+            nearest = ancestor
+        if may_be_wildcard(lower) or nearest[1:2] == b"_":  # `_tcp.<domain>` comes with what claims the domain itself
             names.add(top)
         return names
 
@@ -187,7 +188,11 @@ class Zone:
                 return own, None
             if self.foreign.exists(star):
                 return None, star
-            if ancestor == domain.name or self.foreign.exists(ancestor) or self.own.find(ancestor, domain) is not None:
+            if ancestor == domain.name or self.foreign.exists(ancestor):
+                break
+            encloser = self.own.find(ancestor, domain)
+            if encloser is not None:
+                work.depends |= encloser.depends
                 break
         return None, None
 

@@ -20,7 +20,7 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
-from dnsserver import answer, dname, rr, wire
+from dnsserver import answer, dname, rr, wire, writer
 from dnsserver import zone as zones
 from dnsserver.access import Clients
 from dnsserver.answer import Answered, Authority
@@ -241,7 +241,7 @@ class World:
         query = wire.read(question(name if name.endswith(".") else f"{name}.", rtype))
         told = self.answered(name, rtype, others or Others({}))
         assert told.lookups == ()
-        return said(b"\0\0" + wire.write(query, told.reply, wire.MAX_TCP).body)
+        return said(b"\0\0" + writer.write(query, told.reply, wire.MAX_TCP).body)
 
     def answered(self, name: str, rtype: str = "A", others: Others | None = None) -> Answered:
         """The answer as a value, with what it depends on."""

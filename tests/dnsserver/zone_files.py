@@ -8,6 +8,8 @@ from typing import NamedTuple
 from pilotfish.catalog.record import Endpoint
 from tests.dnsserver.generated import DEFAULT_TTL, DOMAINS, NEGATIVE_TTL, REVERSE, Facts, behind, hosts_of, standing
 
+SOUGHT = ("http", "https", "domain", "80", "53", "9200")  # services and ports that are asked for
+
 
 def zone_file(made: Facts, domain: str, serial: int) -> str:
     """The zone of a domain."""
@@ -48,7 +50,7 @@ def _own(made: Facts, domain: str) -> Iterator[str]:
     for name in {*made.remembered, *(endpoint.service for _, endpoint in made.endpoints)}:
         yield _nothing(name)
         if not behind(made, name):  # nobody knows any more which ports it had
-            asked = [f"_{one}._{protocol}" for one in ("http", "https", "domain", 80, 53, 9200) for protocol in ("tcp", "udp")]
+            asked = [f"_{one}._{protocol}" for one in SOUGHT for protocol in ("tcp", "udp")]
             yield from (_nothing(f"{one}.{name}") for one in asked)
     claimed = [host for host in made.claims if host == domain or host.endswith(f".{domain}")]
     relative = [host.removesuffix(domain).rstrip(".") or "@" for host in claimed]

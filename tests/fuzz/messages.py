@@ -10,7 +10,7 @@ import dns.message
 import dns.name
 import dns.rrset
 
-from dnsserver import dname, upstream, wire
+from dnsserver import dname, upstream, wire, writer
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
 from dnsserver.forward_cache import ForwardCache
@@ -147,7 +147,7 @@ def upstream_reader() -> Callable[[bytes], None]:
         except upstream.BadReply:
             return
         reply = said.reply
-        written = wire.write(asked, reply, wire.MAX_TCP)
+        written = writer.write(asked, reply, wire.MAX_TCP)
         read = dns.message.from_wire(b"\0\0" + written.body, one_rr_per_rrset=True)
         assert len(read.answer) == len(reply.answer) or read.flags & dns.flags.TC
         at = ASKED.name
