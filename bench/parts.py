@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.estate import Estate
-from bench.machine import free_port
+from bench.machine import free_port, raise_session
 from lab.process import Process
 from lab.tools import Tools
 from lab.waiting import wait_until
@@ -36,6 +36,7 @@ class Folder:
         started = Process(
             [str(part) for part in command], name=name, log=self.path / f"{name}.log", env=self.tools.env()
         )
+        raise_session(started.pid)
         self._started.append(started)
         return started
 
