@@ -88,9 +88,10 @@ class Responder:
 
         Never raises. Cost: one look-up for what was asked before in the same way.
         """
-        verdict = self.guests.limit(message[2:], client)
-        if verdict is not Verdict.PASS:
-            return self._limited(message, verdict)
+        if self.guests.limiter is not None:
+            verdict = self.guests.limit(message[2:], client)
+            if verdict is not Verdict.PASS:
+                return self._limited(message, verdict)
         told = self._told(message, client, self._udp)
         return None if isinstance(told, Transfer) else told
 
@@ -100,11 +101,11 @@ class Responder:
 
     def _told(self, message: bytes, client: bytes, side: Finished) -> Told:
         key = message[2:]
-        body = side.find(key, client)
-        if body is None:
-            found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
-            if found is not None and (body := side.find(found.plain, client)) is not None:
-                body = found.finished(body)
+        found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
+        if found is None:
+            body = side.find(key, client)
+        elif (body := side.find(found.plain, client)) is not None:
+            body = found.finished(body)
         if body is not None:
             return message[:2] + body
         query = screen(message)
