@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from bench.figures import Spread, spread
-from bench.machine import scheduled
+from bench.machine import raise_session, scheduled
 from bench.paced import Paced
 from bench.parts import LOCAL, Folder
 from bench.server import Server
@@ -87,13 +87,37 @@ def fast(place: Folder, server: Server, file: Path, seconds: float, options: Seq
     command: list[str | Path] = [place.tools.find("dnsperf"), "-s", LOCAL, "-p", str(server.port), "-d", file]
     command += ["-l", f"{seconds:g}", "-q", str(IN_FLIGHT), "-c", str(CLIENTS), "-t", "1", *options]
     before = scheduled(server.pid)
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    said = _run(command, 60)
     used = scheduled(server.pid).since(before)
     completed, took_s = _figure(said, "Queries completed"), _figure(said, "Run time (s)")
     if not completed:
         raise RuntimeError(f"{server.title} answered nothing:\n{said}")
     lost = int(_figure(said, "Queries lost"))
     return Fast(_figure(said, "Queries per second"), used.ran / completed * 1e6, lost, used.waited / took_s)
+
+
+def _run(command: Sequence[str | Path], within_s: float) -> str:
+    """What a program prints.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    with subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        raise_session(process.pid)
+        try:
+            said, complained = process.communicate(timeout=within_s)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise RuntimeError(f"{Path(command[0]).name} failed: {complained.strip()}")
+    return said
 
 
 def _figure(said: str, title: str) -> float:
@@ -111,11 +135,9 @@ def steady(server: Server, file: Path, seconds: float) -> Steady:
     """
     command = [sys.executable, "-m", "bench.paced", LOCAL, str(server.port), str(RATE), f"{seconds:g}", str(file)]
     before = scheduled(server.pid)
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60 + 5 * seconds)
+    said = _run(command, 60 + 5 * seconds)
     used = scheduled(server.pid).since(before)
-    if done.returncode != 0:
-        raise RuntimeError(f"the paced load on {server.title} failed: {done.stderr.strip()}")
-    figures: Mapping[str, float] = json.loads(done.stdout)
+    figures: Mapping[str, float] = json.loads(said)
     paced = Paced(**figures)  # type: ignore[arg-type]  # made from one by the other process
     if paced.failed:
         raise RuntimeError(f"{server.title} refused or failed {paced.failed} of {paced.asked} questions")

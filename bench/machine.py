@@ -12,6 +12,17 @@ from typing import NamedTuple
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def raise_session(pid: int) -> None:
+    """Give the session that a process leads our own priority, if it was raised (nice(1) with a number below 0).
+
+    Linux shares the processors out between sessions first, and nice counts only within each (sched(7), autogroup).
+    """
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    if nice < 0:
+        with contextlib.suppress(OSError):  # no such groups, or the process is gone
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
+
+
 class Scheduled(NamedTuple):
     """What threads had of the processors, in seconds.
 

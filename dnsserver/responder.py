@@ -122,9 +122,6 @@ class Responder:
         except Malformed:
             self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
             return number + writer.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
-        if guest.options.stub_guard:  # SkyDNS's guard: whoever asks is on the way to ask himself
-            self.dropped += 1
-            return None
         body = side.find(query.plain, client) if query.edns is not None and query.edns.options else None
         told = self._fresh(query, guest, side) if body is None else body
         if isinstance(told, Wanted):
@@ -153,7 +150,12 @@ class Responder:
         lower = query.name.lower()
         servers = self.zone.stub_of(lower)
         known = self.zone.answers(lower) or (self._data is Data.NONE and self.zone.covers(lower))
-        return self._made(query, guest, side) if known and not servers else self._elsewhere(query, guest, side, servers)
+        if known and not servers:
+            return self._made(query, guest, side)
+        if guest.options.stub_guard:  # SkyDNS's: it was sent on for a stub zone, and would be sent on again
+            self.dropped += 1
+            return None
+        return self._elsewhere(query, guest, side, servers)
 
     def _transferred(self, query: Query, guest: Guest, side: Finished) -> Told:
         if not guest.transfers:

@@ -77,7 +77,7 @@ def _endpoints(made: Facts, chance: random.Random) -> None:
         dns = None if chance.random() < 0.7 else tuple(chance.sample(TAGS, k=chance.randrange(3)))
         made.endpoints.append((host, Endpoint(
             service=chance.choice(OWN), id=name, label=name.replace(":", "-"), port=port, protocol=protocol,
-            addresses=tuple(reached), dns=dns, route=_route(chance),
+            addresses=tuple(reached), dns=dns, route=_route(chance) if protocol == "tcp" else None,
             proxydns=(chance.choice(PROXIED),) if chance.random() < 0.15 else (),
             state=chance.choice(["passing"] * 5 + ["starting", "failing", "draining"]),
             weight=chance.choice([100, 100, 1, 0, 65535]), priority=chance.choice([10, 10, 0, 20]),

@@ -69,6 +69,15 @@ class Reference:
             for rdataset in node.rdatasets
         )
 
+    def rows(self, origin: str) -> list[tuple[str, str, int, str]]:
+        """All records of a zone: owner, type, TTL, data."""
+        return [
+            (owner, rtype, rdataset.ttl, data)
+            for name, node in self._zones[dns.name.from_text(origin)].nodes.items()
+            for rdataset in node.rdatasets
+            for owner, rtype, data in _rows(name, rdataset)
+        ]
+
     def exists(self, text: str) -> bool:
         """True for a name with data or with names below it, or one that a wildcard makes."""
         return self._node(dns.name.from_text(text.lower())) is not None

@@ -9,11 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+import dns.message
 import pytest
 
+from dnsserver.later import Transfer
 from tests.dnsserver import generated
 from tests.dnsserver.generated import DOMAINS, INNER, REVERSE, Facts
 from tests.dnsserver.kit import Said, World, container, endpoint, http, key_of, lan, node, proxy, said
+from tests.dnsserver.kit import rows as rows_of
 from tests.dnsserver.reference import Reference, Says
 from tests.dnsserver.rows import edns, query
 from tests.dnsserver.zone_files import zone_file
@@ -29,7 +32,7 @@ class Compared:
     """Our server and the reference, with the same facts."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.world, self.chance = World(ZONES), chance
+        self.world, self.chance = World(ZONES, transfers=True), chance
         self.facts = Facts()
         self.asked = 0
         self.before: list[tuple[str, str, bytes]] = []  # what was asked while other things were so
@@ -69,6 +72,25 @@ class Compared:
                     how = "TCP" if tcp else "UDP"
                     yield f"{name} {rtype}, {how}: {wrong}\n  ours: {said(reply)}\n  reference: {expected}"
                     break
+
+    def transferred(self) -> Iterator[str]:
+        """Ask for whole zones (RFC 5936), and say what is not as the reference has it, where names are plain."""
+        for zone in DOMAINS:
+            told = self.world.responder.tcp(query(zone, "AXFR"), b"\x7f\0\0\1")
+            assert isinstance(told, Transfer)
+            messages = [dns.message.from_wire(body, one_rr_per_rrset=True) for body in told.messages if body]
+            soa, *rows, last = [row for message in messages for row in rows_of(message.answer)]
+            if soa != last or soa.split(" ")[2] != "SOA":
+                yield f"{zone}: its SOA is not first and last"
+            split = [row.split(" ", 3) for row in rows]
+            ours = {(owner.lower(), rtype, int(ttl), data.lower()) for owner, ttl, rtype, data in split}
+            if len(ours) != len(rows):
+                yield f"{zone}: a record twice"
+            theirs = {row for row in self.reference.rows(zone) if row[1] not in {"SOA", "TYPE65280"}}
+            for row in sorted(ours ^ theirs):
+                name = row[0].rstrip(".")
+                if generated.alias_of(self.facts, name) is None and not self.is_inner(name):
+                    yield f"{zone}, transferred: {row} is {'too much' if row in ours else 'missing'}"
 
     def message(self, name: str, rtype: str) -> bytes:
         """A question as one of many clients puts it."""
@@ -146,7 +168,7 @@ def compare(seed: int) -> tuple[int, list[str]]:
     for _ in range(ROUNDS):
         facts = generated.facts(chance, facts)
         compared.become(facts)
-        found += compared.differences()
+        found += [*compared.differences(), *compared.transferred()]
     return compared.asked, found
 
 
