@@ -159,6 +159,16 @@ class Edges:
         """TCP connections that are open."""
         return len(self._slots)
 
+    @property
+    def refused(self) -> int:
+        """TCP connections closed at once, because their client had its share."""
+        return self._slots.refused
+
+    @property
+    def evicted(self) -> int:
+        """TCP connections closed because they were silent, slow, or in the way of others."""
+        return self._slots.evicted
+
 
 # What had to be waited for is noted when its reply is there; the client's options are not known any more.
 def _noting(defer: Defer, note: Note) -> Defer:
@@ -173,7 +183,9 @@ def _noting(defer: Defer, note: Note) -> Defer:
 
 
 def _first_noted(messages: Iterator[bytes], note: Callable[[bytes], None]) -> Iterator[bytes]:
-    for count, message in enumerate(messages):
-        if not count:
+    noted = False
+    for message in messages:
+        if message and not noted:  # an empty one is a pause
+            noted = True
             note(message)
         yield message

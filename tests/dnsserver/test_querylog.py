@@ -326,6 +326,7 @@ async def test_every_kind_of_answer_is_noted(run, path):
             query_log=str(path), query_log_rate=1000, forward=(upstream.server,), transfer=("127.0.0.0/8",)
         )
         await server.put(container(1, endpoint("web", 80, lan("192.168.0.1", 32768))))
+        await server.put_raw("/skydns/internal/svc/dns/ns/1", b'{"host":"192.168.0.2"}')  # else there is no whole zone
         for name in ("web.svc.internal.", "web.svc.internal.", "none.svc.internal.", "a.example.com."):
             await server.ask(name, id=7)
         await server.udp(MESSAGE[:2] + b"\x28\x00" + MESSAGE[4:])  # opcode UPDATE
