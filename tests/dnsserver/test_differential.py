@@ -60,9 +60,9 @@ class Compared:
         fresh = [(name, rtype, self.message(name, rtype)) for name, rtype in self.questions()]
         again = [one for one in self.before if self.is_plain(one[0].lower().rstrip("."), one[1])]
         self.before += fresh
-        for name, rtype, message in (*again, *fresh):
+        for at, (name, rtype, message) in enumerate((*again, *fresh)):
             expected, checked = self.expected(name, rtype), set()
-            for tcp in TIMES:
+            for tcp in TIMES[: 2 if at < len(again) else None]:
                 reply = self.world.send(message, tcp=tcp)
                 self.asked += 1
                 if (tcp, reply) in checked:
@@ -89,7 +89,8 @@ class Compared:
             theirs = {row for row in self.reference.rows(zone) if row[1] not in {"SOA", "TYPE65280"}}
             for row in sorted(ours ^ theirs):
                 name = row[0].rstrip(".")
-                if generated.alias_of(self.facts, name) is None and not self.is_inner(name):
+                stored = name.startswith("*") and name in self.facts.foreign and row[1] in {"SRV", "MX"}
+                if self.alias_of(name) is None and not self.is_inner(name) and not stored:
                     yield f"{zone}, transferred: {row} is {'too much' if row in ours else 'missing'}"
 
     def message(self, name: str, rtype: str) -> bytes:
@@ -118,12 +119,21 @@ class Compared:
         if not any(f".{name}".endswith(f".{zone}") for zone in ZONES) or (name, rtype) == (REVERSE, "NS"):
             return False
         chain = [name]
-        while (target := generated.alias_of(self.facts, chain[-1])) and target not in chain:
+        while (target := self.alias_of(chain[-1])) and target not in chain:
             chain.append(target)
-        if generated.alias_of(self.facts, name) and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
+        if self.alias_of(name) and rtype not in {"A", "AAAA", "CNAME", "ANY"}:
             return False  # SkyDNS has SRV records beside aliases, and follows these for addresses only
-        inner = {"A", "AAAA"} if generated.alias_of(self.facts, name) else INNER
+        if (
+            self.reference.owner(name) in self.facts.foreign
+            and rtype in {"SRV", "MX"}
+            and "*" in self.reference.owner(name)
+        ):
+            return False  # the target is the name that was asked for
+        inner = {"A", "AAAA"} if self.alias_of(name) else INNER
         return rtype not in inner or not any(self.is_inner(one) for one in chain)
+
+    def alias_of(self, name: str) -> str | None:
+        return generated.alias_of(self.facts, self.reference.owner(name))
 
     def is_inner(self, name: str) -> bool:
         says_something = any(self.reference.says(name, rtype).answer for rtype in ("A", "AAAA", "SRV"))
@@ -168,7 +178,8 @@ def compare(seed: int) -> tuple[int, list[str]]:
     for _ in range(ROUNDS):
         facts = generated.facts(chance, facts)
         compared.become(facts)
-        found += [*compared.differences(), *compared.transferred()]
+        found += compared.differences()
+    found += compared.transferred()
     return compared.asked, found
 
 
@@ -224,7 +235,7 @@ def test_what_a_domain_brings_comes_and_goes(label, rtype):
 
 def test_a_few_hundred_zones():
     """The same worlds with each run."""
-    worlds(3_990_095_825, 24)
+    worlds(3_990_095_825, 20)
 
 
 @pytest.mark.soak
