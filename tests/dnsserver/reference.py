@@ -103,7 +103,7 @@ class Reference:
         for _ in range(MAX_CHAIN + 1):
             node = self._node(name)
             if node is None:
-                return self._said("NOERROR" if answer else "NXDOMAIN", answer, nowhere=True)
+                return self._said("NXDOMAIN", answer, nowhere=True)  # RFC 6604 §3
             alias, found = node.get_rdataset(1, dns.rdatatype.CNAME), node.get_rdataset(1, kind)
             if found is not None:
                 return self._said("NOERROR", [*answer, (name, found)])
