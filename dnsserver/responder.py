@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
 
-from dnsserver import answer, wire, writer
+from dnsserver import answer, cut, wire
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
@@ -140,7 +140,11 @@ class Responder:
         return guest.finished(told if isinstance(told, bytes) else writer.truncated(query))
 
     def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
-        query = screen(message) if verdict is Verdict.SLIP else None
+        if verdict is not Verdict.SLIP:
+            return None
+        if (short := cut.over_tcp(message)) is not None:
+            return short
+        query = screen(message)
         return message[:2] + writer.truncated(query) if isinstance(query, Query) else None
 
     def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:
