@@ -140,6 +140,7 @@ class DnsService:
                 for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run(), self._notifier.run()):
                     tasks.create_task(work)
                 tasks.create_task(_every(TICK_S, self._tick))
+                tasks.create_task(_every(TICK_S, _keep))
                 tasks.create_task(self._keep_listening(edges))
                 if self._settings.snapshot and self._first:
                     tasks.create_task(self._keeper.run())
@@ -283,6 +284,13 @@ class DnsService:
 # All processes at one address have one token, which anybody may see who is asked; the secret is seen by nobody.
 def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
+
+
+# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, which none
+# of them has, holds up answers for 100 ms; so only what is young is looked through, and then set aside.
+def _keep() -> None:
+    gc.collect(1)
+    gc.freeze()
 
 
 def _skydns(settings: DnsSettings) -> str:

@@ -97,6 +97,10 @@ class Zone:
         """Name servers, address and port, of the stub zone that a name in lower case is in; () if it is in none."""
         return self.stubs.of(lower)
 
+    def exists(self, lower: bytes) -> bool:
+        """True for a domain of ours, and a name with anything at or below it; instances and ports are not looked at."""
+        return lower in self._by_name or self.own.exists(lower) or self.foreign.exists(lower)
+
     def denies_below(self, lower: bytes) -> tuple[bytes, Callable[[bytes], bool]] | None:
         """The nearest name above one that does not exist, and what tells that a name right below that does not either.
 
