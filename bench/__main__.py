@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from bench import change, dns, outage, profile, scale, start
+from bench import change, dns, hostile, outage, profile, scale, start
 from bench.machine import described
 from lab.debian import PackagesUnavailable
 from lab.tools import ToolMissing
@@ -39,6 +39,7 @@ BENCHES: dict[str, Bench] = {
     "scale": Bench(lambda _: scale.run(), lambda _: scale.run(starts=1)),
     "start": Bench(lambda _: start.run(), lambda _: start.run(starts=30, one_host_starts=15, traefik_starts=10)),
     "outage": Bench(lambda _: outage.run(), lambda _: outage.run(minutes=1)),
+    "hostile": Bench(lambda _: hostile.run(), lambda _: hostile.run(hostile.Size(20_000, 3))),
     "profile": Bench(profile.run, profile.run, profile.PARTS, usual=False),
 }
 

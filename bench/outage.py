@@ -194,8 +194,8 @@ def _report(marks: Marks, load: Sequence[Window], second: Sequence[Window], minu
         "",
         f"Looked fresh after {STALE_AFTER_S:g} s of silence: {looked_fresh}.",
         f"Killed and started again: first right answer after {up_s:.2f} s, {dark_s:.2f} s without one.",
-        f"etcd back: the changes, written at once, are answered {marks.answered - marks.changed:.2f} s later;"
-        + f" ready {marks.fresh - marks.back:.2f} s after etcd serves.",
+        f"Changes written as soon as etcd was back: answered {marks.answered - marks.changed:.2f} s later.",
+        f"Ready again {marks.fresh - marks.back:.2f} s after etcd served.",
     ]
     if looked_fresh or total.wrong or other.wrong:
         shown = [text for one in (*load, *second) for text in one.shown][:10]

@@ -68,7 +68,7 @@ class Etcd:
     def __init__(self, place: Folder) -> None:
         self.url, peer = f"http://{LOCAL}:{free_port()}", f"http://{LOCAL}:{free_port()}"
         self._place = place
-        self._command = [
+        self._command: list[str | Path] = [
             place.tools.find("etcd"), "--data-dir", place.path / "etcd", "--unsafe-no-fsync", "--logger", "zap",
             "--listen-client-urls", self.url, "--advertise-client-urls", self.url, "--listen-peer-urls", peer,
             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",

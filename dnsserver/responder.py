@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
 
-from dnsserver import answer, wire, writer
+from dnsserver import answer, cut, wire
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
@@ -88,9 +88,10 @@ class Responder:
 
         Never raises. Cost: one look-up for what was asked before in the same way.
         """
-        verdict = self.guests.limit(message[2:], client)
-        if verdict is not Verdict.PASS:
-            return self._limited(message, verdict)
+        if self.guests.limiter is not None:
+            verdict = self.guests.limit(message[2:], client)
+            if verdict is not Verdict.PASS:
+                return self._limited(message, verdict)
         told = self._told(message, client, self._udp)
         return None if isinstance(told, Transfer) else told
 
@@ -100,11 +101,11 @@ class Responder:
 
     def _told(self, message: bytes, client: bytes, side: Finished) -> Told:
         key = message[2:]
-        body = side.find(key, client)
-        if body is None:
-            found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
-            if found is not None and (body := side.find(found.plain, client)) is not None:
-                body = found.finished(body)
+        found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
+        if found is None:
+            body = side.find(key, client)
+        elif (body := side.find(found.plain, client)) is not None:
+            body = found.finished(body)
         if body is not None:
             return message[:2] + body
         query = screen(message)
@@ -139,7 +140,11 @@ class Responder:
         return guest.finished(told if isinstance(told, bytes) else writer.truncated(query))
 
     def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
-        query = screen(message) if verdict is Verdict.SLIP else None
+        if verdict is not Verdict.SLIP:
+            return None
+        if (short := cut.over_tcp(message)) is not None:
+            return short
+        query = screen(message)
         return message[:2] + writer.truncated(query) if isinstance(query, Query) else None
 
     def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:

@@ -57,7 +57,7 @@ async def _flood(
     command += ["--source", FLOODER, "--seconds", f"{seconds:g}", "--seed", str(seed)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, cwd=ROOT)
     said, _ = await process.communicate()
-    return int(json.loads(said)["count"])
+    return int(json.loads(said)["datagrams"])
 
 
 class Count(NamedTuple):
