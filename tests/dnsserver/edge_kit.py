@@ -76,7 +76,7 @@ class Edge:
         if number in self.silent:
             return None
         if number in self.waits:
-            return Wanted(message[:2], wire.read(message), client, True, (), ())
+            return Wanted(message[:2], wire.read(query(number)), client, True, (), ())
         if number in self.transfers:
             return self.transfers[number]()
         return message + self.padding

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dnsserver import io_slots
+from dnsserver.frames import BadFrame, Frames
 from dnsserver.io_connection import MOST_UNSENT, MOST_WAITING, WRITE_HIGH, Connection
 from dnsserver.io_slots import MOST_TRANSFERS
 from dnsserver.later import Transfer
@@ -368,3 +372,49 @@ async def test_after_the_last_reply_nothing_is_answered(edge):
     client.close()
     assert await draining == 0
     assert edge.asked == [1]
+
+
+# --- whatever comes
+
+
+PIECES = st.one_of(
+    st.binary(max_size=40),
+    st.integers(1, 60).map(stream),
+    st.integers(0, 65_535).map(lambda length: length.to_bytes(2)),
+    st.integers(1, 60).flatmap(lambda number: st.integers(0, 30).map(lambda end: stream(number)[:end])),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PIECES, max_size=8), st.booleans())
+def test_any_octets_on_a_connection(pieces, half_close):
+    """Whatever is sent: whole queries in front of nonsense have their answers, no error, and no slot that stays."""
+    told: list[object] = []
+
+    async def converse() -> list[int]:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+        async with Edge(idle_s=0.1) as edge:
+            edge.waiting, edge.waits = AtOnce(), range(0, 60, 7)
+            edge.transfers = {number: Zone(number, 3) for number in range(3, 60, 7)}
+            client, got = await edge.client(), []
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    await client.send(piece)
+                if half_close:
+                    client.end()
+            while message := await client.message():
+                got.append(int.from_bytes(message[:2]))
+            await edge.until(lambda: not len(edge.slots), "its slot is free")
+            return got
+
+    expected = []
+    frames = Frames()
+    frames.feed(b"".join(pieces))
+    with contextlib.suppress(BadFrame):
+        while message := frames.take():
+            number = int.from_bytes(message[:2])
+            expected += [number] * (3 if number in range(3, 60, 7) else 1)
+    with asyncio.Runner() as runner:
+        got = runner.run(converse())
+    assert not told
+    assert sorted(got) == sorted(expected)
