@@ -30,7 +30,7 @@ _HEAD = b"\1\0\0\1\0\0\0\0\0\1"  # RD, one question, one additional record
 class Sent(NamedTuple):
     """What a flood was: datagrams and seconds."""
 
-    count: int
+    datagrams: int
     seconds: float
 
 

@@ -104,6 +104,11 @@ def memory_mb(pid: int) -> tuple[float, float]:
     return now, most
 
 
+def forget_most(pid: int) -> None:
+    """From now on the most memory that a process ever held is what it holds from now on (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
 def free_port() -> int:
     """A port of loopback that nobody has at this moment, neither for TCP nor for UDP."""
     while True:

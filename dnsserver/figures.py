@@ -33,6 +33,16 @@ class Sockets(Protocol):
         """TCP connections that are open."""
         ...
 
+    @property
+    def refused(self) -> int:
+        """TCP connections closed at once, because their client had its share."""
+        ...
+
+    @property
+    def evicted(self) -> int:
+        """TCP connections closed because they were silent, slow, or in the way of others."""
+        ...
+
 
 class Figures(Collector):
     """Metrics of a responder.
@@ -60,6 +70,10 @@ class Figures(Collector):
             yield GaugeMetricFamily(
                 "pilotfish_dns_tcp_connections", "TCP connections that are open", value=sockets.connections
             )
+            closed = CounterMetricFamily("pilotfish_dns_tcp_closed", "TCP connections that we ended", labels=["why"])
+            closed.add_metric(["share"], sockets.refused)
+            closed.add_metric(["silent"], sockets.evicted)
+            yield closed
 
     def _queries(self) -> Metric:
         queries = CounterMetricFamily(

@@ -8,8 +8,6 @@ room (RFC 7766 §6.2.3, §10). One that waits for other name servers is not sile
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import resource
 from collections import Counter, OrderedDict, deque
 from itertools import islice
 from typing import Protocol
@@ -27,7 +25,6 @@ _LOOKED_AT = 64  # connections looked at for one that may go
 _LINGER_S = 0.5  # after the last reply, for the client to close
 _DRAIN_STEP_S = 0.02
 _SPARE_FILES = 8  # left for the other parts of this process when there are no more
-_OTHER_FILES = 512  # what a process may need besides connections
 _V6_CLIENT = 8  # octets: whoever has one IPv6 address has a /64
 
 
@@ -81,7 +78,7 @@ class Slots:
         self._transferring: set[Held] = set()
         self._line: deque[Held] = deque()
         self.now = asyncio.get_running_loop().time
-        self.turns = Turns()
+        self.turns = Turns(self.now)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -203,16 +200,6 @@ class Slots:
     def _evict(self, connection: Held) -> None:
         self.evicted += 1
         connection.abort()
-
-
-def allow_files(connections: int) -> None:
-    """Let this process have as many open files as so many connections need, if its hard limit permits."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
-    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _client(connection: Held) -> bytes:

@@ -10,7 +10,7 @@ import socket
 from dnsserver.io_connection import Answer, Connection, Defer, Server
 from dnsserver.io_slots import Slots
 
-_ACCEPTS = 16  # connections accepted before other work of the loop has its turn
+_ACCEPTS = 4  # connections accepted before other work of the loop has its turn
 _SEND_BUFFER = 64 * 1024  # octets asked for, the kernel takes twice as many; else it holds megabytes for a client that
 _RECEIVE_BUFFER = 32 * 1024  # does not read its replies, or sends more than we answer
 _PAUSE_S = 0.5  # in accepting, when there is nothing to accept with

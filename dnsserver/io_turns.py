@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 BROKEN = select.EPOLLERR | select.EPOLLHUP  # reported whether it was asked for or not
 _AT_ONCE = 16  # connections
-_TURN_S = 0.0004  # for all of these together
+_TURN_S = 0.0002  # for all of these together
 
 
 class Taker(Protocol):
     """A connection, as the turns see it."""
 
     def ready(self, events: int, until: float) -> None:
-        """Its socket can be read from or written to; go on until this time, as the loop counts it."""
+        """Its socket can be read from or written to; go on until this time."""
         ...
 
     def work(self, until: float) -> None:
@@ -31,9 +32,14 @@ class Taker(Protocol):
 
 
 class Turns:
-    """Gives connections their turns."""
+    """Gives connections their turns.
 
-    def __init__(self) -> None:
+    Args:
+        now: seconds, as those count them who are given a turn.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         self._takers: dict[int, tuple[Taker, int]] = {}
@@ -57,21 +63,23 @@ class Turns:
 
     def soon(self, taker: Taker) -> None:
         """Give it another turn, behind those that wait; a taker asks once."""
-        self._line.append(taker)
-        self._call()
+        if not self._epoll.closed:
+            self._line.append(taker)
+            self._call()
 
     def close(self) -> None:
         """Give no more turns."""
         if not self._epoll.closed:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
+            self._line.clear()
 
     def _ready(self) -> None:
         found = self._epoll.poll(0, _AT_ONCE)
         for fd, events in found:
             taker = self._takers.get(fd)
             if taker is not None:
-                taker[0].ready(events, self._loop.time() + _TURN_S / len(found))
+                taker[0].ready(events, self._now() + _TURN_S / len(found))
 
     def _call(self) -> None:
         if not self._called and self._line:
@@ -83,6 +91,6 @@ class Turns:
         count = min(len(self._line), _AT_ONCE)
         try:
             for _ in range(count):
-                self._line.popleft().work(self._loop.time() + _TURN_S / count)
+                self._line.popleft().work(self._now() + _TURN_S / count)
         finally:
             self._call()

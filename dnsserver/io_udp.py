@@ -83,7 +83,7 @@ class UdpEdge:
     # The hot path: per message one slice, one look-up, one copy.
     def _answer(self, box: Mailbox, count: int) -> None:
         hot, inbox, outbox, lengths, sizes = self._hot, box.inbox, box.outbox, box.lengths, box.sizes
-        first = 0
+        without: list[int] = []  # slots whose message gets no reply now
         for slot, start, key_at, length_at, out, size_at in _plan(box)[:count]:
             kept = hot(inbox[key_at : start + lengths[length_at]])
             if kept is not None and (body := kept.body()) is not None:
@@ -91,9 +91,7 @@ class UdpEdge:
             else:
                 told = self._other(box, slot)
                 if told is None:
-                    if first < slot:
-                        self.unsent += box.send(self._handle, first, slot)
-                    first = slot + 1
+                    without.append(slot)
                     continue
                 body = told
             size = len(body)
@@ -101,8 +99,11 @@ class UdpEdge:
             sizes[size_at] = size
             if self._note is not None:
                 self._noted(box, slot, body)
-        if first < count:
-            self.unsent += box.send(self._handle, first, count)
+        if not without:
+            self.unsent += box.send(self._handle, 0, count)
+        elif len(without) < count:
+            left = set(range(count)).difference(without)
+            self.unsent += box.send_some(self._handle, sorted(left))
 
     def _other(self, box: Mailbox, slot: int) -> bytes | None:
         """The body of a reply that is not finished yet; None: there is none now."""

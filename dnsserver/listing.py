@@ -32,6 +32,8 @@ def belongs(zone: Zone, lower: bytes, domain: Domain) -> bool:
 def brought(zone: Zone, name: bytes, domain: Domain) -> Iterator[bytes]:
     """The names that a name of ours may bring with it; some of them may not be there."""
     own, relative = zone.own, dname.labels_of(name[: len(name) - len(domain.name)] + dname.ROOT)
+    if relative[:1] == (b"*",):
+        return  # what stands below the label itself is nothing that a question finds
     try:
         view = own.view(b".".join(relative).decode("ascii"))
     except UnicodeDecodeError:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
 
-from dnsserver import answer, wire, writer
+from dnsserver import answer, cut, wire
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
@@ -74,9 +74,8 @@ class Responder:
         self._tallies = Tallies()
         self._cell = self._tallies.cell
         self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
-        self.hot: Callable[[bytes], Kept | None] = (
-            self._udp.some.get
-        )  # what the edge may look up by itself: answers over UDP, by message without id
+        # What the edge may look up by itself: answers over UDP, by message without id.
+        self.hot: Callable[[bytes], Kept | None] = self._udp.some.get
 
     # --- messages
 
@@ -89,9 +88,10 @@ class Responder:
 
         Never raises. Cost: one look-up for what was asked before in the same way.
         """
-        verdict = self.guests.limit(message[2:], client)
-        if verdict is not Verdict.PASS:
-            return self._limited(message, verdict)
+        if self.guests.limiter is not None:
+            verdict = self.guests.limit(message[2:], client)
+            if verdict is not Verdict.PASS:
+                return self._limited(message, verdict)
         told = self._told(message, client, self._udp)
         return None if isinstance(told, Transfer) else told
 
@@ -101,11 +101,11 @@ class Responder:
 
     def _told(self, message: bytes, client: bytes, side: Finished) -> Told:
         key = message[2:]
-        body = side.find(key, client)
-        if body is None:
-            found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
-            if found is not None and (body := side.find(found.plain, client)) is not None:
-                body = found.finished(body)
+        found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
+        if found is None:
+            body = side.find(key, client)
+        elif (body := side.find(found.plain, client)) is not None:
+            body = found.finished(body)
         if body is not None:
             return message[:2] + body
         query = screen(message)
@@ -123,9 +123,6 @@ class Responder:
         except Malformed:
             self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
             return number + writer.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
-        if guest.options.stub_guard:  # SkyDNS's guard: whoever asks is on the way to ask himself
-            self.dropped += 1
-            return None
         body = side.find(query.plain, client) if query.edns is not None and query.edns.options else None
         told = self._fresh(query, guest, side) if body is None else body
         if isinstance(told, Wanted):
@@ -143,7 +140,11 @@ class Responder:
         return guest.finished(told if isinstance(told, bytes) else writer.truncated(query))
 
     def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
-        query = screen(message) if verdict is Verdict.SLIP else None
+        if verdict is not Verdict.SLIP:
+            return None
+        if (short := cut.over_tcp(message)) is not None:
+            return short
+        query = screen(message)
         return message[:2] + writer.truncated(query) if isinstance(query, Query) else None
 
     def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:
@@ -154,7 +155,12 @@ class Responder:
         lower = query.name.lower()
         servers = self.zone.stub_of(lower)
         known = self.zone.answers(lower) or (self._data is Data.NONE and self.zone.covers(lower))
-        return self._made(query, guest, side) if known and not servers else self._elsewhere(query, guest, side, servers)
+        if known and not servers:
+            return self._made(query, guest, side)
+        if guest.options.stub_guard:  # SkyDNS's: it was sent on for a stub zone, and would be sent on again
+            self.dropped += 1
+            return None
+        return self._elsewhere(query, guest, side, servers)
 
     def _transferred(self, query: Query, guest: Guest, side: Finished) -> Told:
         if not guest.transfers:
@@ -283,11 +289,9 @@ class Responder:
             told = self._made(query, guest, side, outcomes)
         else:
             told = self._repeated(query, wanted.lookups[0], outcomes[wanted.lookups[0]], side, guest)
-        return (
-            told._replace(id=wanted.id)
-            if isinstance(told, Wanted)
-            else wanted.id + self._fitted(query, told, guest, side)
-        )
+        if isinstance(told, Wanted):
+            return told._replace(id=wanted.id)
+        return wanted.id + self._fitted(query, told, guest, side)
 
     def give_up(self, wanted: Wanted) -> bytes:
         """The reply to a message for which others would have to be asked without end."""

@@ -136,8 +136,9 @@ class Zone:
         foreign, wild = self._found(stands, below=below), False
         if own is None and foreign is None and there is not None and stands != there.name:
             own, star = self._wildcard(stands, there, work)
+            wild = own is not None or star is not None
             if star is not None:
-                foreign, stands, wild = self._standing(star, below=below), star, True
+                foreign, stands = self._standing(star, below=below), star
         work.spend(len(foreign.all) if foreign else 0)
         return Case(name, domain, own, foreign, stands, wild=wild)
 

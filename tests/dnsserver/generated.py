@@ -25,7 +25,8 @@ TAGS = ("tagged", "api", "www", "t.shop")
 PROXIED = ("front", "www", "p.shop")
 ROUTED = ("shop.svc.internal", "*.apps.svc.internal", "*.web.svc.internal", "*.svc.internal", "a.site.example.test",
           "svc.internal", "host")  # fmt: skip
-FOREIGN = ("ext", "cache", "q.ext", "legacy", "old.legacy", "deep.er.ext", "x.apps", "y.x.apps", "note.web", "z.mail")
+FOREIGN = ("ext", "cache", "q.ext", "legacy", "old.legacy", "deep.er.ext", "x.apps", "y.x.apps", "note.web", "z.mail",
+           "post", "*.dyn", "*.shop", "*.q.dyn")  # fmt: skip
 INNER = frozenset({"A", "AAAA", "SRV", "TXT", "MX"})  # types that SkyDNS answers for names above a record
 
 
@@ -77,7 +78,7 @@ def _endpoints(made: Facts, chance: random.Random) -> None:
         dns = None if chance.random() < 0.7 else tuple(chance.sample(TAGS, k=chance.randrange(3)))
         made.endpoints.append((host, Endpoint(
             service=chance.choice(OWN), id=name, label=name.replace(":", "-"), port=port, protocol=protocol,
-            addresses=tuple(reached), dns=dns, route=_route(chance),
+            addresses=tuple(reached), dns=dns, route=_route(chance) if protocol == "tcp" else None,
             proxydns=(chance.choice(PROXIED),) if chance.random() < 0.15 else (),
             state=chance.choice(["passing"] * 5 + ["starting", "failing", "draining"]),
             weight=chance.choice([100, 100, 1, 0, 65535]), priority=chance.choice([10, 10, 0, 20]),
@@ -119,21 +120,24 @@ def hosts_of(endpoint: Endpoint) -> list[str]:
 
 
 def _foreign(made: Facts, chance: random.Random) -> None:
-    targets = [f"{name}.svc.internal" for name in (*OWN, *FOREIGN, "nope")] + ["www.example.com"]
+    names = [name for name in FOREIGN if "*" not in name]
+    targets = [f"{name}.svc.internal" for name in (*OWN, *names, "nope", "x.dyn")] + ["www.example.com"]
     for name in FOREIGN:
         domain = chance.choice(DOMAINS)
         kind = chance.random()
         full, common = f"{name}.{domain}", {"ttl": chance.choice([0, 5, 90])}
         if kind < 0.2:
-            made.foreign[full] = [{"host": chance.choice(["10.1.0.1", "fd00:1::1"]), "port": 80, **common}]
+            mail = {"mail": True, "priority": 5} if chance.random() < 0.4 else {}
+            made.foreign[full] = [{"host": chance.choice(["10.1.0.1", "fd00:1::1"]), "port": 80, **mail, **common}]
         elif kind < 0.4:
             made.foreign[full] = [{"host": chance.choice(targets), **common}]
         elif kind < 0.5:
             made.foreign[full] = [{"text": chance.choice(["hello", "x" * 300]), **common}]
-        elif kind < 0.65:
+        elif kind < 0.65 and "*" not in name:
             made.foreign[full] = [
                 {"host": chance.choice(["10.1.1.", "fd00:1:1::"]) + str(at), "port": 8000 + at,
-                 "priority": chance.choice([0, 20]), "weight": chance.choice([0, 1, 7, 300]), **common}
+                 "priority": chance.choice([0, 20]), "weight": chance.choice([0, 1, 7, 300]),
+                 "mail": at == 1, **common}
                 for at in range(1, chance.randrange(3, 5))
             ]  # fmt: skip
 

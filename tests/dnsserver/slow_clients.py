@@ -53,8 +53,8 @@ async def halfway(opened: socket.socket) -> None:
 
 
 async def deaf(opened: socket.socket) -> None:
-    """Ask for more than fits into the sockets, and read nothing."""
-    await asyncio.get_running_loop().sock_sendall(opened, QUERY * 5000)
+    """Ask for more than its own socket holds, and read nothing."""
+    await asyncio.get_running_loop().sock_sendall(opened, QUERY * 200)
     while True:  # only who writes learns that it was thrown out
         await asyncio.sleep(0.5)
         await asyncio.get_running_loop().sock_sendall(opened, QUERY)

@@ -253,11 +253,6 @@ GUESTS = [
         {"rcode": "REFUSED", "ede": 18, "answer": []}, udp=None),
     Row("RFC 4892 3: version.bind is refused", query("version.bind", "TXT", 3), REFUSED),
     Row("RFC 4892 3: another name of class CH is refused", query("other.bind", "TXT", 3), REFUSED),
-]  # fmt: skip
-
-
-# What is specified and not there yet. A row that passes fails here: it belongs into one of the lists above.
-COMING = [
     Row("SkyDNS's guard against loops of stub zones keeps nobody from our names", edns(option(65011, b"\1")), ANSWERED),
 ]  # fmt: skip
 
@@ -286,7 +281,7 @@ async def servers():
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("row", "transport", "expected"),
-    [*params(BASICS + ANSWERS + SIZES + GUESTS), *params(COMING, pytest.mark.xfail(strict=True))],
+    params(BASICS + ANSWERS + SIZES + GUESTS),
 )
 async def test_row(servers, row, transport, expected):
     """The reply shows what the standard demands."""

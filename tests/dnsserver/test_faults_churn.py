@@ -22,12 +22,12 @@ from tests.parts.toxic import ToxicProxy
 SOAK = os.environ.get("SOAK") == "1"
 pytestmark = pytest.mark.timeout(600 if SOAK else 180)
 
-SERVICES, TIMES = (10_000, 6) if SOAK else (2000, 2)
+SERVICES, TIMES = (10_000, 6) if SOAK else (2000, 1)
 WRITERS = 16
 ASKED_S = 1000  # questions a second
 KEYS = 10_000
 GAP_MS = 20
-TRIES = 5
+TRIES = 10 if SOAK else 3
 FOLDER = "/skydns/internal/svc/"
 
 

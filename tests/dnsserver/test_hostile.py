@@ -72,7 +72,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(mutated(), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_messages_after_accidents(message, tcp):
     """Bits turned, octets put in and taken out, one message running into another; and what others are told after it."""
     for _ in range(3):  # what comes often is held
@@ -83,7 +83,7 @@ def test_messages_after_accidents(message, tcp):
 @given(
     st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=8), st.binary(max_size=9), st.booleans()
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_options(options, rest, tcp):
     """Any EDNS options, and rubbish behind them: the answer is the same as without, or FORMERR."""
     plain = question(f"web.{DOMAIN}.", id=1, flags=0, use_edns=False)

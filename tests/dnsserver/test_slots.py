@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import resource
 
 import pytest
 
-from dnsserver.io_slots import Slots, allow_files
+from dnsserver.io_slots import Slots
 from tests.dnsserver.edge_kit import Edge, query, stream
 
 
@@ -117,23 +116,6 @@ async def test_files_that_ran_out_without_any_connection():
     slots.squeeze()
 
     assert slots.most == 1
-
-
-def test_the_limit_of_files_is_raised():
-    """Up to what connections need, within the hard limit, and never lowered."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(800, hard), hard))
-        allow_files(100)
-        raised = resource.getrlimit(resource.RLIMIT_NOFILE)
-        allow_files(1)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == raised == (min(800, hard), hard)
-        allow_files(700)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(1212, hard)
-        allow_files(10**9)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard if hard > 0 else 10**9 + 512, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 PEERS = {

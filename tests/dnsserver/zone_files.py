@@ -191,7 +191,11 @@ def _other(owner: str, record: dict[str, object], share: int, target: str) -> It
         yield f"{owner} {ttl} TXT " + " ".join(f'"{text[at : at + 255]}"' for at in range(0, len(text), 255))
     elif ":" in host or host[0].isdigit():
         yield from _addresses(owner, ttl, [host])
+        if "*" in target:
+            return  # services of a stored wildcard are at the name that was asked for, which no zone can say
         yield f"{owner} {ttl} SRV {_priority(record)} {share} {record['port']} {target}"
+        if record.get("mail"):
+            yield f"{owner} {ttl} MX {_priority(record)} {target}"
     else:
         yield f"{owner} {ttl} CNAME {host}."
 
