@@ -289,6 +289,7 @@ def _ns(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
         return NOTHING
     server = NS + case.domain.name
     work.depends.add(server)
+    work.wholly.add(server)
     listed = zone.foreign.under(server)
     if listed is None:
         found = zone.case(server, work)
@@ -361,7 +362,7 @@ def tidy(records: Sequence[Record]) -> list[Record]:
 def one_ttl(records: Sequence[Record]) -> list[Record]:
     """All records with the lowest TTL among them, as SkyDNS gives them; so each RRset has one (RFC 2181 §5.2)."""
     lowest = min((record.ttl for record in records), default=0)
-    return [record._replace(ttl=lowest) for record in records]
+    return [record if record.ttl == lowest else record._replace(ttl=lowest) for record in records]
 
 
 def one_ttl_a_set(records: Sequence[Record]) -> list[Record]:

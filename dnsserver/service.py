@@ -269,7 +269,7 @@ class DnsService:
             data = Data.FRESH if heard_s <= self._settings.stale_after_s else Data.STALE
         if data is not self.responder.data:
             if self.responder.data is Data.NONE:
-                gc.freeze()  # what was read stays; looking through it for garbage would hold up answers
+                _keep()
             self.responder.set_data(data)
             self._telemetry.log.info("answers come from %s data", data.value)
         if data is Data.FRESH:
@@ -286,8 +286,8 @@ def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
 
 
-# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, which none
-# of them has, holds up answers for 100 ms; so only what is young is looked through, and then set aside.
+# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, which they
+# do not have, holds up answers for 100 ms; so only what is young is looked through, and then set aside.
 def _keep() -> None:
     gc.collect(1)
     gc.freeze()
