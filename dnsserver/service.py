@@ -286,8 +286,8 @@ def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
 
 
-# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, which they
-# do not have, holds up answers for 100 ms; so only what is young is looked through, and then set aside.
+# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, where
+# there are none, holds up answers for 100 ms. So only what is young is looked through, and then set aside.
 def _keep() -> None:
     gc.collect(1)
     gc.freeze()
