@@ -128,7 +128,8 @@ def run(
     if rows:
         print(table(
             f"DNS on loopback, {IN_FLIGHT} questions in flight from {CLIENTS} ports; median (lowest to highest) of "
-            f"{rounds} runs of {seconds:g} s, of {other_rounds} with two workers; memory in 10^6 octets",
+            f"{rounds} runs of {seconds:g} s{f', of {other_rounds} with two workers' if other_rounds else ''}; "
+            "memory in 10^6 octets",
             HEADS, (line for row in rows for line in _lines(row)),
         ), flush=True)  # fmt: skip
     seen = list(_seen(rows))
@@ -166,6 +167,8 @@ def _beside_knot(place: Folder, url: str, workloads: Mapping[str, Workload], pla
     estate = next(iter(workloads.values())).estate
     zone = list(knot.zone(estate))
     for workers, rounds in ((1, plan.rounds), (2, plan.other_rounds)):
+        if not rounds:
+            continue
         ours = _ours(place, url, "--workers", str(workers))
         peers: dict[bool, Server] = {}  # a module costs also those who do not ask it anything
         for key, workload in workloads.items():

@@ -79,6 +79,7 @@ def _behind(zone: Zone, target: bytes, seek: Seek, chain: tuple[bytes, ...]) -> 
 def is_elsewhere(zone: Zone, lower: bytes, work: Work) -> bool:
     """True for a name in lower case that others answer for, or that nobody told us anything about."""
     work.depends.add(lower)
+    work.wholly.add(lower)
     if zone.stub_of(lower):
         return True
     return zone.domain_of(lower) is None and not zone.foreign.exists(lower)
@@ -148,6 +149,8 @@ def glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
     Raises:
         TooMuch: see Work.
     """
+    if not seek.work.glue:
+        return []
     if not seek.work.strict:
         return addresses(zone, zone.case(target, seek.work), seek)
     found: list[Record] = []

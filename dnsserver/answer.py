@@ -6,6 +6,7 @@ in common (no record twice, one alias an owner, aliases first, one TTL a set) is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from dnsserver.zone import APEX, Zone
 ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})
 BOTH = ONLY_A | ONLY_AAAA
 FROM_BELOW = BOTH | {Type.SRV, Type.TXT, Type.MX}  # types that foreign records below a name are answered for
+MAX_GLUED = 256  # targets whose addresses are added; more would not fit, and clients ask
 NS = b"\x02ns\x03dns"
 
 
@@ -208,7 +210,7 @@ def _https(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
 def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
     if case.ours:
         answers = [Record(case.name, Type.SRV, ttl, rr.srv(says)) for ttl, says in case.ours.services]
-        targets = dict.fromkeys(says.target for _, says in case.ours.services)
+        targets = itertools.islice(dict.fromkeys(says.target for _, says in case.ours.services), MAX_GLUED)
         return Says(answers, [one for target in targets for one in glue(zone, target, Seek(BOTH, work))])
     return _foreign_srv(zone, case, work)
 
@@ -289,6 +291,7 @@ def _ns(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
         return NOTHING
     server = NS + case.domain.name
     work.depends.add(server)
+    work.wholly.add(server)
     listed = zone.foreign.under(server)
     if listed is None:
         found = zone.case(server, work)
@@ -361,7 +364,7 @@ def tidy(records: Sequence[Record]) -> list[Record]:
 def one_ttl(records: Sequence[Record]) -> list[Record]:
     """All records with the lowest TTL among them, as SkyDNS gives them; so each RRset has one (RFC 2181 §5.2)."""
     lowest = min((record.ttl for record in records), default=0)
-    return [record._replace(ttl=lowest) for record in records]
+    return [record if record.ttl == lowest else record._replace(ttl=lowest) for record in records]
 
 
 def one_ttl_a_set(records: Sequence[Record]) -> list[Record]:

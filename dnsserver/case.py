@@ -30,12 +30,15 @@ class Work:
 
     Args:
         outside: names that others answer for; None: nobody is asked, and SkyDNS's ways win over an RFC's.
+        glue: look for the addresses of targets.
     """
 
-    __slots__ = ("_asked", "_left", "depends", "expires_s", "lookups", "outside")
+    __slots__ = ("_asked", "_left", "depends", "expires_s", "glue", "lookups", "outside", "wholly")
 
-    def __init__(self, outside: Outside | None = None) -> None:
+    def __init__(self, outside: Outside | None = None, *, glue: bool = True) -> None:
+        self.glue = glue
         self.depends: set[bytes] = set()
+        self.wholly: set[bytes] = set()  # those among them that it depends on with all that is below them
         self.lookups: dict[Asked, None] = {}
         self.expires_s: int | None = None
         self.outside = outside

@@ -59,10 +59,10 @@ def mailbox(text: str) -> bytes:
         BadName: as from_labels, and for the root.
     """
     local, at, host = text.rpartition("@")
-    name = from_labels((local.encode(), *labels_of(from_text(host)))) if at else from_text(text)
-    if name == ROOT:
-        raise BadName("no mail address")
-    return name
+    domain = from_text(host)
+    if domain == ROOT:
+        raise BadName("no mail address without a domain")
+    return from_labels((local.encode(), *labels_of(domain))) if at else domain
 
 
 def labels_of(name: bytes) -> tuple[bytes, ...]:

@@ -108,12 +108,17 @@ class UdpEdge:
     def _other(self, box: Mailbox, slot: int) -> bytes | None:
         """The body of a reply that is not finished yet; None: there is none now."""
         message = box.message(slot)
-        told = self._answers.udp(message, box.client(slot))
-        if isinstance(told, Wanted):
-            self._defer(told, functools.partial(self._send, box.address(slot)))
-        elif told is not None:
+        try:
+            told = self._answers.udp(message, box.client(slot))
+            if isinstance(told, Wanted):
+                self._defer(told, functools.partial(self._send, box.address(slot)))
+                return None
+        except Exception as error:  # noqa: BLE001  a fault of ours may cost this message, not those beside it
+            self._loop.call_exception_handler({"message": "a DNS message was not answered", "exception": error})
+            return None
+        if told is not None:
             return told[2:]
-        elif self._note is not None:
+        if self._note is not None:
             self._note(box.client(slot), UDP, message, None)
         return None
 

@@ -29,8 +29,15 @@ def belongs(zone: Zone, lower: bytes, domain: Domain) -> bool:
     return zone.domain_of(lower) == domain and not zone.stub_of(lower)
 
 
+def may_say(zone: Zone, lower: bytes) -> bool:
+    """True for a name with something at or below it, or that stands for another one."""
+    return zone.own.exists(lower) or zone.foreign.exists(lower) or lower.startswith(LOCAL)
+
+
 def brought(zone: Zone, name: bytes, domain: Domain) -> Iterator[bytes]:
     """The names that a name of ours may bring with it; some of them may not be there."""
+    if not zone.own.exists(name):
+        return
     own, relative = zone.own, dname.labels_of(name[: len(name) - len(domain.name)] + dname.ROOT)
     if relative[:1] == (b"*",):
         return  # what stands below the label itself is nothing that a question finds

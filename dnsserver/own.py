@@ -269,6 +269,8 @@ class OwnNames:
             return None
         if view.how is How.PROXIED:
             return self._proxied(sought, self._wanted(sought))
+        if sought.only is None:
+            return view.says(sought.name)
         return names.of_endpoints(_on(view.members, sought.only), sought.name)
 
     def _wanted(self, sought: Sought) -> Wanted:

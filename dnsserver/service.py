@@ -140,6 +140,7 @@ class DnsService:
                 for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run(), self._notifier.run()):
                     tasks.create_task(work)
                 tasks.create_task(_every(TICK_S, self._tick))
+                tasks.create_task(_every(TICK_S, _keep))
                 tasks.create_task(self._keep_listening(edges))
                 if self._settings.snapshot and self._first:
                     tasks.create_task(self._keeper.run())
@@ -268,7 +269,7 @@ class DnsService:
             data = Data.FRESH if heard_s <= self._settings.stale_after_s else Data.STALE
         if data is not self.responder.data:
             if self.responder.data is Data.NONE:
-                gc.freeze()  # what was read stays; looking through it for garbage would hold up answers
+                _keep()
             self.responder.set_data(data)
             self._telemetry.log.info("answers come from %s data", data.value)
         if data is Data.FRESH:
@@ -283,6 +284,13 @@ class DnsService:
 # All processes at one address have one token, which anybody may see who is asked; the secret is seen by nobody.
 def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
+
+
+# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, where
+# there are none, holds up answers for 100 ms. So only what is young is looked through, and then set aside.
+def _keep() -> None:
+    gc.collect(1)
+    gc.freeze()
 
 
 def _skydns(settings: DnsSettings) -> str:

@@ -12,7 +12,7 @@ it, names in a stub zone neither. Domains of ours within this one are delegated.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dnsserver import dname, listing, rr, wire, writer
@@ -22,15 +22,13 @@ from dnsserver.domain import Domain
 from dnsserver.foreign import TooMuch, may_be_wildcard
 from dnsserver.rr import Record, Type
 from dnsserver.wire import Query, Rcode, Reply
-from dnsserver.zone import Zone
+from dnsserver.zone import Zone, widened
 
 MESSAGE = 16_384  # octets; further back no compression pointer reaches (RFC 1035 §4.1.4)
-STEP = 128  # answers put together before others have their turn
-LAST = 64  # so few places are looked at in one go, or an end would never come
+STEP = 64  # answers put together before others have their turn
+LAST = 32  # so few places are looked at in one go, or an end would never come
 MAX_AGAIN = 20  # how often, on average, each place may change before we give up
 PAUSE = b""  # in the place of a message: nothing to send yet
-TYPES = (Type.A, Type.AAAA, Type.SRV, Type.TXT, Type.MX, Type.CAA, Type.NAPTR, Type.HTTPS, Type.PTR)
-OWN_TYPES = (Type.A, Type.AAAA, Type.SRV, Type.HTTPS)
 
 
 class _Nobody:
@@ -45,10 +43,11 @@ NOBODY = _Nobody()
 
 
 class Held(NamedTuple):
-    """The records of one place, by name."""
+    """The records of one place, by name; names whose change changes them, and those with all that is below them."""
 
     names: dict[bytes, tuple[Record, ...]]
     depends: frozenset[bytes]
+    wholly: frozenset[bytes]
 
 
 class Collection:
@@ -65,7 +64,8 @@ class Collection:
         self._pending: dict[bytes, None] = dict.fromkeys(listing.places(zone, domain))
         self._left = MAX_AGAIN * (len(self._pending) + STEP)
         self._held: dict[bytes, Held] = {}
-        self._users: dict[bytes, set[bytes]] = {}
+        self._users: dict[bytes, set[bytes]] = {}  # name -> places that depend on it
+        self._users_wholly: dict[bytes, set[bytes]] = {}
         zone.watching.append(self._changed)
 
     def close(self) -> None:
@@ -105,27 +105,34 @@ class Collection:
         return self._authority().record(self._domain)
 
     def _changed(self, names: set[bytes]) -> None:
+        above = widened(names)
         again = {place for name in names for place in self._users.get(name, ())}
-        again |= {name for name in names if name[0] and listing.belongs(self._zone, name, self._domain)}
+        again |= {place for name in above for place in self._users_wholly.get(name, ())}
+        again |= {name for name in above if name[0] and listing.belongs(self._zone, name, self._domain)}
         self._pending.update(dict.fromkeys(again))
 
     def _look_at(self, place: bytes) -> int:
         self._left -= 1
         before = self._held.pop(place, None)
-        for name in before.depends if before else ():
-            self._users[name].discard(place)
+        if before:
+            _forget(self._users, before.depends, place)
+            _forget(self._users_wholly, before.wholly, place)
         names: dict[bytes, tuple[Record, ...]] = {}
-        depends, cost = {place}, 0
+        depends, wholly, cost = {place}, {place}, 0
         for name in (place, *listing.brought(self._zone, place, self._domain)):
-            work = Work(NOBODY)
+            work = Work(NOBODY, glue=False)
             records = plain(self._zone, name, work, self._authority())
             depends |= work.depends
+            wholly |= work.wholly
             cost += 1 + len(records) // 8
             if records:
                 names[name] = tuple(records)
-        self._held[place] = Held(names, frozenset(depends))
-        for name in depends:
-            self._users.setdefault(name, set()).add(place)
+        if not names and not listing.may_say(self._zone, place):
+            return cost  # when something comes there, it is among what changed
+        self._held[place] = Held(names, frozenset(depends), frozenset(wholly))
+        for users, those in ((self._users, depends), (self._users_wholly, wholly)):
+            for name in those:
+                users.setdefault(name, set()).add(place)
         return cost
 
     def _is_within(self, domain: Domain) -> bool:
@@ -137,6 +144,11 @@ class Collection:
     def _delegated(self, domain: Domain) -> Sequence[Record]:
         says = _name_servers(self._zone, domain, self._authority())
         return [*one_ttl(tidy(says.answer)), *one_ttl_a_set(tidy(says.additional))]
+
+
+def _forget(users: dict[bytes, set[bytes]], names: Iterable[bytes], place: bytes) -> None:
+    for name in names:
+        users[name].discard(place)
 
 
 def plain(zone: Zone, name: bytes, work: Work, authority: Authority) -> list[Record]:
@@ -157,8 +169,24 @@ def plain(zone: Zone, name: bytes, work: Work, authority: Authority) -> list[Rec
             return [Record(name, Type.CNAME, alias.ttl, rr.pointing(alias.target))]
     except TooMuch:
         return []  # a question for it is SERVFAIL
-    types = TYPES if case.foreign is not None or (case.domain and case.domain.reverse) else OWN_TYPES
-    return [record for rtype in types for record in _set(zone, case, rtype, work, authority)]
+    return [record for rtype in _types(case) for record in _set(zone, case, rtype, work, authority)]
+
+
+def _types(case: Case) -> Iterator[Type]:
+    """The types that a name may have: those of its records, so that not every question is tried at every name."""
+    found = case.foreign.all if case.foreign is not None else ()
+    if case.ours or case.hosts or case.apex:
+        yield from (Type.A, Type.AAAA, Type.SRV)
+    if case.ours and case.ours.bindings:
+        yield Type.HTTPS
+    if any(one.said.text for one in found):
+        yield Type.TXT
+    if case.foreign is not None and case.foreign.mails:
+        yield Type.MX
+    if case.apex or any(one.kept for one in found):
+        yield from (Type.CAA, Type.NAPTR)
+    if case.domain and case.domain.reverse:
+        yield Type.PTR
 
 
 def _set(zone: Zone, case: Case, rtype: Type, work: Work, authority: Authority) -> list[Record]:
@@ -174,6 +202,7 @@ def _literal(zone: Zone, name: bytes, work: Work) -> Case:
     domain = zone.domain_of(name)
     own = zone.own.find(name, domain) if domain else None
     work.depends |= {name, *(own.depends if own else ())}
+    work.wholly.add(name)
     hits = zone.foreign.standing(name)
     return Case(name, domain, own, hits)
 

@@ -6,7 +6,8 @@ and allocates nothing that is larger than the message. Nothing of a library pars
 
 Invariants:
 - `read` returns a Query or raises Malformed, for any octets;
-- `Query.plain` is the message without its id and its EDNS options: equal for all that ask the same in the same way.
+- `Query.plain` is the message without its id and its EDNS options, the name in lower case, unusual sizes made one of
+  few: equal for all that ask the same, and so what finished answers are held by.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ CLASS_IN, CLASS_CHAOS = 1, 3
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_MASK = 0x7800
+_USUAL_SIZES = frozenset(
+    {512, 1024, 1200, 1220, 1232, 1280, 1400, 1410, 1432, 1440, 1452, 1472, 1500, 2048, 4000, 4096, 8192}
+)
+_SIZE_STEP = 64  # octets; all other sizes are made multiples of it
+_COUNTS = {  # of a message with a question or without, with an OPT record or without
+    (question, opt): bytes((0, question, 0, 0, 0, 0, 0, opt)) for question in (False, True) for opt in (False, True)
+}
 DO = 0x8000
 
 HEADER_LAYOUT = struct.Struct("!6H")
@@ -115,6 +123,11 @@ class Query(NamedTuple):
     plain: bytes
     serial: int | None = None
 
+    def folded(self) -> Query:
+        """The same question as `plain` has it: what is made for it is right for all who ask the same."""
+        edns = self.edns and self.edns._replace(size=folded_size(self.edns.size))
+        return self._replace(name=self.name.lower(), question=_folded(self.question), edns=edns)
+
 
 def head(message: bytes) -> Head:
     """The header; the message has at least HEADER octets."""
@@ -136,7 +149,7 @@ def read(message: bytes) -> Query:
     if after != len(message):
         raise Malformed("octets behind the last record")
     question = message[HEADER:end]
-    return Query(flags, question[:-4], qtype, klass, edns, question, _plain(message, end, edns))
+    return Query(flags, question[:-4], qtype, klass, edns, question, _plain(flags, question, edns))
 
 
 def _question(message: bytes) -> tuple[int, int, int]:
@@ -147,16 +160,23 @@ def _question(message: bytes) -> tuple[int, int, int]:
         raise Malformed("the question is cut short") from None
 
 
-def _plain(message: bytes, end: int, edns: Edns | None) -> bytes:
-    if edns is None or len(message) == end + OPT_LAYOUT.size:
-        return message[2:]
-    # As of one who sent nothing else: one additional record.
-    return (
-        message[2:10]
-        + b"\x00\x01"
-        + message[12:end]
-        + OPT_LAYOUT.pack(0, Type.OPT, edns.size, 0, edns.version, DO * edns.do, 0)
+def _plain(flags: int, question: bytes, edns: Edns | None) -> bytes:
+    head = (flags & (RD | AD | CD)).to_bytes(2) + _COUNTS[bool(question), edns is not None]
+    opt = (
+        b"" if edns is None else OPT_LAYOUT.pack(0, Type.OPT, folded_size(edns.size), 0, edns.version, DO * edns.do, 0)
     )
+    return head + _folded(question) + opt
+
+
+def _folded(question: bytes) -> bytes:
+    return question[:-4].lower() + question[-4:]
+
+
+def folded_size(size: int) -> int:
+    """What a client takes, made one of few: an answer for that is one that it takes too."""
+    if size in _USUAL_SIZES:
+        return size
+    return MAX_UDP if size > MAX_UDP else max(MAX_PLAIN_UDP, size - size % _SIZE_STEP)
 
 
 def _name_end(message: bytes, at: int) -> int:

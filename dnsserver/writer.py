@@ -223,11 +223,20 @@ def turned(written: Written, by: int) -> bytes:
 
 
 def turns(written: Written, *, turning: bool = True) -> Callable[[], bytes]:
-    """The body in one order after the other, for ever; a large one in few."""
+    """The body in one order after the other, for ever; see `orders`."""
+    return cycle([turned(written, by) for by in range(orders(written, turning=turning))]).__next__
+
+
+def orders(written: Written, *, turning: bool = True) -> int:
+    """In how many orders a body is given: a large one in few."""
     counts = [(end - start) // size for start, end, size in written.runs]
     room = max(1, MAX_TURNED // len(written.body))
-    orders = min(max(counts, default=1), MAX_TURNS, room) if turning else 1
-    return cycle([turned(written, by) for by in range(orders)]).__next__
+    return min(max(counts, default=1), MAX_TURNS, room) if turning else 1
+
+
+def respelled(body: bytes, question: bytes) -> bytes:
+    """A body with the question as a client spelled it: names in the answers point there (RFC 1035 §4.1.4)."""
+    return body[: HEADER - 2] + question + body[HEADER - 2 + len(question) :]
 
 
 def error(message: bytes, rcode: Rcode) -> bytes:

@@ -50,7 +50,7 @@ class Zone:
         self.domains = tuple(domains)
         self.own, self.foreign = own, foreign
         self.stubs = Stubs(domains, foreign)
-        self.watching: list[Callable[[set[bytes]], None]] = []  # are told the names of each change, widened
+        self.watching: list[Callable[[set[bytes]], None]] = []  # are told the names of each change
         self._by_name = {domain.name: domain for domain in domains}
         self._stand_for: dict[bytes, bytes] = {}
         self.set_local(local)
@@ -69,10 +69,8 @@ class Zone:
         return self._told(Changed(names, self.stubs.update(names)))
 
     def _told(self, changed: Changed) -> Changed:
-        if self.watching:
-            names = widened(changed.names)
-            for tell in self.watching:
-                tell(names)
+        for tell in self.watching:
+            tell(changed.names)
         return changed
 
     def domain_of(self, lower: bytes) -> Domain | None:
@@ -96,6 +94,10 @@ class Zone:
     def stub_of(self, lower: bytes) -> Servers:
         """Name servers, address and port, of the stub zone that a name in lower case is in; () if it is in none."""
         return self.stubs.of(lower)
+
+    def exists(self, lower: bytes) -> bool:
+        """True for a domain of ours, and a name with anything at or below it; instances and ports are not looked at."""
+        return lower in self._by_name or self.own.exists(lower) or self.foreign.exists(lower)
 
     def denies_below(self, lower: bytes) -> tuple[bytes, Callable[[bytes], bool]] | None:
         """The nearest name above one that does not exist, and what tells that a name right below that does not either.
@@ -131,12 +133,17 @@ class Zone:
         own = self.own.find(stands, there) if there else None
         if own is not None and not own.empty and not (own.yields and self.foreign.exists(stands)):
             work.depends |= {lower, stands, *own.depends}
+            work.wholly.add(stands)
             return Case(name, domain, own, self._exactly(stands), stands)
         work.depends |= self._around(stands, there) | (own.depends if own else frozenset())
+        if may_be_wildcard(stands):
+            work.wholly |= work.depends
         foreign, wild = self._found(stands, below=below), False
+        work.wholly.add(stands)
         if own is None and foreign is None and there is not None and stands != there.name:
             own, star = self._wildcard(stands, there, work)
             wild = own is not None or star is not None
+            work.wholly |= work.depends
             if star is not None:
                 foreign, stands = self._standing(star, below=below), star
         work.spend(len(foreign.all) if foreign else 0)

@@ -24,6 +24,7 @@ from dnsserver import answer, dname, rr, wire, writer
 from dnsserver import zone as zones
 from dnsserver.access import Clients
 from dnsserver.answer import Answered, Authority
+from dnsserver.case import Outside
 from dnsserver.foreign import Foreign
 from dnsserver.guests import Guests, Policy
 from dnsserver.own import OwnNames
@@ -236,14 +237,14 @@ class World:
         assert reply[:2] == wire[:2]
         return said(reply)
 
-    def with_forwarder(self, name: str, rtype: str = "A", others: Others | None = None) -> Said:
+    def with_forwarder(self, name: str, rtype: str = "A", others: Outside | None = None) -> Said:
         """What is answered over TCP when there is a forwarder, and others say this."""
         query = wire.read(question(name if name.endswith(".") else f"{name}.", rtype))
         told = self.answered(name, rtype, others or Others({}))
         assert told.lookups == ()
         return said(b"\0\0" + writer.write(query, told.reply, wire.MAX_TCP).body)
 
-    def answered(self, name: str, rtype: str = "A", others: Others | None = None) -> Answered:
+    def answered(self, name: str, rtype: str = "A", others: Outside | None = None) -> Answered:
         """The answer as a value, with what it depends on."""
         authority = Authority(self.revision, 2)
         wanted = dns.name.from_text(name).to_wire()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import cut, wire
+from dnsserver import cut, writer
 from dnsserver.screen import screen
 from dnsserver.wire import Query
 
@@ -31,7 +31,7 @@ def test_it_is_what_would_be_written(message):
     """For a plain question the short way and the long way give the same octets."""
     query = screen(message)
     assert isinstance(query, Query)
-    assert cut.over_tcp(message) == message[:2] + _with_our_bits(wire.truncated(query))
+    assert cut.over_tcp(message) == message[:2] + _with_our_bits(writer.truncated(query))
 
 
 def _with_our_bits(body: bytes) -> bytes:

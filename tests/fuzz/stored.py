@@ -11,7 +11,13 @@ import dns.message
 import dns.name
 import dns.rrset
 
-from dnsserver import dname
+from dnsserver import assembly, dname, skydns_config
+from dnsserver.aging import Clock
+from dnsserver.assembly import Here
+from dnsserver.forward_cache import ForwardCache
+from dnsserver.forward_loop import LoopProbes
+from dnsserver.responder import Data
+from dnsserver.settings import DnsSettings
 from pilotfish.catalog import keys, record, snapshot
 from pilotfish.catalog.record import BadRecord, Claim, Container, Node, Proxy
 from pilotfish.catalog.route import Place
@@ -145,6 +151,37 @@ def _is_name(text: str) -> bool:
     except dname.BadName:
         return False
     return True
+
+
+def configs() -> Iterator[bytes]:
+    said = [
+        {"domain": "example.test.", "ttl": 60, "min_ttl": 5, "priority": 20, "round_robin": False, "ndots": 2},
+        {"nameservers": ["192.0.2.1:53", "[2001:db8::1]:53"], "no_rec": True, "hostmaster": "me@example.test"},
+        {"local": "h1.example.test", "dns_addr": "127.0.0.1:53", "no-rec": True, "Domain": "", "ttl": -1},
+        {"hostmaster": "a.b@" + "c" * 70, "ndot": "1", "nameservers": "192.0.2.1", "domain": ["a"]},
+        [],
+        None,
+    ]
+    yield from (json.dumps(one).encode() for one in said)
+
+
+def config() -> Callable[[bytes], None]:
+    here = Here(Clock(1.0, 1_700_000_000.0), bytes(16))
+    former, _ = skydns_config.read(b'{"domain": "former.test", "ttl": 7, "hostmaster": "x@former.test"}')
+    made = assembly.responder(DnsSettings(), here, ForwardCache(10, 1.0), LoopProbes("0" * 32))
+    made.set_data(Data.FRESH)
+
+    def run(data: bytes) -> None:
+        found, notices = skydns_config.read(data, former)
+        assert all(len(line) < 1000 for line in notices)
+        settings, _ = skydns_config.merged(DnsSettings(), found)
+        made.set_zone(assembly.names(settings, here))
+        assembly.retune(made, settings, here, found.priority)
+        for rtype in ("SOA", "A"):
+            message = query(settings.domain[0], rtype)
+            hostile.check_reply(message, made.tcp(message), tcp=True, recursive=True)
+
+    return run
 
 
 def snapshots() -> Iterator[bytes]:

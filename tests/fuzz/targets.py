@@ -35,6 +35,7 @@ TARGETS: dict[str, Target] = {
     "foreign": Target(stored.skydns_values, stored.foreign),
     "key": Target(stored.store_keys, stored.key),
     "record": Target(stored.records, stored.stored_record),
+    "config": Target(stored.configs, stored.config),
     "snapshot": Target(stored.snapshots, stored.stored_snapshot),
     "upstream": Target(messages.replies, messages.upstream_reader),
 }
