@@ -254,15 +254,15 @@ def test_what_a_domain_brings_comes_and_goes(label, rtype):
     assert (after.rcode, after.sorted) == (before.rcode, before.sorted)
 
 
-def test_a_few_hundred_zones():
+def test_zones_by_chance():
     """The same worlds with each run."""
-    worlds(3_990_095_825, 20)
+    worlds(3_990_095_825, 16)
 
 
 @pytest.mark.soak
 def test_thousands_of_zones():
     """Worlds that are new with each run, for minutes; the seed is in what fails."""
-    worlds(random.SystemRandom().randrange(2**32), 3000)
+    worlds(random.SystemRandom().randrange(2**32), 1000)
 
 
 def worlds(first: int, count: int) -> None:
