@@ -7,7 +7,7 @@ is asked again and again, so that finished answers are compared too; then everyt
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dns.message
 import pytest
@@ -49,6 +49,7 @@ class Compared:
         recursion = Recursion(ForwardCache(10, 60.0), LoopProbes("0" * 32), clock, ndots=0, servers=True)
         self.world = World(ZONES, transfers=True, recursion=recursion if forwarding else None)
         self.chance, self.forwarding = chance, forwarding
+        self.clients = [self.client(), self.client()]
         self.facts = Facts()
         self.asked = 0
         self.before: list[tuple[str, str, bytes]] = []  # what was asked while other things were so
@@ -73,7 +74,7 @@ class Compared:
 
     def differences(self) -> Iterator[str]:
         """Ask, and say what is not as the reference has it."""
-        fresh = [(name, rtype, self.message(name, rtype)) for name, rtype in self.questions()]
+        fresh = [(name, rtype, self.chance.choice(self.clients)(name, rtype)) for name, rtype in self.questions()]
         again = [one for one in self.before if self.is_plain(one[0].lower().rstrip("."), one[1])]
         self.before += fresh
         for at, (name, rtype, message) in enumerate((*again, *fresh)):
@@ -109,17 +110,18 @@ class Compared:
                 if self.alias_of(name) is None and not self.is_inner(name) and not stored:
                     yield f"{zone}, transferred: {row} is {'too much' if row in ours else 'missing'}"
 
-    def message(self, name: str, rtype: str) -> bytes:
-        """A question as one of many clients puts it."""
+    def client(self) -> Callable[[str, str], bytes]:
+        """One of many, who puts all questions in the same way."""
         bits = self.chance.choice([0, 0x0100, 0x0120, 0x0110])
         if self.chance.random() < 0.3:
-            return query(name, rtype, flags=bits)
+            return lambda name, rtype: query(name, rtype, flags=bits)
         size, flags = self.chance.choice([0, 512, 1232, 4096]), self.chance.choice([0, 0x8000])
-        return edns(text=name, rtype=rtype, bits=bits, size=size, flags=flags)
+        return lambda name, rtype: edns(text=name, rtype=rtype, bits=bits, size=size, flags=flags)
 
     def questions(self) -> Iterator[tuple[str, str]]:
         """Names that exist, those beside, above and below them, spelled anyhow; any type that is plain there."""
         names = [name for name in self.reference.names if "*" not in name]
+        yield from ((zone, "SOA") for zone in ZONES)
         held = [one for one in self.reference.held if "*" not in one[0] and one[1] != "TYPE65280"]
         for _ in range(QUESTIONS):
             name, rtype = self.chance.choice(names), self.chance.choice(TYPES)
