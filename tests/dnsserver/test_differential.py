@@ -128,9 +128,15 @@ class Compared:
             if self.chance.random() < 0.4:  # what there is data for
                 name, rtype = self.chance.choice(held)
             else:
-                name = self.chance.choice([name, name, "nope." + name, "x.y." + name, "x" + name])
+                label, dot, above = name.partition(".")
+                like = (
+                    "".join(self.chance.choices("qvz", k=len(label))) + dot + above
+                )  # what is said of it is held for all
+                name = self.chance.choice([name, name, "nope." + name, "x.y." + name, "x" + name, like])
+                rtype = self.chance.choice([rtype, "A"])
             if self.is_plain(name.rstrip("."), rtype):
-                yield "".join(self.chance.choice([char, char.upper()]) for char in name), rtype
+                anyhow = "".join(self.chance.choice([char, char.upper()]) for char in name)
+                yield self.chance.choice([name, name, anyhow]), rtype
 
     def is_plain(self, name: str, rtype: str) -> bool:
         """True when SkyDNS and the RFCs mean the same by a question."""
