@@ -7,9 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from bench import change, dns, profile, scale, start
+from bench import change, dns, hostile, outage, profile, scale, start
 from bench.machine import described
 from lab.debian import PackagesUnavailable
 from lab.tools import ToolMissing
@@ -33,10 +34,12 @@ class Bench(NamedTuple):
 
 
 BENCHES: dict[str, Bench] = {
-    "dns": Bench(dns.run, lambda parts: dns.run(parts, rounds=3, other_rounds=1, seconds=1), dns.PARTS),
+    "dns": Bench(dns.run, lambda parts: dns.run(parts, rounds=3, other_rounds=0), dns.PARTS),
     "change": Bench(lambda _: change.run(), lambda _: change.run()),
     "scale": Bench(lambda _: scale.run(), lambda _: scale.run(starts=1)),
     "start": Bench(lambda _: start.run(), lambda _: start.run(starts=30, one_host_starts=15, traefik_starts=10)),
+    "outage": Bench(lambda _: outage.run(), lambda _: outage.run(minutes=1)),
+    "hostile": Bench(lambda _: hostile.run(), lambda _: hostile.run(hostile.Size(20_000, 3))),
     "profile": Bench(profile.run, profile.run, profile.PARTS, usual=False),
 }
 
@@ -47,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     shown = "; ".join(" ".join((name, *(f"[{part}]" for part in bench.parts))) for name, bench in BENCHES.items())
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a bench, and which of its parts: {shown}")
     parser.add_argument("--short", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--minutes", type=float, help="how long etcd is away in the outage")
     options = parser.parse_args(arguments)
     try:
         chosen = chosen_of(options.names)
@@ -59,7 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         print(f"\n## {name}: {described()}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}", flush=True)
         short = options.short or not options.names
-        failed += not _ran(name, BENCHES[name].short if short else BENCHES[name].full, parts)
+        run = BENCHES[name].short if short else BENCHES[name].full
+        if name == "outage" and options.minutes:
+            run = partial(_outage, options.minutes)
+        failed += not _ran(name, run, parts)
     return 1 if failed else 0
 
 
@@ -81,6 +88,10 @@ def chosen_of(names: Sequence[str]) -> dict[str, list[str]]:
         else:
             raise ValueError(f"no such bench, nor a part of the one before it: {name}")
     return found
+
+
+def _outage(minutes: float, _: Sequence[str]) -> None:
+    outage.run(minutes)
 
 
 def _ran(name: str, run: Callable[[Sequence[str]], None], parts: Sequence[str]) -> bool:

@@ -29,7 +29,19 @@ PARTS = ("latency", "changes", "unrelated", "up")
 OURS = "Pilotfish"
 SECONDS, ROUNDS = 2.0, 3
 SEEN_SHARE = 0.8  # of the changes that were due must have been seen by the server
-HEADS = ("", "server", "p50", "p99", "p99.9", "longest", "lost", "CPU per question, µs", "memory", "late, p99")
+HEADS = (
+    "",
+    "server",
+    "p50",
+    "p99",
+    "p99.9",
+    "longest",
+    "lost",
+    "CPU per question, µs",
+    "without a core",
+    "memory",
+    "late, p99",
+)
 KNOWN = Estate(services=2000, each=10, proxied=False)
 ASKED, OTHERS = KNOWN._replace(services=1000), KNOWN._replace(services=1000, first=1000)
 RENDERED = Estate(services=1000, each=10, proxied=True, first=1000)
@@ -205,7 +217,8 @@ def _lines(row: Row) -> Iterator[tuple[str, ...]]:
         times = [spread(figure / 1000 for figure in column).shown(2) for column in columns]
         lost = sum(one.paced.lost for one in runs)
         late = spread(one.paced.late / 1000 for one in runs).shown(2)
-        yield (row.title, name, *times, str(lost), spread(one.cpu_us for one in runs).shown(1), f"{memory:.0f}", late)
+        cpu, waited = (spread(one.cpu_us for one in runs), spread(one.waited for one in runs))
+        yield (row.title, name, *times, str(lost), cpu.shown(1), f"{waited.median:.0%}", f"{memory:.0f}", late)
 
 
 def _seen(row: Row) -> Iterator[Seen]:

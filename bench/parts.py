@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.estate import Estate
-from bench.machine import free_port
+from bench.machine import free_port, raise_session
 from lab.process import Process
 from lab.tools import Tools
 from lab.waiting import wait_until
@@ -36,6 +36,7 @@ class Folder:
         started = Process(
             [str(part) for part in command], name=name, log=self.path / f"{name}.log", env=self.tools.env()
         )
+        raise_session(started.pid)
         self._started.append(started)
         return started
 
@@ -57,15 +58,38 @@ def folder(*groups: str) -> Iterator[Folder]:
             made.end()
 
 
+class Etcd:
+    """An etcd of one member, that can be stopped and started again on its data.
+
+    Args:
+        place: where it runs.
+    """
+
+    def __init__(self, place: Folder) -> None:
+        self.url, peer = f"http://{LOCAL}:{free_port()}", f"http://{LOCAL}:{free_port()}"
+        self._place = place
+        self._command: list[str | Path] = [
+            place.tools.find("etcd"), "--data-dir", place.path / "etcd", "--unsafe-no-fsync", "--logger", "zap",
+            "--listen-client-urls", self.url, "--advertise-client-urls", self.url, "--listen-peer-urls", peer,
+            "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+        ]  # fmt: skip
+        self._said = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        self.process = self._place.start("etcd", self._command)
+        self.process.wait_line("serving client traffic", within_s=UP_WITHIN_S, after=self._said)
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self._said = len(self.process.text())
+
+
 def etcd(place: Folder, estate: Estate) -> str:
     """Start an etcd of one member that holds an estate; returns its URL."""
-    url, peer = f"http://{LOCAL}:{free_port()}", f"http://{LOCAL}:{free_port()}"
-    process = place.start("etcd", [
-        place.tools.find("etcd"), "--data-dir", place.path / "etcd", "--unsafe-no-fsync", "--logger", "zap",
-        "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", peer,
-        "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
-    ])  # fmt: skip
-    process.wait_line("serving client traffic", within_s=UP_WITHIN_S)
+    url = Etcd(place).url
     wait_filled(fill(place, url, estate))
     return url
 

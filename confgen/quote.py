@@ -8,6 +8,7 @@ around it. `nginx -t` takes much of that without complaint, and acts on it, so n
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable
@@ -50,7 +51,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
 }
 
 
-class Token(msgspec.Struct, frozen=True, order=True):
+class Token(msgspec.Struct, frozen=True, order=True, gc=False):
     """A checked piece of configuration text.
 
     Attributes:
@@ -95,6 +96,7 @@ def below(path: str) -> Token:
     return Token("match", path)
 
 
+@functools.lru_cache(maxsize=256)  # the weights of a hundred thousand servers are few tokens
 def number(value: int) -> Token:
     """A whole number, 0 to 9,999,999,999; also a port or a count of octets.
 
@@ -122,12 +124,18 @@ def address(ip: str, port: int) -> Token:
         Unprintable: not an address, or the unspecified one, or a port out of range.
     """
     try:
-        parsed = ipaddress.ip_address(ip)
+        known = _host_address(ip)
     except ValueError as error:
         raise Unprintable(f"{values.quoted(ip)} is no address") from error
-    if parsed.is_unspecified or "%" in ip or not 0 < port < 65536:
+    if not known or not 0 < port < 65536:
         raise Unprintable(f"{values.quoted(ip)} port {port} cannot be connected to")
-    return Token("address", values.join_host_port(str(parsed), port))
+    return Token("address", values.join_host_port(known, port))
+
+
+@functools.lru_cache(maxsize=4096)  # a host's address is that of many endpoints
+def _host_address(ip: str) -> str:
+    parsed = ipaddress.ip_address(ip)
+    return "" if parsed.is_unspecified or "%" in ip else str(parsed)
 
 
 def upstream(text: str) -> Token:

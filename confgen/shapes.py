@@ -32,7 +32,7 @@ class Note(msgspec.Struct, frozen=True, order=True):
     reason: str
 
 
-class Server(msgspec.Struct, frozen=True, order=True):
+class Server(msgspec.Struct, frozen=True, order=True, gc=False):
     """One endpoint as nginx reaches it from this host.
 
     Attributes:

@@ -8,7 +8,7 @@ bare string.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -44,10 +44,17 @@ class ViewSettings(msgspec.Struct, frozen=True):
     reserved: Reserved = NOTHING_RESERVED
 
 
+class _Standing(NamedTuple):
+    """What stands at a place that a service has: no servers when it is claimed and nobody is there."""
+
+    servers: tuple[Server, ...] = ()
+    strip: bool = False
+
+
 class _Wanted(NamedTuple):
     """What a service has a right to, before it is known who else stands at its hosts."""
 
-    places: Mapping[Place, tuple[Placed, ...]]  # published or not; empty: claimed, and nobody is there
+    places: Mapping[Place, _Standing]
     asked: frozenset[Place]
     notes: tuple[Note, ...]
 
@@ -185,19 +192,21 @@ def wanted(
 ) -> _Wanted:
     """What a service has a right to: by its claims, filled with its endpoints."""
     notes: list[Note] = []
-    places: dict[Place, tuple[Placed, ...]] = {}
+    places: dict[Place, list[tuple[Route, Server | None]]] = {}
     asked: set[Place] = set()
     for place in sorted(owned):
         problem = place_problem(place, settings.reserved)
         if problem:
             notes.append(Note(claims[place].service.lower(), _shown(place), problem))
         else:
-            places[place] = ()
+            places[place] = []
     for placed in endpoints:
         route = placed.endpoint.route
         if route is None:
             continue
-        notes += _route_notes(placed, route, settings)
+        published = judge(placed.endpoint).published
+        server = _server(placed, settings.node) if published else None
+        notes += _route_notes(placed, route, settings, reached=server is not None or not published)
         if route.scheme not in HTTP_SCHEMES:
             continue
         asked.update(places_of(route, placed.endpoint.service, placed.endpoint.proxydns, settings.domains))
@@ -206,9 +215,16 @@ def wanted(
         if unserved(route):
             continue
         for place in routed.granted:
-            if place in places:
-                places[place] = (*places[place], placed)
-    return _Wanted(places, frozenset(asked), tuple(sorted(set(notes))))
+            if place in places and published:
+                places[place].append((route, server))
+    standing = {place: _standing(served) for place, served in places.items()}
+    return _Wanted(standing, frozenset(asked), tuple(sorted(set(notes))))
+
+
+# Of the endpoints themselves nothing is kept: their records take several times the room of their servers.
+def _standing(served: Sequence[tuple[Route, Server | None]]) -> _Standing:
+    servers = {server for _, server in served if server is not None}
+    return _Standing(tuple(sorted(servers)), any(route.strip for route, _ in served))
 
 
 def _refusals(placed: Placed, routed: Routed) -> list[Note]:
@@ -222,9 +238,9 @@ def _refusals(placed: Placed, routed: Routed) -> list[Note]:
     ]
 
 
-def _route_notes(placed: Placed, route: Route, settings: ViewSettings) -> list[Note]:
+def _route_notes(placed: Placed, route: Route, settings: ViewSettings, *, reached: bool) -> list[Note]:
     endpoint, problem = placed.endpoint, unserved(route)
-    if not problem and judge(endpoint).published and _server(placed, settings.node) is None:
+    if not problem and not reached:
         problem = f"{placed.node} gives no address of it that {settings.node} can reach: publish the port"
     return [Note(endpoint.service.lower(), values.quoted(endpoint.id), problem)] if problem else []
 
@@ -255,10 +271,10 @@ class _Builder:
     def build(self) -> ServiceView:
         notes = list(self._wanted.notes)
         locations: dict[str, list[Location]] = {}
-        for place, members in sorted(self._wanted.places.items()):
+        for place, standing in sorted(self._wanted.places.items()):
             winner = self._hosts.winner(place)
             if (winner.place, winner.service) == (place, self._service):
-                locations.setdefault(place.host, []).append(self._location(place, members))
+                locations.setdefault(place.host, []).append(self._location(place, standing))
             else:
                 reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
                 notes.append(Note(self._service, _shown(place), reason))
@@ -284,12 +300,10 @@ class _Builder:
             alike.setdefault((tuple(found), parts, not covered), []).append(quote.host(host))
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
-    def _location(self, place: Place, members: tuple[Placed, ...]) -> Location:
-        served = [one for one in members if judge(one.endpoint).published]
-        servers = dict.fromkeys(server for one in served if (server := _server(one, self._settings.node)))
-        strip = any(one.endpoint.route is not None and one.endpoint.route.strip for one in served) and place.path != "/"
-        path = place.path
-        return Location(path, matches(path), self._upstream(tuple(sorted(servers))) if servers else None, strip)
+    def _location(self, place: Place, standing: _Standing) -> Location:
+        path, servers = place.path, standing.servers
+        strip = standing.strip and path != "/"
+        return Location(path, matches(path), self._upstream(servers) if servers else None, strip)
 
     def _upstream(self, servers: tuple[Server, ...]) -> Upstream:
         servers = tuple({one.address: one for one in reversed(servers)}.values())[::-1]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from dnsserver import wire
+from dnsserver import writer
 from dnsserver.outside import Asked
-from dnsserver.wire import Written
+from dnsserver.writer import Written
 
 _TTL = struct.Struct("!I")
 DUE_PART = 0.1  # of its life; whoever asks then makes that it is asked for again before it ends
@@ -75,4 +75,4 @@ class Aging:
         body = bytearray(self._written.body)
         for at in self._written.ttls:
             _TTL.pack_into(body, at, max(0, _TTL.unpack_from(body, at)[0] - age))
-        return wire.turns(self._written._replace(body=bytes(body)), turning=self._turning)
+        return writer.turns(self._written._replace(body=bytes(body)), turning=self._turning)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from dnsserver import dname, rr
 from dnsserver.case import Case, Seek, Work
-from dnsserver.foreign import Found
 from dnsserver.rr import ADDRESSES, Record, Type
+from dnsserver.skydns_record import Found
 from dnsserver.wire import Rcode, Reply
 from dnsserver.zone import Zone
 

@@ -6,6 +6,7 @@ in common (no record twice, one alias an owner, aliases first, one TTL a set) is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,16 +14,18 @@ from dnsserver import aliases, dname, foreign, rr, svcb
 from dnsserver.aliases import glue
 from dnsserver.case import Case, Outside, Seek, Work
 from dnsserver.domain import Domain
-from dnsserver.foreign import Found, TooMuch
+from dnsserver.foreign import TooMuch
 from dnsserver.names import ENDPOINT_TTL, PROXY_TTL
 from dnsserver.outside import Asked
 from dnsserver.rr import Record, Service, Soa, Type
+from dnsserver.skydns_record import Found
 from dnsserver.wire import Ede, Rcode, Reply
 from dnsserver.zone import APEX, Zone
 
 ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})
 BOTH = ONLY_A | ONLY_AAAA
 FROM_BELOW = BOTH | {Type.SRV, Type.TXT, Type.MX}  # types that foreign records below a name are answered for
+MAX_GLUED = 256  # targets whose addresses are added; more would not fit, and clients ask
 NS = b"\x02ns\x03dns"
 
 
@@ -207,7 +210,7 @@ def _https(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
 def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
     if case.ours:
         answers = [Record(case.name, Type.SRV, ttl, rr.srv(says)) for ttl, says in case.ours.services]
-        targets = dict.fromkeys(says.target for _, says in case.ours.services)
+        targets = itertools.islice(dict.fromkeys(says.target for _, says in case.ours.services), MAX_GLUED)
         return Says(answers, [one for target in targets for one in glue(zone, target, Seek(BOTH, work))])
     return _foreign_srv(zone, case, work)
 

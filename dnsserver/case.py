@@ -6,10 +6,11 @@ from typing import Protocol
 
 from dnsserver import dname
 from dnsserver.domain import Domain
-from dnsserver.foreign import MAX_FOUND, Found, Hits, TooMuch
+from dnsserver.foreign import MAX_FOUND, Hits, TooMuch
 from dnsserver.names import Own
 from dnsserver.outside import Asked
 from dnsserver.rr import Type
+from dnsserver.skydns_record import Found
 from dnsserver.wire import Rcode, Reply
 
 MAX_WORK = 4 * MAX_FOUND  # records looked at for one answer, all aliases together

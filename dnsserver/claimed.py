@@ -9,7 +9,7 @@ from dnsserver.existing import Existing
 from dnsserver.names import Wanted, wanted_of
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
-from pilotfish.catalog.verdict import judge_route
+from pilotfish.catalog.verdict import Placed, judge_route
 
 
 class Claimed:
@@ -68,13 +68,14 @@ class Claimed:
         return self._wanted[host]
 
     def _asked_for(self, host: str) -> Wanted | None:
-        asking = [
-            placed
-            for service in set(self._services[host].values())
-            for placed in self._registry.service(service)
-            if any(
-                place.host == host
-                for place in judge_route(placed.endpoint, self._registry.claims, self._domains).granted
-            )
-        ]
+        endpoints = (
+            placed for service in set(self._services[host].values()) for placed in self._registry.service(service)
+        )
+        # Most endpoints of a service ask for the same; one of each kind is enough to look at.
+        kinds = {(one.endpoint.service, one.endpoint.route, one.endpoint.proxydns): one for one in endpoints}
+        asking = [placed for placed in kinds.values() if self._asks(placed, host)]
         return wanted_of(asking).also(Wanted(http=True)) if asking else None
+
+    def _asks(self, placed: Placed, host: str) -> bool:
+        routed = judge_route(placed.endpoint, self._registry.claims, self._domains)
+        return any(place.host == host for place in routed.granted)

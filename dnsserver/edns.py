@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dnsserver.wire import MAX_TCP, Ede, Malformed
 
-NSID, EXPIRE, COOKIE, KEEPALIVE, PADDING, EDE = 3, 9, 10, 11, 12, 15  # IANA, DNS EDNS0 option codes
+NSID, COOKIE, KEEPALIVE, PADDING, EDE = 3, 10, 11, 12, 15  # IANA, DNS EDNS0 option codes
 STUB_GUARD = 65011  # local use: SkyDNS marks what it forwards to a stub zone, and drops what comes back to it
 
 CLIENT_COOKIE = 8  # octets; RFC 7873 §4
@@ -31,7 +31,6 @@ class Options(NamedTuple):
         keepalive: how long a TCP connection may be silent (RFC 7828).
         padding: the reply is to be padded (RFC 7830).
         nsid: which server this is (RFC 5001).
-        expire: how long a secondary may keep the zone (RFC 7314).
         stub_guard: the query was forwarded for a stub zone by us or another SkyDNS.
     """
 
@@ -39,7 +38,6 @@ class Options(NamedTuple):
     keepalive: bool = False
     padding: bool = False
     nsid: bool = False
-    expire: bool = False
     stub_guard: bool = False
 
 
@@ -48,7 +46,6 @@ _FIELDS = {
     KEEPALIVE: "keepalive",
     PADDING: "padding",
     NSID: "nsid",  # what a query says in it is ignored; RFC 5001 §2.1
-    EXPIRE: "expire",
     STUB_GUARD: "stub_guard",
 }
 
@@ -98,7 +95,6 @@ def write_options(
     cookie: bytes = b"",
     nsid: bytes = b"",
     keepalive_ms: int = 0,
-    expire_s: int | None = None,
     ede: Ede | None = None,
     size: int = 0,
     pad_to: int = PADDED_TO,
@@ -111,7 +107,6 @@ def write_options(
         cookie: the client's cookie and the server's; b"": none is given.
         nsid: which server this is; b"": nobody is told.
         keepalive_ms: milliseconds of silence after which the connection is closed.
-        expire_s: seconds a secondary may keep the zone, in answers about its SOA and in transfers.
         ede: extended error.
         size: octets of the reply with its empty OPT record, to which these are added.
         pad_to: the whole is padded to a multiple of so many octets (RFC 8467 §4.1).
@@ -121,8 +116,6 @@ def write_options(
         parts.append(_HEAD.pack(COOKIE, len(cookie)) + cookie)
     if nsid and options.nsid:
         parts.append(_HEAD.pack(NSID, len(nsid)) + nsid)
-    if expire_s is not None and options.expire:
-        parts.append(_HEAD.pack(EXPIRE, 4) + struct.pack("!I", expire_s))
     if ede is not None:
         parts.append(_HEAD.pack(EDE, 2) + struct.pack("!H", ede))
     if transport_tcp and options.keepalive:

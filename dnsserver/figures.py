@@ -24,8 +24,23 @@ class Sockets(Protocol):
         ...
 
     @property
+    def unsent(self) -> int:
+        """Replies that the kernel did not take."""
+        ...
+
+    @property
     def connections(self) -> int:
         """TCP connections that are open."""
+        ...
+
+    @property
+    def refused(self) -> int:
+        """TCP connections closed at once, because their client had its share."""
+        ...
+
+    @property
+    def evicted(self) -> int:
+        """TCP connections closed because they were silent, slow, or in the way of others."""
         ...
 
 
@@ -45,14 +60,20 @@ class Figures(Collector):
         """All metrics as they are now."""
         yield self._queries()
         yield from self._answers()
+        yield from self._limits()
         sockets = self._sockets()
         if sockets is not None:
             yield CounterMetricFamily(
                 "pilotfish_dns_overflowed", "Datagrams dropped because a buffer was full", value=sockets.overflowed
             )
+            yield CounterMetricFamily("pilotfish_dns_unsent", "Replies that could not be sent", value=sockets.unsent)
             yield GaugeMetricFamily(
                 "pilotfish_dns_tcp_connections", "TCP connections that are open", value=sockets.connections
             )
+            closed = CounterMetricFamily("pilotfish_dns_tcp_closed", "TCP connections that we ended", labels=["why"])
+            closed.add_metric(["share"], sockets.refused)
+            closed.add_metric(["silent"], sockets.evicted)
+            yield closed
 
     def _queries(self) -> Metric:
         queries = CounterMetricFamily(
@@ -61,6 +82,17 @@ class Figures(Collector):
         for counted, count in self._responder.counts().items():
             queries.add_metric([counted.transport.value, counted.type, counted.rcode], count)
         return queries
+
+    def _limits(self) -> Iterable[Metric]:
+        limiter = self._responder.guests.limiter
+        if limiter is None:
+            return
+        limited = CounterMetricFamily(
+            "pilotfish_dns_limited", "Answers over UDP beyond --rate-limit, by what became of them", labels=["how"]
+        )
+        limited.add_metric(["truncated"], limiter.slipped)
+        limited.add_metric(["dropped"], limiter.dropped)
+        yield limited
 
     def _answers(self) -> Iterable[Metric]:
         responder = self._responder

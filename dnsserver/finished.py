@@ -14,7 +14,9 @@ from dnsserver.access import Clients
 from dnsserver.cache import Cache
 from dnsserver.denial import Denials
 from dnsserver.wire import Query
+from dnsserver.writer import Written
 
+SERIAL_END = 20  # octets from the serial to the end of an SOA record
 MAX_KEPT = 100_000  # answers; about 60 MB of them at 300 octets with their index
 MAX_KEPT_NOTHING = 10_000
 MAX_OCTETS = 64 * 1024 * 1024
@@ -114,3 +116,25 @@ class Finished:
 
     def _all(self) -> tuple[Cache | Denials, ...]:
         return self.some, self.nothing, self.denials, self.beyond
+
+
+class Denial:
+    """An answer without data, given again with the serial of now.
+
+    Args:
+        side: where it is held.
+        written: the answer.
+    """
+
+    __slots__ = ("_after", "_before", "_side")
+
+    def __init__(self, side: Finished, written: Written) -> None:
+        at = len(written.body) - written.opt - SERIAL_END
+        self._side = side
+        self._before, self._after = written.body, b""
+        if written.authority:
+            self._before, self._after = written.body[:at], written.body[at + 4 :]
+
+    def __call__(self) -> bytes:
+        """The body as of now."""
+        return self._before + self._side.denials.serial + self._after if self._after else self._before

@@ -82,6 +82,7 @@ class ForwardCache:
         hits: answers given as fresh.
         stale: answers given after their end.
         misses: questions without an answer here.
+        epoch: another one as soon as others are to be asked; what was asked before is not taken in any more.
     """
 
     def __init__(self, most: int, stale_for_s: float, most_octets: int = MAX_OCTETS) -> None:
@@ -91,6 +92,7 @@ class ForwardCache:
         self._failures: OrderedDict[Asked, _Failure] = OrderedDict()
         self._stale_for_s = stale_for_s
         self.hits = self.stale = self.misses = 0
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self._some.entries) + len(self._nothing.entries)
@@ -184,6 +186,7 @@ class ForwardCache:
 
     def drop_under(self, zone: bytes) -> int:
         """Let go of everything at and below a name: others are asked about it from now on. Cost: all that is held."""
+        self.epoch += 1
         before = len(self)
         for shelf in (self._some, self._nothing):
             for asked in [asked for asked in shelf.entries if is_under(asked.name, zone)]:
@@ -191,6 +194,14 @@ class ForwardCache:
         for asked in [asked for asked in self._failures if is_under(asked.name, zone)]:
             del self._failures[asked]
         return before - len(self)
+
+    def clear(self) -> None:
+        """Let go of everything: others are asked from now on."""
+        self.epoch += 1
+        self._failures.clear()
+        for shelf in (self._some, self._nothing):
+            for asked in list(shelf.entries):
+                shelf.remove(asked)
 
 
 def counted_down(outcome: Outcome, now: float) -> Reply:

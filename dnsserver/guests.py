@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnsserver import chaos, edns, wire
+from dnsserver import chaos, edns, wire, writer
 from dnsserver.access import Clients
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
@@ -63,7 +63,7 @@ class Cookied(NamedTuple):
         """The body with a cookie; None when that is too long."""
         if len(body) + len(self.option) + 2 > self.limit:
             return None
-        return wire.with_options(body, self.option)
+        return writer.with_options(body, self.option)
 
 
 class Guest(NamedTuple):
@@ -101,7 +101,7 @@ class Guest(NamedTuple):
     def finished(self, body: bytes) -> bytes:
         """The body as this guest gets it."""
         added = self._added(len(body) + 2) if self.options is not edns.NONE else b""
-        return wire.with_options(body, added) if added else body
+        return writer.with_options(body, added) if added else body
 
     def _added(self, size: int) -> bytes:
         return edns.write_options(

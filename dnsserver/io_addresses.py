@@ -101,7 +101,8 @@ def open_pair(ip: str, port: int, *, shared: bool = False) -> tuple[socket.socke
     Args:
         ip: of this host.
         port: of both.
-        shared: other processes of ours may have sockets there too; the kernel deals out what comes (SO_REUSEPORT).
+        shared: other processes of ours may have sockets there already; the kernel deals out what comes (SO_REUSEPORT).
+            Without it the address has to be free; others of ours may come later.
 
     Raises:
         OSError: the address is taken, not ours, or the port needs privileges.
@@ -131,6 +132,7 @@ def _open(ip: str, port: int, kind: socket.SocketKind, *, shared: bool) -> socke
         else:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((ip, port))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_STREAM:
             opened.listen(BACKLOG)
     except BaseException:

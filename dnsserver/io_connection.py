@@ -1,14 +1,13 @@
 """One TCP connection: pipelined queries, answers as they come, transfers in between.
 
 Sockets are read and written here without the event loop's streams, which would hold a quarter of a megabyte for a
-client that sends without reading. What a connection holds is bounded: one read, one burst of replies, some answers
+client that sends without reading. What a connection holds is bounded: one read, the replies of one turn, some answers
 that came later. Nothing is read from a client that does not take its replies, or whose earlier queries wait for too
 many answers.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
@@ -17,13 +16,13 @@ from typing import NamedTuple, TypeAlias
 
 from dnsserver.frames import BadFrame, Frames, framed
 from dnsserver.io_slots import Slots
+from dnsserver.io_turns import BROKEN, READ, WRITE
 from dnsserver.later import Transfer, Wanted
 
 Answer: TypeAlias = Callable[[bytes, bytes], "bytes | Wanted | Transfer | None"]
 Defer: TypeAlias = Callable[[Wanted, Callable[[bytes], None]], None]
 
-BURST = 64  # messages answered before other work of the loop has its turn
-WRITE_HIGH = 64 * 1024  # octets of replies in one burst, and one reply above it
+WRITE_HIGH = 64 * 1024  # octets of replies in one turn, and one reply above it
 MOST_UNSENT = 512 * 1024  # octets that the client did not take, with the answers that came later
 MOST_WAITING = 64  # queries of one connection that wait for other name servers
 _TAKEN = 16 * 1024  # octets that a client must take to earn its time
@@ -55,31 +54,31 @@ class Connection:
     """
 
     __slots__ = (
-        "_again", "_ended", "_eof", "_frames", "_loop", "_next", "_out", "_reading", "_server", "_shut", "_socket",
-        "_streams", "_taken", "_transfer", "_waiting", "_whole", "client",
+        "_ended", "_eof", "_frames", "_next", "_out", "_queued", "_server", "_shut", "_slots", "_socket", "_streams",
+        "_taken", "_transfer", "_waiting", "_whole", "client",
     )  # fmt: skip
 
     def __init__(self, opened: socket.socket, client: bytes, server: Server) -> None:
         self.client = client
         self._socket: socket.socket | None = opened
-        self._server, self._loop = server, asyncio.get_running_loop()
+        self._server, self._slots = server, server.slots
         self._frames = Frames()
         self._out = bytearray()  # not taken by the kernel yet
         self._taken = 0  # octets of it taken since the last time that earned something
         self._waiting = 0  # queries that others must be asked about
         self._transfer: Iterator[bytes] | None = None
         self._next: Transfer | None = None  # asked for while another one goes on
-        self._again: asyncio.Handle | None = None
+        self._queued = False  # another turn was asked for
         self._streams = False  # it is the transfer's turn among those of all connections
-        self._reading = self._shut = False
+        self._shut = False  # nothing more is written
         self._ended = False  # no more is read
         self._eof = False  # the client said that it sends no more
         self._whole = False  # there may be whole messages that are not answered
 
     def begin(self) -> None:
         """Take a slot, or go."""
-        if self._server.slots.enter(self):
-            self._listen()
+        if self._slots.enter(self):
+            self._watch()
         else:
             self._close()
 
@@ -107,27 +106,67 @@ class Connection:
         self._ended = True
         self._soon()
 
-    # --- reading
+    # --- turns
 
-    def _listen(self) -> None:
-        opened = self._socket
-        wanted = not (self._out or self._held_up) if not self._ended else self._shut
-        if opened is None or wanted is self._reading:
+    def ready(self, events: int, until: float) -> None:
+        """Its socket can be read from or written to; go on until this time."""
+        if events & BROKEN:
+            self.abort()
             return
-        self._reading = wanted
-        if wanted:
-            self._loop.add_reader(opened.fileno(), self._readable)
-        else:
-            self._loop.remove_reader(opened.fileno())
+        if events & WRITE:
+            self._flush()
+        if events & READ:
+            self._read()
+        self._go(until)
+
+    def work(self, until: float) -> None:
+        """Go on with what was not finished."""
+        self._queued = False
+        self._go(until)
+
+    def _soon(self) -> None:
+        if not self._queued and self._socket is not None:
+            self._queued = True
+            self._slots.turns.soon(self)
+
+    def _go(self, until: float) -> None:
+        self._burst(until)
+        if self._streams and not self._out:
+            self._pump()
+            if not (self._ended or self._whole or self._held_up):
+                self._read()  # while a transfer goes on there may be no other time for it
+        if not self._out and (self._streams or (self._whole and not self._held_up)):
+            self._soon()
+        # What has nothing left to answer is closed once no more is read.
+        if self._ended and not (self._shut or self._queued or self.owes):
+            self._shut_down()
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._socket is not None:
+            busy = self._queued or self._out or self._held_up
+            reads = self._shut if self._ended else not busy
+            self._slots.turns.watch(self._socket.fileno(), self, READ * reads | WRITE * bool(self._out))
 
     @property
     def _held_up(self) -> bool:
         return self._waiting >= MOST_WAITING or self._next is not None
 
-    def _readable(self) -> None:
-        if self._again is not None or self._socket is None:
-            return  # what came before is not answered yet
-        buffer = self._server.slots.buffer
+    # Closing with unread octets would be a reset, which can overtake our last replies; so the client closes first.
+    def _shut_down(self) -> None:
+        if self._eof:
+            self._close()
+        elif self._socket is not None:
+            self._shut = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+
+    # --- queries
+
+    def _read(self) -> None:
+        if self._socket is None:
+            return
+        buffer = self._slots.buffer
         try:
             size = self._socket.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
@@ -135,39 +174,20 @@ class Connection:
         except OSError:
             self.abort()
             return
-        if self._shut:
-            if not size:
-                self._close()
-        elif size:
-            self._frames.feed(buffer[:size])
-            self._work()
-        else:
+        if not size:
             self._eof = self._ended = True
-            self._rest()
+            if self._shut:
+                self._close()
+        elif not self._ended:
+            self._frames.feed(buffer[:size])
+            self._whole = True
 
-    # --- answering
-
-    def _soon(self) -> None:
-        if self._again is None and self._socket is not None:
-            self._again = self._loop.call_soon(self._work)
-
-    def _work(self) -> None:
-        self._again = None
-        if self._socket is None:
-            return
-        self._burst()
-        if self._streams and not self._out:
-            self._pump()
-        if not self._out and (self._streams or (self._whole and not self._held_up)):
-            self._soon()
-        self._rest()
-
-    # Bounded in messages and in octets: small queries for large answers must not fill the memory.
-    def _burst(self) -> None:
+    # Bounded in time and in octets: small queries for large answers must not fill the memory.
+    def _burst(self, until: float) -> None:
         replies: list[bytes] = []
-        room, answer, client = WRITE_HIGH, self._server.answer, self.client
-        for _ in range(BURST):
-            message = None if self._out or self._held_up or room <= 0 else self._take()
+        room, answer, client, now = WRITE_HIGH, self._server.answer, self.client, self._slots.now
+        while self._whole and room > 0 and not (self._out or self._held_up):
+            message = self._take()
             if message is None:
                 break
             found = answer(message, client)
@@ -176,8 +196,10 @@ class Connection:
                 room -= len(found)
             elif found is not None:
                 self._later(found)
+            if now() >= until:
+                break
         if replies:
-            self._server.slots.earned(self)
+            self._slots.earned(self)
             self._send(b"".join(replies))
 
     def _take(self) -> bytes | None:
@@ -194,7 +216,7 @@ class Connection:
             self._server.defer(found, self._once())
         elif self._transfer is None:
             self._transfer = found.messages
-            self._server.slots.queue(self)
+            self._slots.queue(self)
         else:
             self._next = found
 
@@ -206,27 +228,11 @@ class Connection:
             if not sent:
                 sent = True
                 self._waiting -= 1
-                self._server.slots.earned(self)
+                self._slots.earned(self)
                 self._send(framed(reply))
                 self._soon()
 
         return send
-
-    # What has nothing left to answer is closed once no more is read.
-    def _rest(self) -> None:
-        if self._ended and not self._shut and self._again is None and not self.owes:
-            if self._eof:
-                self._close()
-            else:
-                self._shut_down()
-        self._listen()
-
-    # Closing with unread octets would be a reset, which can overtake our last replies; so the client closes first.
-    def _shut_down(self) -> None:
-        self._shut = True
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
 
     # --- transfers
 
@@ -249,7 +255,7 @@ class Connection:
                 self._send(framed(message))
             return
         self._transfer, self._streams = None, False
-        self._server.slots.transferred(self)
+        self._slots.transferred(self)
         after, self._next = self._next, None
         if after is not None:
             self._later(after)
@@ -263,7 +269,6 @@ class Connection:
             sent = self._sent(octets)
             if sent == len(octets) or self._socket is None:
                 return
-            self._loop.add_writer(self._socket.fileno(), self._writable)
             self._out += memoryview(octets)[sent:]
         else:
             self._out += octets
@@ -283,25 +288,20 @@ class Connection:
         self._taken += sent
         if self._taken >= _TAKEN:
             self._taken = 0
-            self._server.slots.earned(self)
+            self._slots.earned(self)
         return sent
 
-    def _writable(self) -> None:
+    def _flush(self) -> None:
         del self._out[: self._sent(self._out)]
-        if self._socket is not None and not self._out:
-            self._loop.remove_writer(self._socket.fileno())
-            self._server.slots.earned(self)
-            self._soon()
+        if not self._out:
+            self._slots.earned(self)
 
     def _close(self) -> None:
         opened, self._socket = self._socket, None
         if opened is None:
             return
-        if self._again is not None:
-            self._again.cancel()
-        self._loop.remove_reader(opened.fileno())
-        self._loop.remove_writer(opened.fileno())
+        self._slots.turns.forget(opened.fileno())
         opened.close()
-        self._server.slots.leave(self)
+        self._slots.leave(self)
         self._transfer = self._next = None
         self._out = bytearray()

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from dnsserver import io_addresses
 from dnsserver.io_slots import Slots
 from dnsserver.io_tcp import TcpEdge
-from dnsserver.io_udp import Defer, Note, UdpEdge
+from dnsserver.io_udp import UDP, Defer, Note, UdpEdge
 from dnsserver.later import Transfer, Wanted
 from dnsserver.responder import Responder, Told
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.values import join_host_port
 
+TCP = "tcp"
 REBIND_S = 10.0  # how often addresses that came or went are looked for, when listening at all of them
 At = tuple[str, int]
 
@@ -109,15 +111,19 @@ class Edges:
         manner = self._manner
         udp, tcp = io_addresses.open_pair(ip, port, shared=manner.shared)
         at = ip, udp.getsockname()[1]
-        stream = TcpEdge(tcp, self._slots, self._tcp, manner.defer, self._telemetry.log)
-        edge = UdpEdge(udp, self._responder, manner.defer, manner.note, short_cut=manner.short_cut)
+        defer = manner.defer if manner.note is None else _noting(manner.defer, manner.note)
+        stream = TcpEdge(tcp, self._slots, self._tcp, defer, self._telemetry.log)
+        edge = UdpEdge(udp, self._responder, defer, manner.note, short_cut=manner.short_cut)
         self.open[at] = edge, stream
 
     def _tcp(self, message: bytes, client: bytes) -> Told:
         self._responder.clock.now = self._now()
-        told = self._responder.tcp(message, client)
-        if self._manner.note is not None and not isinstance(told, Wanted | Transfer):
-            self._manner.note(client, "tcp", message, told)
+        told, note = self._responder.tcp(message, client), self._manner.note
+        if note is None or isinstance(told, Wanted):
+            return told
+        if isinstance(told, Transfer):
+            return Transfer(_first_noted(told.messages, partial(note, client, TCP, message)))
+        note(client, TCP, message, told)
         return told
 
     def _remove(self, at: At) -> None:
@@ -127,8 +133,9 @@ class Edges:
         tcp.close()
 
     def refuse_more(self) -> None:
-        """Take no new TCP connections; those that are open, and datagrams, are served on."""
-        for _, tcp in self.open.values():
+        """Leave new connections and datagrams to others at these addresses; what has come is served on."""
+        for udp, tcp in self.open.values():
+            udp.stand_aside()
             tcp.close()
 
     def close(self) -> None:
@@ -151,3 +158,34 @@ class Edges:
     def connections(self) -> int:
         """TCP connections that are open."""
         return len(self._slots)
+
+    @property
+    def refused(self) -> int:
+        """TCP connections closed at once, because their client had its share."""
+        return self._slots.refused
+
+    @property
+    def evicted(self) -> int:
+        """TCP connections closed because they were silent, slow, or in the way of others."""
+        return self._slots.evicted
+
+
+# What had to be waited for is noted when its reply is there; the client's options are not known any more.
+def _noting(defer: Defer, note: Note) -> Defer:
+    def deferred(wanted: Wanted, send: Callable[[bytes], None]) -> None:
+        def sent(reply: bytes) -> None:
+            note(wanted.client, TCP if wanted.tcp else UDP, wanted.id + wanted.query.plain, reply)
+            send(reply)
+
+        defer(wanted, sent)
+
+    return deferred
+
+
+def _first_noted(messages: Iterator[bytes], note: Callable[[bytes], None]) -> Iterator[bytes]:
+    noted = False
+    for message in messages:
+        if message and not noted:  # an empty one is a pause
+            noted = True
+            note(message)
+        yield message

@@ -35,14 +35,17 @@ OTHERS = "stub"  # in figures, all servers that are not configured
 Done = Callable[[Outcome], None]
 
 
+_Key = tuple[Asked, tuple[Server, ...], int]  # what is asked, whom, and in which epoch of the cache
+
+
 class _Flight:
     """A question that is out, and those who wait for its answer."""
 
     __slots__ = ("asked", "departed", "ended", "key", "late", "lookup", "out", "sent_at", "stale_timer", "step",
                  "waiting")  # fmt: skip
 
-    def __init__(self, asked: Asked, servers: tuple[Server, ...], lookup: Lookup, now: float) -> None:
-        self.asked, self.key, self.lookup = asked, (asked, servers), lookup
+    def __init__(self, key: _Key, lookup: Lookup, now: float) -> None:
+        self.asked, self.key, self.lookup = key[0], key, lookup
         self.departed = self.sent_at = now
         self.late = False  # nobody waits for a new answer while there is an old one
         self.waiting: list[Done] = []
@@ -94,7 +97,7 @@ class Forwarder:
         self._most = min(most, io_upstream.open_files() // 2)
         self._ports = io_upstream.local_ports()
         self._labels = {server: join_host_port(*server) for server in self.servers}
-        self._flights: dict[tuple[Asked, tuple[Server, ...]], _Flight] = {}
+        self._flights: dict[_Key, _Flight] = {}
         self._probing: set[_Flight] = set()
         self._waiting = 0
         self._connections: set[asyncio.Task[Said | Event]] = set()
@@ -114,7 +117,8 @@ class Forwarder:
         return self._waiting
 
     def set_servers(self, servers: Iterable[Server]) -> None:
-        """Ask others from now on."""
+        """Ask others from now on; what was said before counts no more."""
+        self.cache.clear()
         self.servers = tuple(servers)
         self.healths = Healths(self.servers)
         self._labels = {server: join_host_port(*server) for server in self.servers}
@@ -137,7 +141,7 @@ class Forwarder:
                 self.refresh(asked, servers)
             self._tell(done, kept)
             return
-        flight = self._flights.get((asked, servers))
+        flight = self._flights.get((asked, servers, self.cache.epoch))
         if flight is not None and self._waiting < MAX_WAITING:
             self.joined += 1
             self._wait(flight, done, now)
@@ -150,14 +154,15 @@ class Forwarder:
     def refresh(self, asked: Asked, servers: tuple[Server, ...] = ()) -> None:
         """Ask again for what ends soon, when there is room."""
         room = len(self._flights) * 2 < self._most
-        if room and not self._closed and (asked, servers) not in self._flights:
+        if room and not self._closed and (asked, servers, self.cache.epoch) not in self._flights:
             self.prefetched += 1
             self._depart(asked, servers, None, self._loop.time())
 
     def _depart(self, asked: Asked, servers: tuple[Server, ...], done: Done | None, now: float) -> None:
         allowed = self._allowed.get(servers) or self._allow(servers)
         lookup = Lookup(self.healths.order(allowed, now), self.healths, self._timeout_s, now)
-        flight = self._flights[asked, servers] = _Flight(asked, servers, lookup, now)
+        key = asked, servers, self.cache.epoch
+        flight = self._flights[key] = _Flight(key, lookup, now)
         if self.cache.has_stale(asked, now):
             flight.late = not self.healths.any_lives(allowed)
             flight.stale_timer = self._loop.call_later(STALE_AFTER_S, self._give_stale, flight)
@@ -251,6 +256,9 @@ class Forwarder:
             flight.stale_timer.cancel()
         now = self._loop.time()
         put = self.cache.put if ended.answered else self.cache.put_failure
+        if flight.key[2] != self.cache.epoch:  # others are asked by now: good for those who wait, not to be kept
+            self._deliver(self._taken(flight), Outcome(ended.reply, now, now))
+            return
         self._deliver(self._taken(flight), put(flight.asked, ended.reply, now))
 
     def _taken(self, flight: _Flight) -> list[Done]:
@@ -276,6 +284,8 @@ class Forwarder:
     async def run(self) -> None:
         """Look after the servers until cancelled; then everybody who waits is told."""
         try:
+            for server in forward.ours(self.servers, self._own()):
+                self._log.error("name server %s is this server itself: it is not asked", join_host_port(*server))
             for server in self.servers:
                 self._probe(server)
             while True:
@@ -302,7 +312,9 @@ class Forwarder:
         now = self._loop.time()
         asked = self.probes.fresh()
         allowed = [] if forward.ours([server], self._own()) else [server]
-        flight = _Flight(asked, (), Lookup(allowed, self.healths, self._timeout_s, now, rounds=1), now)
+        flight = _Flight(
+            (asked, (), self.cache.epoch), Lookup(allowed, self.healths, self._timeout_s, now, rounds=1), now
+        )
         flight.ended = lambda ended: self._probed(server, flight, ended)
         self._probing.add(flight)
         self._go(flight, flight.lookup.start(now))

@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import os
 import socket
+from collections.abc import Sequence
 
 SLOTS = 64  # datagrams of one batch: more gain nothing, and hold up what else the loop has to do
 _NAME = 32  # octets kept for one address; a sockaddr_in6 has 28
@@ -81,6 +82,9 @@ class Mailbox:
         self._dont_wait = ctypes.c_int(_MSG_DONTWAIT)
         self._head = ctypes.c_void_p(ctypes.addressof(self._received))
         self._sent_at = ctypes.addressof(self._sent)
+        self._few = (_Mmsghdr * SLOTS)()  # headers of those that are sent when not all are
+        self._few_at = ctypes.addressof(self._few)
+        self._sent_octets, self._few_octets = (memoryview(each).cast("B") for each in (self._sent, self._few))
         where = slice(4, 8) if family == socket.AF_INET else slice(8, 24)  # after family and port, and the flow label
         self._ips = tuple(slice(slot * _NAME + where.start, slot * _NAME + where.stop) for slot in range(SLOTS))
 
@@ -115,14 +119,26 @@ class Mailbox:
 
     def send(self, handle: ctypes.c_int, first: int, last: int) -> int:
         """Send the answers in the slots from `first` up to `last`; returns how many the kernel did not take."""
+        return self._send(handle, self._sent_at, first, last)
+
+    def _send(self, handle: ctypes.c_int, headers: int, first: int, last: int) -> int:
         unsent, header = 0, ctypes.sizeof(_Mmsghdr)
         while first < last:
-            at = ctypes.c_void_p(self._sent_at + first * header)
+            at = ctypes.c_void_p(headers + first * header)
             count: int = _LIBC.sendmmsg(handle, at, ctypes.c_uint(last - first), self._dont_wait)
             if count <= 0:  # this one cannot be sent: no room, no route, a forged source; the others may
                 unsent, count = unsent + 1, 1
             first += count
         return unsent
+
+    def send_some(self, handle: ctypes.c_int, slots: Sequence[int]) -> int:
+        """Send the answers in some of the slots; returns how many the kernel did not take."""
+        header = ctypes.sizeof(_Mmsghdr)
+        for place, slot in enumerate(slots):
+            self._few_octets[place * header : (place + 1) * header] = self._sent_octets[
+                slot * header : (slot + 1) * header
+            ]
+        return self._send(handle, self._few_at, 0, len(slots))
 
     def client(self, slot: int) -> bytes:
         """The octets of the address that a datagram came from: 4 or 16."""

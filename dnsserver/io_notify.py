@@ -132,14 +132,19 @@ class Notifier:
         family = _family(secondary[0])
         opened = socket.socket(family, socket.SOCK_DGRAM)
         opened.setblocking(False)
-        for ip, _ in self._listening():
-            if _family(ip) == family and is_here_only(ip) == is_here_only(secondary[0]):
-                try:
-                    opened.bind((ip, 0))
-                    break
-                except OSError:
-                    continue  # gone meanwhile: whatever address the kernel takes
+        for ip in _sources((ip for ip, _ in self._listening() if _family(ip) == family), secondary[0]):
+            try:
+                opened.bind((ip, 0))
+                break
+            except OSError:
+                continue  # gone meanwhile: whatever address the kernel takes
         return opened
+
+
+def _sources(ours: Iterable[str], secondary: str) -> list[str]:
+    """Where to speak from, best first: loopback is reached from every address of a host, others not from loopback."""
+    here = is_here_only(secondary)
+    return sorted((ip for ip in ours if here or not is_here_only(ip)), key=lambda ip: is_here_only(ip) != here)
 
 
 def _family(ip: str) -> socket.AddressFamily:

@@ -8,11 +8,11 @@ room (RFC 7766 §6.2.3, §10). One that waits for other name servers is not sile
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import resource
 from collections import Counter, OrderedDict, deque
 from itertools import islice
 from typing import Protocol
+
+from dnsserver.io_turns import Turns
 
 READ_SIZE = 16 * 1024  # octets read at once, into one buffer for all
 MOST_TRANSFERS = 4  # at once; the others wait in line
@@ -25,7 +25,6 @@ _LOOKED_AT = 64  # connections looked at for one that may go
 _LINGER_S = 0.5  # after the last reply, for the client to close
 _DRAIN_STEP_S = 0.02
 _SPARE_FILES = 8  # left for the other parts of this process when there are no more
-_OTHER_FILES = 512  # what a process may need besides connections
 _V6_CLIENT = 8  # octets: whoever has one IPv6 address has a /64
 
 
@@ -78,7 +77,8 @@ class Slots:
         self._by_client: Counter[bytes] = Counter()
         self._transferring: set[Held] = set()
         self._line: deque[Held] = deque()
-        self._now = asyncio.get_running_loop().time
+        self.now = asyncio.get_running_loop().time
+        self.turns = Turns(self.now)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -92,7 +92,7 @@ class Slots:
     @property
     def idle_ms(self) -> int:
         """The same in milliseconds, for clients that ask (RFC 7828)."""
-        return int(self.idle_s * 1000)
+        return round(self.idle_s * 1000)
 
     def enter(self, connection: Held) -> bool:
         """Take a slot; False when the client has its share."""
@@ -100,16 +100,16 @@ class Slots:
         if self._by_client[client] >= self._share:
             self.refused += 1
             return False
-        self._by_client[client] += 1
-        self._held[connection] = self._now()
-        while len(self._held) > self.most:
+        while len(self._held) >= self.most:
             self._make_room()
+        self._by_client[client] += 1
+        self._held[connection] = self.now()
         return True
 
     def earned(self, connection: Held) -> None:
         """It did something useful: its time begins anew."""
         if connection in self._held:
-            self._held[connection] = self._now()
+            self._held[connection] = self.now()
             self._held.move_to_end(connection)
 
     def leave(self, connection: Held) -> None:
@@ -161,7 +161,7 @@ class Slots:
             self._sweep_once()
 
     def _sweep_once(self) -> None:
-        now, due = self._now(), []
+        now, due = self.now(), []
         limit = now - self.idle_s
         for connection, since in self._held.items():
             if since >= limit:
@@ -181,34 +181,25 @@ class Slots:
         await asyncio.sleep(0)
         for connection in list(self._held):
             connection.finish()
-        until = self._now() + within_s
-        while any(one.owes for one in self._held) and self._now() < until:  # noqa: ASYNC110  a clock is read
+        until = self.now() + within_s
+        while any(one.owes for one in self._held) and self.now() < until:  # noqa: ASYNC110  a clock is read
             await asyncio.sleep(_DRAIN_STEP_S)
-        until = min(until, self._now() + _LINGER_S)
-        while self._held and self._now() < until:  # noqa: ASYNC110  a clock is read
+        until = min(until, self.now() + _LINGER_S)
+        while self._held and self.now() < until:  # noqa: ASYNC110  a clock is read
             await asyncio.sleep(_DRAIN_STEP_S)
         owed = sum(one.owes for one in self._held)
         self.close()
         return owed
 
     def close(self) -> None:
-        """Close all connections at once."""
+        """Close all connections at once; no more can come."""
         for connection in list(self._held):
             connection.abort()
+        self.turns.close()
 
     def _evict(self, connection: Held) -> None:
         self.evicted += 1
         connection.abort()
-
-
-def allow_files(connections: int) -> None:
-    """Let this process have as many open files as so many connections need, if its hard limit permits."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
-    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _client(connection: Held) -> bytes:

@@ -10,7 +10,9 @@ import socket
 from dnsserver.io_connection import Answer, Connection, Defer, Server
 from dnsserver.io_slots import Slots
 
-_ACCEPTS = 64  # connections accepted before other work of the loop has its turn
+_ACCEPTS = 4  # connections accepted before other work of the loop has its turn
+_SEND_BUFFER = 64 * 1024  # octets asked for, the kernel takes twice as many; else it holds megabytes for a client that
+_RECEIVE_BUFFER = 32 * 1024  # does not read its replies, or sends more than we answer
 _PAUSE_S = 0.5  # in accepting, when there is nothing to accept with
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 §2.5.5.2
 
@@ -33,18 +35,22 @@ class TcpEdge:
         self._log = log or logging.getLogger("pilotfish.dns")
         self._loop = asyncio.get_running_loop()
         self._paused: asyncio.Handle | None = None
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited; replies are written whole
+        # Inherited by connections; replies are written whole.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._resume()
 
     def close(self) -> None:
         """Accept no more; connections that were made before are still served."""
         if self._socket.fileno() < 0:
             return
-        self._loop.remove_reader(self._socket.fileno())
-        if self._paused is not None:
-            self._paused.cancel()
-        else:
+        if self._paused is None:
             self._accept()
+        if self._paused is None:
+            self._loop.remove_reader(self._socket.fileno())
+        else:
+            self._paused.cancel()
         self._socket.close()
 
     def _resume(self) -> None:

@@ -25,6 +25,7 @@ from dnsserver.wire import MAX_QUERY, MAX_UDP
 UDP = "udp"
 BATCHES = 4  # of SLOTS messages, before other work of the loop has its turn
 FEW = SLOTS // 4  # after a batch with fewer than this, the next ones are waited for together
+_DRAINED = 100  # times BATCHES at most at the end: more than a buffer holds
 _SO_MEMINFO = 55  # asm-generic/socket.h
 _MEMINFO_SIZE = 36  # nine numbers; linux/sock_diag.h
 _DROPS = 8  # which of them counts datagrams that found the buffer full
@@ -82,7 +83,7 @@ class UdpEdge:
     # The hot path: per message one slice, one look-up, one copy.
     def _answer(self, box: Mailbox, count: int) -> None:
         hot, inbox, outbox, lengths, sizes = self._hot, box.inbox, box.outbox, box.lengths, box.sizes
-        first = 0
+        without: list[int] = []  # slots whose message gets no reply now
         for slot, start, key_at, length_at, out, size_at in _plan(box)[:count]:
             kept = hot(inbox[key_at : start + lengths[length_at]])
             if kept is not None and (body := kept.body()) is not None:
@@ -90,9 +91,7 @@ class UdpEdge:
             else:
                 told = self._other(box, slot)
                 if told is None:
-                    if first < slot:
-                        self.unsent += box.send(self._handle, first, slot)
-                    first = slot + 1
+                    without.append(slot)
                     continue
                 body = told
             size = len(body)
@@ -100,18 +99,26 @@ class UdpEdge:
             sizes[size_at] = size
             if self._note is not None:
                 self._noted(box, slot, body)
-        if first < count:
-            self.unsent += box.send(self._handle, first, count)
+        if not without:
+            self.unsent += box.send(self._handle, 0, count)
+        elif len(without) < count:
+            left = set(range(count)).difference(without)
+            self.unsent += box.send_some(self._handle, sorted(left))
 
     def _other(self, box: Mailbox, slot: int) -> bytes | None:
         """The body of a reply that is not finished yet; None: there is none now."""
         message = box.message(slot)
-        told = self._answers.udp(message, box.client(slot))
-        if isinstance(told, Wanted):
-            self._defer(told, functools.partial(self._send, box.address(slot)))
-        elif told is not None:
+        try:
+            told = self._answers.udp(message, box.client(slot))
+            if isinstance(told, Wanted):
+                self._defer(told, functools.partial(self._send, box.address(slot)))
+                return None
+        except Exception as error:  # noqa: BLE001  a fault of ours may cost this message, not those beside it
+            self._loop.call_exception_handler({"message": "a DNS message was not answered", "exception": error})
+            return None
+        if told is not None:
             return told[2:]
-        elif self._note is not None:
+        if self._note is not None:
             self._note(box.client(slot), UDP, message, None)
         return None
 
@@ -156,10 +163,29 @@ class UdpEdge:
             return 0
         return int(struct.unpack(f"{len(info) // 4}I", info)[_DROPS]) if len(info) == _MEMINFO_SIZE else 0
 
+    def stand_aside(self) -> None:
+        """Get no more datagrams, so that another process at this address gets them; what has come is still answered.
+
+        A socket that is connected, to itself here, is passed over when the kernel chooses among several (socket(7),
+        SO_REUSEPORT). Closing it instead would lose what comes between the last look and the close.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.connect(self._socket.getsockname())
+
     def drain(self) -> None:
         """Answer what has come already."""
-        with contextlib.suppress(OSError):
-            self._readable()
+        for _ in range(_DRAINED):
+            with contextlib.suppress(OSError):
+                self._readable()
+            if not self._waits():
+                return
+
+    def _waits(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Answer what has come already, and stop serving."""

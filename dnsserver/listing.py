@@ -39,6 +39,8 @@ def brought(zone: Zone, name: bytes, domain: Domain) -> Iterator[bytes]:
     if not zone.own.exists(name):
         return
     own, relative = zone.own, dname.labels_of(name[: len(name) - len(domain.name)] + dname.ROOT)
+    if relative[:1] == (b"*",):
+        return  # what stands below the label itself is nothing that a question finds
     try:
         view = own.view(b".".join(relative).decode("ascii"))
     except UnicodeDecodeError:

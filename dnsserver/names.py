@@ -107,12 +107,21 @@ class View(NamedTuple):
         members: those that stand so, sorted by id.
         labels: instance label -> endpoints.
         ports: (container port, protocol) -> endpoints.
+        told: what the members say under a name, as soon as somebody asked: it goes with the view.
     """
 
     how: How
     members: tuple[Placed, ...]
     labels: dict[str, list[Placed]]
     ports: dict[tuple[int, str], list[Placed]]
+    told: dict[bytes, Own]
+
+    def says(self, name: bytes) -> Own:
+        """What the members say together, under a wire name that they stand behind."""
+        found = self.told.get(name)
+        if found is None:
+            found = self.told[name] = of_endpoints(self.members, name)
+        return found
 
     def speaking(self, service: str, protocol: str) -> list[Placed]:
         """Endpoints that a service name asks for; `http`, `postgresql`."""
@@ -129,7 +138,7 @@ def view_of(standing: Sequence[tuple[How, Placed]]) -> View:
         endpoint = placed.endpoint
         labels.setdefault(endpoint.label, []).append(placed)
         ports.setdefault((endpoint.port, endpoint.protocol), []).append(placed)
-    return View(how, tuple(placed for its, placed in standing if its is how), labels, ports)
+    return View(how, tuple(placed for its, placed in standing if its is how), labels, ports, {})
 
 
 class ProxyHost(NamedTuple):

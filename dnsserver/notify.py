@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from dnsserver import wire
+from dnsserver import wire, writer
 from dnsserver.rr import Record, Type
 from dnsserver.wire import Query, Rcode, Reply
 
@@ -24,8 +24,8 @@ def message(message_id: int, soa: Record) -> bytes:
     """
     question = soa.owner + _QUESTION.pack(Type.SOA, wire.CLASS_IN)
     query = Query(OPCODE, soa.owner, Type.SOA, wire.CLASS_IN, None, question, b"")
-    body = wire.write(query, Reply(Rcode.NOERROR, True, (soa,)), wire.MAX_PLAIN_UDP).body
-    flags = struct.unpack_from("!H", body)[0] & ~wire.QR
+    body = writer.write(query, Reply(Rcode.NOERROR, True, (soa,)), wire.MAX_PLAIN_UDP).body
+    flags = int.from_bytes(body[:2]) & ~wire.QR
     return message_id.to_bytes(2) + flags.to_bytes(2) + body[2:]
 
 

@@ -7,8 +7,7 @@ arranged when it is first asked for, and kept until it changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
 
 from dnsserver import dname, names, spoken, svcb
 from dnsserver.claimed import Claimed
@@ -16,6 +15,8 @@ from dnsserver.domain import Domain
 from dnsserver.existing import Denial, Existing
 from dnsserver.names import Own, Proxies, View, Wanted
 from dnsserver.nodes import Nodes
+from dnsserver.sought import Only, Sought, texts_of
+from dnsserver.views import Views
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.values import NEAREST, is_reserved
@@ -23,42 +24,12 @@ from pilotfish.catalog.verdict import How, Placed, published
 
 PROXIES = b"\x00proxies"  # stands for "who the proxies are"; no wire name goes on after a zero
 MAX_REMEMBERED = 10_000  # names whose endpoints are all gone, and that are still known: NODATA, never NXDOMAIN
-MAX_VIEWS = 256  # names whose endpoints stay arranged; finished answers are held elsewhere
 SPECIAL = {"node", "dns"}  # last labels with rules of their own
 PROTOCOLS = {"_tcp": "tcp", "_udp": "udp"}
 HTTPS = "_https"  # stands where a protocol does, in names of HTTPS records; RFC 9460 §9.1
 BETWEEN = {*PROTOCOLS, HTTPS}
 _NEAREST = bytes((len(NEAREST),)) + NEAREST.encode()
 _NAME_SERVER = b"\x02ns\x03dns"
-
-Only: TypeAlias = Callable[[str], bool]  # nodes that count
-
-
-class Sought(NamedTuple):
-    """A name in one of our domains: the labels in front of it. `only`: what is on these nodes counts; None: on all."""
-
-    labels: tuple[str, ...]
-    domain: Domain
-    only: Only | None = None
-
-    def above(self, count: int = 1) -> Sought:
-        """The name without its first labels."""
-        return self._replace(labels=self.labels[count:])
-
-    @property
-    def text(self) -> str:
-        """Relative to the domain."""
-        return ".".join(self.labels)
-
-    @property
-    def host(self) -> str:
-        """The whole name as text."""
-        return ".".join((*self.labels, self.domain.text))
-
-    @property
-    def name(self) -> bytes:
-        """The whole name as wire name."""
-        return b"".join(bytes((len(label),)) + label.encode() for label in self.labels) + self.domain.name
 
 
 class OwnNames:
@@ -79,7 +50,7 @@ class OwnNames:
         self._by_name = {domain.name: domain for domain in domains}
         self._proxy_name, self._node = proxy_name.lower(), node.lower()
         self._served_at = tuple(served_at)
-        self._views: dict[str, View] = {}
+        self._views = Views(self.registry)
         self._proxies = Proxies()
         self._existing = Existing()  # names and hosts
         self._claimed = Claimed(self.registry, [domain.text for domain in self.domains], self._existing)
@@ -104,11 +75,10 @@ class OwnNames:
             changed |= self._claimed.touch(place)
         for service in touched.services:
             changed |= self._claimed.touch_service(service)
-        before = self.servers()
-        for node in touched.nodes | touched.proxies:
-            changed |= self._nodes.touch(node)
-        if self.servers() != before:
-            changed.update(_NAME_SERVER + name for name in self._by_name)
+        moved = {name for node in touched.nodes | touched.proxies for name in self._nodes.touch(node)}
+        changed |= moved
+        if moved:  # the hosts are our name servers, unless we were told better
+            changed |= self._server_names
         if touched.proxies or self._proxy_name in touched.names:
             self._touch_proxies(changed)
         return changed
@@ -118,7 +88,7 @@ class OwnNames:
         for name in touched.names | touched.services:
             if is_reserved(name):
                 continue
-            self._views.pop(name, None)
+            self._views.drop(name)
             spelled = self._spelled(name)
             changed.update(spelled)
             for full in spelled:
@@ -173,15 +143,7 @@ class OwnNames:
 
     def view(self, name: str) -> View | None:
         """Who stands behind a name relative to our domains, in lower case."""
-        found = self._views.get(name)
-        if found is None:
-            standing = self.registry.standing(name)
-            if not standing or is_reserved(name):
-                return None
-            found = self._views[name] = names.view_of(standing)
-            if len(self._views) > MAX_VIEWS:
-                del self._views[next(iter(self._views))]
-        return found
+        return self._views.at(name)
 
     def find(self, name: bytes, domain: Domain) -> Own | None:
         """What a name in a domain says; None when it is not ours.
@@ -192,7 +154,7 @@ class OwnNames:
         """
         if not self._is_near(name):
             return None
-        labels = _texts(name, domain)
+        labels = texts_of(name, domain)
         if labels is None:
             return None
         sought = Sought(labels, domain)
@@ -216,7 +178,7 @@ class OwnNames:
         """What `*.<name>` says, if a service serves all hosts below `name`; None if none claims it."""
         if domain.reverse or not self._claimed.existing.itself(b"\x01*" + name):
             return None
-        labels = _texts(name, domain)
+        labels = texts_of(name, domain)
         if labels is None:
             return None
         sought = Sought(("*", *labels), domain)
@@ -236,7 +198,7 @@ class OwnNames:
             parent: wire name in lower case, in one of our domains; it exists.
         """
         domain = next((self._by_name[one] for one in dname.suffixes(parent) if one in self._by_name), None)
-        labels = _texts(parent, domain) if domain else None
+        labels = texts_of(parent, domain) if domain else None
         if domain is None or labels is None:
             return None
         taken = {name for name in self._server_names if dname.parent(name) == parent} | self._fixed.between(parent)
@@ -307,6 +269,8 @@ class OwnNames:
             return None
         if view.how is How.PROXIED:
             return self._proxied(sought, self._wanted(sought))
+        if sought.only is None:
+            return view.says(sought.name)
         return names.of_endpoints(_on(view.members, sought.only), sought.name)
 
     def _wanted(self, sought: Sought) -> Wanted:
@@ -345,6 +309,12 @@ class OwnNames:
             return Wanted(http=True)
         return (self._claimed.wanted(name.host) or Wanted()).also(self._wanted(name))
 
+    def _is_served_as(self, scheme: str, name: Sought) -> bool:
+        if scheme not in {"http", "https"}:
+            return False
+        served = self._served(name)
+        return served.https if scheme == "https" else served.http
+
     def _under(self, sought: Sought, name: Sought) -> Own | None:
         """`_<port or service>._<protocol>.<name>`."""
         match sought.labels:
@@ -355,8 +325,7 @@ class OwnNames:
         return None
 
     def _port_of(self, asked: str, protocol: str, name: Sought) -> Own | None:
-        served = self._served(name)
-        if protocol == "tcp" and ((asked == "http" and served.http) or (asked == "https" and served.https)):
+        if protocol == "tcp" and self._is_served_as(asked, name):
             proxies = self._proxies.only(name.only) if name.only else self._proxies
             offered = names.proxies_speaking(proxies, asked, name.domain.name, self._proxy_at(name.domain))
             return Own(services=offered, depends=frozenset({PROXIES}))
@@ -386,11 +355,3 @@ class OwnNames:
 
 def _on(placed: Iterable[Placed], only: Only | None) -> Iterable[Placed]:
     return placed if only is None else [one for one in placed if only(one.node)]
-
-
-def _texts(name: bytes, domain: Domain) -> tuple[str, ...] | None:
-    """The labels in front of the domain, as text; None when one of them cannot be in a name of ours."""
-    labels = dname.labels_of(name[: len(name) - len(domain.name)] + dname.ROOT)
-    if any(b"." in label or not label.isascii() for label in labels):
-        return None
-    return tuple(label.decode() for label in labels)

@@ -40,13 +40,12 @@ class Limiter:
         self._full_at: Recent[bytes, float] = Recent(MOST)  # network: when its bucket will be full again
         self._over: Recent[bytes, int] = Recent(MOST)  # network: answers over the limit
 
-    def verdict(self, client: bytes, now: float, cost: float = 1) -> Verdict:
-        """Judge one answer, and take its tokens if it passes.
+    def verdict(self, client: bytes, now: float) -> Verdict:
+        """Judge one answer, and take a token if it passes.
 
         Args:
             client: packed address, 4 or 16 octets.
             now: monotonic seconds.
-            cost: tokens. A full bucket pays for anything, and takes the longer to be full again.
         """
         step_s = self._step_s
         if not step_s:
@@ -54,19 +53,19 @@ class Limiter:
         network = client[:_V4_OCTETS] if len(client) == 4 else network_of(client)
         full_at = self._full_at.get(network)
         if full_at is None or full_at <= now:
-            self._full_at.put(network, now + cost * step_s)
+            self._full_at.put(network, now + step_s)
             return Verdict.PASS
-        full_at += cost * step_s
+        full_at += step_s
         if full_at - now <= 1.0 + 1e-9:  # what a sum of fractions may be off by
             self._full_at.put(network, full_at)
             return Verdict.PASS
         return self._beyond(network)
 
     def charge(self, client: bytes, now: float, cost: float) -> None:
-        """Take tokens for work that an answer made, whatever became of it."""
+        """Take tokens for work that an answer made, whatever became of it; at most two seconds' worth are owed."""
         network = network_of(client)
-        full_at = self._full_at.get(network)
-        self._full_at.put(network, min(max(now, full_at or now) + cost * self._step_s, now + 2.0))
+        full_at = self._full_at.get(network) or now
+        self._full_at.put(network, min(max(now, full_at) + cost * self._step_s, now + 2.0))
 
     def _beyond(self, network: bytes) -> Verdict:
         count = (self._over.get(network) or 0) + 1

@@ -9,15 +9,15 @@ Whoever must be asked elsewhere is named by a Wanted; `resume` goes on with what
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 
-from dnsserver import answer, wire
+from dnsserver import answer, cut, wire, writer
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
 from dnsserver.denial import Shape, is_apart
-from dnsserver.finished import Finished, Transport
+from dnsserver.finished import SERIAL_END, Denial, Finished, Transport
 from dnsserver.guests import Guest, Guests, Policy
 from dnsserver.later import Transfer, Wanted
 from dnsserver.outside import Asked, Outcome
@@ -29,11 +29,12 @@ from dnsserver.serial import Serial
 from dnsserver.stale import as_stale
 from dnsserver.tallies import Counted, Tallies
 from dnsserver.transfer import Transfers
-from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply, Written
+from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply
+from dnsserver.writer import Written
 from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
-_SERIAL = 20  # octets from the serial to the end of an SOA record
+NAME_OCTETS = 150  # for each name that an answer depends on, about: it is in an index
 BUILT = 3  # tokens that an answer costs more when it has to be made; see rate.Limiter
 _HEADER = 10  # octets of a header without its id
 
@@ -73,9 +74,8 @@ class Responder:
         self._tallies = Tallies()
         self._cell = self._tallies.cell
         self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
-        self.hot: Callable[[bytes], Kept | None] = (
-            self._udp.some.get
-        )  # what the edge may look up by itself: answers over UDP, by message without id
+        # What the edge may look up by itself: answers over UDP, by message without id.
+        self.hot: Callable[[bytes], Kept | None] = self._udp.some.get
 
     # --- messages
 
@@ -88,9 +88,10 @@ class Responder:
 
         Never raises. Cost: one look-up for what was asked before in the same way.
         """
-        verdict = self.guests.limit(message[2:], client)
-        if verdict is not Verdict.PASS:
-            return self._limited(message, verdict)
+        if self.guests.limiter is not None:
+            verdict = self.guests.limit(message[2:], client)
+            if verdict is not Verdict.PASS:
+                return self._limited(message, verdict)
         told = self._told(message, client, self._udp)
         return None if isinstance(told, Transfer) else told
 
@@ -100,11 +101,11 @@ class Responder:
 
     def _told(self, message: bytes, client: bytes, side: Finished) -> Told:
         key = message[2:]
-        body = side.find(key, client)
-        if body is None:
-            found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
-            if found is not None and (body := side.find(found.plain, client)) is not None:
-                body = found.finished(body)
+        found = self.guests.by_cookie(key, client)  # most who send options send a cookie, and nothing else
+        if found is None:
+            body = side.find(key, client)
+        elif (body := side.find(found.plain, client)) is not None:
+            body = found.finished(body)
         if body is not None:
             return message[:2] + body
         query = screen(message)
@@ -121,39 +122,49 @@ class Responder:
             guest = self.guests.welcome(query, client, tcp=side.transport is Transport.TCP)
         except Malformed:
             self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
-            return number + wire.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
-        if guest.options.stub_guard:  # SkyDNS's guard: whoever asks is on the way to ask himself
-            self.dropped += 1
-            return None
-        body = side.find(query.plain, client) if query.edns is not None and query.edns.options else None
+            return number + writer.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
+        body = side.find(query.plain, client)
         told = self._fresh(query, guest, side) if body is None else body
         if isinstance(told, Wanted):
-            return told._replace(id=number)
+            return told._replace(id=number, query=query)
         if isinstance(told, Transfer):
             return Transfer(number + body if body else body for body in told.messages)
         return number + self._fitted(query, told, guest, side) if isinstance(told, bytes) else told
 
     def _fitted(self, query: Query, body: bytes, guest: Guest, side: Finished) -> bytes:
-        """The body with what is for this guest alone; made anew when that leaves it too long."""
-        finished = guest.finished(body)
-        if len(finished) + 2 <= side.limit(query):
+        """The body as this guest asked, with what is for him alone; made anew when that leaves it too long."""
+        finished = guest.finished(writer.respelled(body, query.question))
+        limit = side.limit(query) - 2
+        if len(finished) <= limit:
             return finished
         told = self._fresh(query, guest._replace(tight=True), side)
-        return guest.finished(told if isinstance(told, bytes) else wire.truncated(query))
+        short = writer.respelled(told, query.question) if isinstance(told, bytes) else writer.truncated(query)
+        given = (guest.finished(short), guest._replace(nsid=b"").finished(short), short)
+        return next((one for one in given if len(one) <= limit), short)
 
     def _limited(self, message: bytes, verdict: Verdict) -> bytes | None:
-        query = screen(message) if verdict is Verdict.SLIP else None
-        return message[:2] + wire.truncated(query) if isinstance(query, Query) else None
+        if verdict is not Verdict.SLIP:
+            return None
+        if (short := cut.over_tcp(message)) is not None:
+            return short
+        query = screen(message)
+        return message[:2] + writer.truncated(query) if isinstance(query, Query) else None
 
     def _fresh(self, query: Query, guest: Guest, side: Finished) -> Told:
         if query.klass == wire.CLASS_CHAOS or not query.question:
             return self._written(query, self.guests.chaos(query), side, guest).body
         if query.type in {Type.AXFR, Type.IXFR}:
             return self._transferred(query, guest, side)
-        lower = query.name.lower()
+        query = query.folded()
+        lower = query.name
         servers = self.zone.stub_of(lower)
         known = self.zone.answers(lower) or (self._data is Data.NONE and self.zone.covers(lower))
-        return self._made(query, guest, side) if known and not servers else self._elsewhere(query, guest, side, servers)
+        if known and not servers:
+            return self._made(query, guest, side)
+        if guest.options.stub_guard:  # SkyDNS's: it was sent on for a stub zone, and would be sent on again
+            self.dropped += 1
+            return None
+        return self._elsewhere(query, guest, side, servers)
 
     def _transferred(self, query: Query, guest: Guest, side: Finished) -> Told:
         if not guest.transfers:
@@ -173,7 +184,7 @@ class Responder:
     ) -> bytes | Wanted:
         """The body of a new answer, held from now on if it is worth it."""
         self.misses += 1
-        outside = self._outside(known or {}, guest)
+        outside = self._outside(known or {}, query, guest)
         if side.transport is Transport.UDP and self.guests.limiter is not None and not guest.proven:
             self.guests.limiter.charge(guest.client, self.clock.now, BUILT)
         answered = self._answered(query, outside)
@@ -182,10 +193,11 @@ class Responder:
         written = self._written(query, answered.reply, side, guest)
         return self._held(query, answered, written, side, guest)
 
-    def _outside(self, known: Mapping[Asked, Outcome], guest: Guest) -> Outside | None:
+    def _outside(self, known: Mapping[Asked, Outcome], query: Query, guest: Guest) -> Outside | None:
         if self._recursion is None:
             return None
-        return self._recursion.outside(known, self.zone.stub_of, recursive=guest.recursive)
+        recursive = guest.recursive and bool(query.flags & wire.RD)  # RFC 1034 §4.3.1
+        return self._recursion.outside(known, self.zone.stub_of, recursive=recursive)
 
     def _answered(self, query: Query, outside: Outside | None) -> Answered:
         if self._data is Data.NONE:
@@ -201,8 +213,12 @@ class Responder:
         where, body = self._worth(query, answered, written, side, guest)
         if where is None or body is None:
             return written.body
-        where.put(key, Kept(body, len(written.body), answered.depends, tally))
+        where.put(key, Kept(body, self._octets(written, answered.depends), answered.depends, tally))
         return body() or written.body
+
+    def _octets(self, written: Written, depends: Collection[bytes]) -> int:
+        """What it takes to hold an answer: all its orders, and the names by which it is found."""
+        return len(written.body) * writer.orders(written, turning=self.guests.turning) + NAME_OCTETS * len(depends)
 
     def _worth(
         self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest
@@ -213,33 +229,27 @@ class Responder:
             aging = Aging(written, now, now + answered.expires_s, self.clock, None, turning=self.guests.turning)
             return (side.beyond, aging) if guest.recursive else (None, None)
         if answered.reply.answer:
-            return side.some, wire.turns(written, turning=self.guests.turning)
+            return side.some, writer.turns(written, turning=self.guests.turning)
         if self._learned(query, answered, written, side) or not side.asked_again(query.plain):
             return None, None
-        return side.nothing, self._denial(written, side)
+        return side.nothing, Denial(side, written)
 
     # What is said of one name that does not exist is said of all others below the same name.
     def _learned(self, query: Query, answered: Answered, written: Written, side: Finished) -> bool:
         reply, lower = answered.reply, query.name.lower()
         if reply.rcode != Rcode.NXDOMAIN or not written.authority:
             return False
-        found = self.zone.denies_below(lower)
+        found = None if self.zone.exists(lower) else self.zone.denies_below(lower)
         if found is None:
             return False
         above, absent = found
         body, start = written.body, _HEADER + len(query.question)
-        at = len(body) - written.opt - _SERIAL
+        at = len(body) - written.opt - SERIAL_END
         if not is_apart(body[start:at], query.name, reply.authority[0]):
             return False
         shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._cell(side.transport, query.type, 3))
         side.denials.learn(query.plain, above, absent, shape)
         return True
-
-    def _denial(self, written: Written, side: Finished) -> _Denial:
-        at = len(written.body) - written.opt - _SERIAL
-        if not written.authority:
-            return _Denial(side, written.body, None)
-        return _Denial(side, written.body[:at], written.body[at + 4 :])
 
     # --- other names
 
@@ -257,13 +267,12 @@ class Responder:
         return Wanted(b"", query, guest.client, side.transport is Transport.TCP, (asked,), servers)
 
     def _repeated(self, query: Query, asked: Asked, outcome: Outcome, side: Finished, guest: Guest) -> bytes:
-        reply = outcome.reply._replace(answer=[_as_asked(one, query, asked) for one in outcome.reply.answer])
-        written = self._written(query, reply, side, guest)
+        written = self._written(query, outcome.reply, side, guest)
         if guest.tight or outcome.expires <= self.clock.now:
             return written.body
         aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
-        tally = self._cell(side.transport, query.type, reply.rcode)
-        side.beyond.put(query.plain, Kept(aging, len(written.body), frozenset(), tally))
+        tally = self._cell(side.transport, query.type, outcome.reply.rcode)
+        side.beyond.put(query.plain, Kept(aging, self._octets(written, ()), frozenset(), tally))
         return aging() or written.body
 
     def resume(self, wanted: Wanted, outcomes: Mapping[Asked, Outcome]) -> bytes | Wanted:
@@ -273,18 +282,20 @@ class Responder:
             wanted: what was to be asked.
             outcomes: what came of each look-up, those of earlier rounds included.
         """
-        query, side = wanted.query, self._tcp if wanted.tcp else self._udp
+        side, query = self._tcp if wanted.tcp else self._udp, wanted.query.folded()
         guest = self.guests.welcome(query, wanted.client, tcp=wanted.tcp)
-        lower = query.name.lower()
-        if self.zone.answers(lower) and not self.zone.stub_of(lower):
+        told: Told
+        if self.zone.stub_of(query.name) != wanted.servers:
+            told = self._fresh(query, guest, side)  # whom to ask has changed meanwhile
+        elif self.zone.answers(query.name) and not wanted.servers:
             told = self._made(query, guest, side, outcomes)
         else:
             told = self._repeated(query, wanted.lookups[0], outcomes[wanted.lookups[0]], side, guest)
-        return (
-            told._replace(id=wanted.id)
-            if isinstance(told, Wanted)
-            else wanted.id + self._fitted(query, told, guest, side)
-        )
+        if isinstance(told, Wanted):
+            return told._replace(id=wanted.id, query=wanted.query)
+        if not isinstance(told, bytes):
+            return self.give_up(wanted)
+        return wanted.id + self._fitted(wanted.query, told, guest, side)
 
     def give_up(self, wanted: Wanted) -> bytes:
         """The reply to a message for which others would have to be asked without end."""
@@ -294,10 +305,11 @@ class Responder:
     # --- writing and counting
 
     def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
-        if self._recursion is not None and self._recursion.servers and reply.rcode != Rcode.REFUSED:
-            reply = reply._replace(recursion=True)
+        # Not in answers of ours: those are the same for all who ask, also for those for whom others are not asked.
+        if not reply.authoritative and self._recursion is not None and self._recursion.servers:
+            reply = reply._replace(recursion=reply.rcode != Rcode.REFUSED)
         self._cell(side.transport, query.type, reply.rcode)[0] += 1
-        return wire.write(query, reply, side.limit(query) - guest.room)
+        return writer.write(query, reply, side.limit(query) - guest.room)
 
     # --- changes
 
@@ -376,22 +388,3 @@ class Responder:
     def serial(self) -> int:
         """The highest revision of the zone."""
         return self._serial.now
-
-
-class _Denial:
-    """An answer without data, cut where the serial goes; `after` None: it has no serial."""
-
-    __slots__ = ("_after", "_before", "_side")
-
-    def __init__(self, side: Finished, before: bytes, after: bytes | None) -> None:
-        self._side, self._before, self._after = side, before, after
-
-    def __call__(self) -> bytes:
-        if self._after is None:
-            return self._before
-        return self._before + self._side.denials.serial + self._after
-
-
-def _as_asked(record: Record, query: Query, asked: Asked) -> Record:
-    """A record as the client spelled its question (RFC 1035 §2.3.3)."""
-    return record._replace(owner=query.name) if record.owner == asked.name else record

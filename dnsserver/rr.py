@@ -6,6 +6,7 @@ what compression may shorten (RFC 1035 §4.1.4, RFC 3597 §4), and that only the
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import struct
 from enum import IntEnum
@@ -84,6 +85,7 @@ class Service(NamedTuple):
     target: bytes
 
 
+@functools.lru_cache(maxsize=16_384)
 def address(ip: str) -> tuple[Type, Data]:
     """Type and data of an address: A (RFC 1035 §3.4.1) or AAAA (RFC 3596 §2.2)."""
     parsed = ipaddress.ip_address(ip)

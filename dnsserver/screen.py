@@ -1,7 +1,7 @@
 """Which messages are answered, refused or dropped: two tables, walked from the top; the first rule that fits decides.
 
-Pure. docs/dns.md shows the same rows. What passes both tables is one question of class IN or CHAOS, or none and a
-cookie; whether its name is ours is for the zone to say.
+Pure. docs/dns.md shows the same rows. What passes both tables is one question of class IN or CHAOS, or a cookie alone;
+whether its name is ours is for the zone to say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnsserver import ixfr, wire
+from dnsserver import ixfr, wire, writer
 from dnsserver.rr import Type
 from dnsserver.wire import Head, Malformed, Query, Rcode
 
@@ -99,14 +99,14 @@ def screen(message: bytes) -> Query | bytes | None:
     head = wire.head(message)
     for rule in HEAD_RULES:
         if rule.applies(head, len(message)):
-            return None if rule.rcode is None else wire.error(message, rule.rcode)
+            return None if rule.rcode is None else writer.error(message, rule.rcode)
     try:
         query = _read_changes(message) if head.authorities else wire.read(message)
     except Malformed:
-        return wire.error(message, Rcode.FORMERR)
+        return writer.error(message, Rcode.FORMERR)
     for check in QUERY_RULES:
         if check.applies(query):
-            written = wire.write(query, wire.Reply(check.rcode), wire.udp_limit(query.edns))
+            written = writer.write(query, wire.Reply(check.rcode), wire.udp_limit(query.edns))
             return message[:2] + written.body
     return query
 

@@ -31,14 +31,15 @@ from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
 from dnsserver.skydns_config import NO_CONFIG
 from pilotfish.catalog import io_host, keys
-from pilotfish.catalog.io_follow import Follower
+from pilotfish.catalog.io_follow import Follower, compared
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.store import Store, StoreError
+from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.catalog.values import join_host_port
 
 TICK_S = 0.5  # how often the age of the data is looked at
+SETTLE_S = 0.02  # in which datagrams arrive that the kernel was about to give us when we stood aside
 DRAIN_S = 2.0  # how long those who have asked already are waited for at the end
 LISTENING = "dns sockets"
 DATA = "dns data"
@@ -82,6 +83,7 @@ class DnsService:
         self._keeper = Keeper(settings.snapshot, self._followers, telemetry, self._heard_s, settings.snapshot_age_s)
         self._query_log: QueryLog | None = None
         self._rereading: asyncio.Task[None] | None = None
+        self._fresh = asyncio.Event()
         telemetry.ready.bad(LISTENING, "not open yet")
         telemetry.ready.bad(DATA, "nothing read yet")
         telemetry.registry.register(Figures(self.responder, lambda: self._edges, self.age_s))
@@ -123,33 +125,48 @@ class DnsService:
         if settings.query_log:
             self._query_log = QueryLog(settings.query_log, settings.query_log_rate, self._telemetry.log)
         note = self._note if self._query_log else None
-        manner = Manner(self._elsewhere.defer, note, shared=settings.workers > 1, short_cut=not settings.rate_limit)
+        shared = settings.workers > 1 or settings.beside
+        manner = Manner(self._elsewhere.defer, note, shared=shared, short_cut=not settings.rate_limit)
         self._edges = edges = Edges(self.responder, self._slots, manner, self._telemetry)
+        forwarding = asyncio.create_task(self._forwarder.run())
         try:
             if self._settings.snapshot:
                 await self._keeper.load()
-            edges.listen(self._settings.listen)
-            self._telemetry.ready.good(LISTENING)
+            if not settings.beside:
+                self._listen(edges)
             async with asyncio.TaskGroup() as tasks:
                 for follower in self._followers.values():
                     tasks.create_task(follower.run())
-                for work in (self._slots.sweep(), self._forwarder.run(), self._elsewhere.run(), self._notifier.run()):
+                for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run(), self._notifier.run()):
                     tasks.create_task(work)
                 tasks.create_task(_every(TICK_S, self._tick))
-                tasks.create_task(edges.follow_addresses(self._settings.listen))
+                tasks.create_task(_every(TICK_S, _keep))
+                tasks.create_task(self._keep_listening(edges))
                 if self._settings.snapshot and self._first:
                     tasks.create_task(self._keeper.run())
         finally:
-            await self._end(edges)
+            await self._end(edges, forwarding)
 
-    async def _end(self, edges: Edges) -> None:
-        edges.refuse_more()
-        await self._slots.drain(DRAIN_S)
+    def _listen(self, edges: Edges) -> None:
+        edges.listen(self._settings.listen)
+        self._telemetry.ready.good(LISTENING)
+
+    async def _keep_listening(self, edges: Edges) -> None:
+        if self._settings.beside:
+            await self._fresh.wait()
+            self._listen(edges)
+        await edges.follow_addresses(self._settings.listen)
+
+    async def _end(self, edges: Edges, forwarding: asyncio.Task[None]) -> None:
         deadline = time.monotonic() + DRAIN_S
+        edges.refuse_more()
+        await asyncio.sleep(SETTLE_S)
+        await self._slots.drain(DRAIN_S)
         while self._forwarder.waiting and time.monotonic() < deadline:  # noqa: ASYNC110  a deadline is read too
             await asyncio.sleep(0.01)
+        forwarding.cancel()
+        await asyncio.wait([forwarding])  # whoever still waits is told so
         edges.close()
-        self._forwarder.close()
         if self._query_log is not None:
             await asyncio.to_thread(self._query_log.close)
         self._telemetry.ready.bad(LISTENING, "closed")
@@ -163,14 +180,7 @@ class DnsService:
         if self._query_log is not None:
             self._query_log.reopen()
         if self._rereading is None or self._rereading.done():
-            self._rereading = asyncio.get_running_loop().create_task(self._reread())
-
-    async def _reread(self) -> None:
-        try:
-            mended = [await follower.verify(keys=True) for follower in self._followers.values()]
-            self._telemetry.log.info("compared with the store", extra={"mended": sum(mended)})
-        except StoreError as error:
-            self._telemetry.log.warning("could not be compared with the store: %s", error)
+            self._rereading = asyncio.create_task(compared(self._followers.values(), self._telemetry.log))
 
     def state(self) -> Mapping[str, object]:
         """What /api/state shows."""
@@ -259,10 +269,11 @@ class DnsService:
             data = Data.FRESH if heard_s <= self._settings.stale_after_s else Data.STALE
         if data is not self.responder.data:
             if self.responder.data is Data.NONE:
-                gc.freeze()  # what was read stays; looking through it for garbage would hold up answers
+                _keep()
             self.responder.set_data(data)
             self._telemetry.log.info("answers come from %s data", data.value)
         if data is Data.FRESH:
+            self._fresh.set()
             self._telemetry.ready.good(DATA)
         elif data is Data.STALE:
             age_s = self.age_s()
@@ -275,8 +286,20 @@ def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
 
 
+# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, where
+# there are none, holds up answers for 100 ms. So only what is young is looked through, and then set aside.
+def _keep() -> None:
+    gc.collect(1)
+    gc.freeze()
+
+
 def _skydns(settings: DnsSettings) -> str:
     return settings.skydns_prefix + "/"
+
+
+async def _outlived(task: asyncio.Task[None]) -> None:
+    """Fail when a task does; be cancelled without it."""
+    await asyncio.shield(task)
 
 
 async def _every(seconds: float, do: Callable[[], None]) -> None:

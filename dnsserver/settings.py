@@ -216,6 +216,12 @@ class DnsSettings(GuardOptions):
         parse=whole("number of workers", 1, 64),
         metavar="N",
     )
+    beside: bool = option(
+        "start beside a server of this user that answers at the same addresses, and share its questions as soon as"
+        " everything is read, until it is ended: an upgrade without a gap",
+        False,
+        flag="--beside",
+    )
     ttl: int = option(
         "seconds for SkyDNS records that give no TTL",
         30,

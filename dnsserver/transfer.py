@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname, listing, rr, wire
+from dnsserver import dname, listing, rr, wire, writer
 from dnsserver.answer import ANSWERERS, Authority, Says, one_ttl, one_ttl_a_set, tidy
 from dnsserver.case import Case, Work
 from dnsserver.domain import Domain
@@ -265,7 +265,7 @@ class Transfers:
             finally:
                 collection.close()
         if whole is None or not any(record.type == Type.NS for record in whole.records):
-            yield wire.write(query, Reply(Rcode.SERVFAIL), wire.MAX_TCP).body  # a zone without name servers is none
+            yield writer.write(query, Reply(Rcode.SERVFAIL), wire.MAX_TCP).body  # a zone without name servers is none
             return
         yield from bodies(query, (whole.soa, *whole.records, whole.soa))
 
@@ -294,7 +294,7 @@ def bodies(query: Query, records: Sequence[Record]) -> Iterator[bytes]:
 
 
 def _body(query: Query, batch: Sequence[Record]) -> bytes:
-    return wire.write(query, Reply(Rcode.NOERROR, True, batch), wire.MAX_TCP).body
+    return writer.write(query, Reply(Rcode.NOERROR, True, batch), wire.MAX_TCP).body
 
 
 # Octets of a record without compression.

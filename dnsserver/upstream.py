@@ -103,7 +103,7 @@ class Said(NamedTuple):
 
 
 _ANSWERS = frozenset({Rcode.NOERROR, Rcode.NXDOMAIN})
-_RCODES = frozenset(map(int, Rcode))
+_RCODES = frozenset(map(int, Rcode)) - {Rcode.NOTAUTH}  # which is about us when we say it
 _EDES = frozenset(map(int, Ede))
 
 

@@ -54,7 +54,7 @@ class _Chain:
     def __init__(self, asked: Asked, answer: list[Record]) -> None:
         self._asked = asked
         self._at: dict[bytes, list[Record]] = {}
-        for record in dict.fromkeys(answer):
+        for record in answer:
             self._at.setdefault(record.owner, []).append(record)
 
     def walk(self) -> tuple[list[Record], list[Record], bytes]:
@@ -112,7 +112,7 @@ def _authority(asked: Asked, records: list[Record], last: bytes, *, negative: bo
     kept: list[Record] = []
     has_soa = False
     signed = _PROOFS | {Type.SOA} if negative else _PROOFS
-    for record in dict.fromkeys(records):
+    for record in records:
         if record.type == Type.SOA:
             if negative and not has_soa and is_under(last, record.owner):
                 kept.insert(0, record)
@@ -123,9 +123,10 @@ def _authority(asked: Asked, records: list[Record], last: bytes, *, negative: bo
 
 
 # One TTL for all records of a set, the least (RFC 2181 §5.2); each record once (§5).
-def _even(records: Iterable[Record]) -> tuple[Record, ...]:
+def _even(records: list[Record]) -> tuple[Record, ...]:
+    if len({record.ttl for record in records}) < 2:
+        return tuple(dict.fromkeys(records))
     least: dict[tuple[bytes, int, int], int] = {}
-    records = tuple(records)
     for record in records:
         kind = _kind(record)
         least[kind] = min(record.ttl, least.get(kind, record.ttl))

@@ -95,6 +95,10 @@ class Zone:
         """Name servers, address and port, of the stub zone that a name in lower case is in; () if it is in none."""
         return self.stubs.of(lower)
 
+    def exists(self, lower: bytes) -> bool:
+        """True for a domain of ours, and a name with anything at or below it; instances and ports are not looked at."""
+        return lower in self._by_name or self.own.exists(lower) or self.foreign.exists(lower)
+
     def denies_below(self, lower: bytes) -> tuple[bytes, Callable[[bytes], bool]] | None:
         """The nearest name above one that does not exist, and what tells that a name right below that does not either.
 
@@ -138,9 +142,10 @@ class Zone:
         work.wholly.add(stands)
         if own is None and foreign is None and there is not None and stands != there.name:
             own, star = self._wildcard(stands, there, work)
+            wild = own is not None or star is not None
             work.wholly |= work.depends
             if star is not None:
-                foreign, stands, wild = self._standing(star, below=below), star, True
+                foreign, stands = self._standing(star, below=below), star
         work.spend(len(foreign.all) if foreign else 0)
         return Case(name, domain, own, foreign, stands, wild=wild)
 
@@ -170,12 +175,13 @@ class Zone:
     # What comes into being at an ancestor may change the answer: an instance below a service, a wildcard's end.
     def _around(self, lower: bytes, domain: Domain | None) -> set[bytes]:
         top = domain.name if domain else dname.ROOT
-        names = {lower}
+        names, nearest = {lower}, lower
         for ancestor in dname.suffixes(lower):
             if ancestor == top:
                 break
             names.add(ancestor)
-        if may_be_wildcard(lower):
+            nearest = ancestor
+        if may_be_wildcard(lower) or nearest[1:2] == b"_":  # `_tcp.<domain>` comes with what claims the domain itself
             names.add(top)
         return names
 
@@ -190,7 +196,11 @@ class Zone:
                 return own, None
             if self.foreign.exists(star):
                 return None, star
-            if ancestor == domain.name or self.foreign.exists(ancestor) or self.own.find(ancestor, domain) is not None:
+            if ancestor == domain.name or self.foreign.exists(ancestor):
+                break
+            encloser = self.own.find(ancestor, domain)
+            if encloser is not None:
+                work.depends |= encloser.depends
                 break
         return None, None
 

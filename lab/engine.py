@@ -40,7 +40,8 @@ class Engine:
             raise LabError(f"the engine of {self._place.name} runs already")
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = self._folder / "daemon.json"
-        settings.write_text("{}\n", encoding="ascii")
+        if not settings.exists():
+            settings.write_text("{}\n", encoding="ascii")
         # A killed engine leaves its pid file, and the id in it may be another program's by now.
         self._place.run(["rm", "-f", PIDFILE, "/run/docker/containerd/containerd.pid"])
         command: list[str | Path] = [

@@ -53,10 +53,14 @@ GROUPS = {
         packages=("debootstrap", "docker-compose", "wget", "debian-archive-keyring"),
         programs=("debootstrap", "docker-compose", "wget"),
     ),
+    "resolvers": Group(
+        packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host"),
+        programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host"),
+    ),
 }  # fmt: skip
 
 # Folders of an unpacked tree that hold programs, in the order of a usual PATH.
-PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
+PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin", "usr/lib/systemd", "lib/systemd")
 
 # Debian's own choice between two programs (update-alternatives) is made by installing, which we do not do.
 # The lab says which one the kernel can do; nft is what Debian chooses.
@@ -202,7 +206,8 @@ def _write_launchers(staged: Path, final: Path) -> None:
 
 
 def _launcher(name: str, program: str, tree: Path, root: Path) -> str:
-    libraries = [folder for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for folder in tree.glob(pattern)]
+    places = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/systemd")
+    libraries = [folder for pattern in places for folder in tree.glob(pattern)]
     xtables = list(tree.glob("usr/lib/*/xtables")) or [Path("/usr/lib/xtables")]
     python = (tree / program).is_file() and (tree / program).read_bytes()[:40].startswith(b"#!/usr/bin/python3")
     # Python modules from Debian fit Debian's own python3, which may not be the first on PATH.

@@ -24,6 +24,7 @@ from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
 from pilotfish.io_health import health
 from pilotfish.reference import settings_page
+from pilotfish.resolver_cli import group as resolver_group
 from pilotfish.settings import ConsoleSettings, Everything, UpSettings
 from registrator.settings import RegistratorSettings
 
@@ -160,6 +161,7 @@ PART_COMMANDS = (
 )
 for _command in PART_COMMANDS:
     program.add_command(_command)
+program.add_command(resolver_group(DEFAULT_STATUS))
 program.add_command(
     click.Command(
         "up",

@@ -27,7 +27,7 @@ from dnsserver.settings import DnsSettings
 from pilotfish.catalog import io_status, keys
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_feed import FeedServer, FeedStore
-from pilotfish.catalog.io_follow import Backoff, Follower
+from pilotfish.catalog.io_follow import Backoff, Follower, compared
 from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.settings import Shared
@@ -36,6 +36,7 @@ from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.run import run_until_signal, status_server
 
 CHILD_CANNOT_START = 78  # EX_CONFIG of sysexits.h: trying again changes nothing
+RELOAD = b"reload\n"
 CHILD_STOP_S = 5.0  # a DNS server that was asked to end and still runs after this is ended
 STEADY_S = 10.0  # a child that ran this long was started well; the next start waits only shortly
 
@@ -75,10 +76,10 @@ class DnsChild:
         self._telemetry = telemetry
         self._process: asyncio.subprocess.Process | None = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Pass a signal on."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+    def reload(self) -> None:
+        """Have it compare everything with the store; a signal could come before it is ready for one."""
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(RELOAD)
 
     async def run(self) -> None:
         """Keep the child running until cancelled.
@@ -164,7 +165,7 @@ async def _serve_child(given: ChildOrders) -> None:
     try:
         async with io_status.serving(app, Path(given.status)):
             serving = asyncio.create_task(service.run())
-            parent = asyncio.create_task(_parent_gone())
+            parent = asyncio.create_task(_obey(service))
             await asyncio.wait({serving, parent}, return_when=asyncio.FIRST_COMPLETED)
             parent.cancel()
             serving.cancel()
@@ -174,13 +175,14 @@ async def _serve_child(given: ChildOrders) -> None:
         await store.close()
 
 
-async def _parent_gone() -> None:
-    """Wait for the end of standard input: the parent has ended, whichever way."""
+async def _obey(service: DnsService) -> None:
+    """Do what standard input says, until it ends: then the parent has ended, whichever way."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while await reader.read(1024):
-        pass
+    while word := await reader.readline():
+        if word == RELOAD:
+            service.reload()
 
 
 def feed_for_children(
@@ -195,13 +197,28 @@ def feed_for_children(
     return feed, list(mirrors.values())
 
 
+def reread_at_hangup(followers: Sequence[Follower], children: Sequence[DnsChild], telemetry: Telemetry) -> None:
+    """At SIGHUP compare what children read from with the store, and have them do what they do then."""
+    loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def reread() -> None:
+        for child in children:
+            child.reload()
+        if not running:
+            task = loop.create_task(compared(followers, telemetry.log))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reread)
+
+
 def run_workers(settings: DnsSettings) -> None:
     """Run several DNS servers at the same addresses on etcd, until a signal ends them.
 
     Raises:
         CannotStart: an address to listen at cannot be had.
     """
-    for ip, port in io_addresses.expanded(settings.listen):
+    for ip, port in () if settings.beside else io_addresses.expanded(settings.listen):
         io_addresses.check_free(ip, port)  # the workers share theirs, and so would not see that another has it
     run_until_signal(_serve_workers(settings))
 
@@ -212,7 +229,7 @@ async def _serve_workers(settings: DnsSettings) -> None:
     with _sockets() as run:
         feed, followers = feed_for_children(settings, store, run, telemetry)
         children = dns_children(settings, run, telemetry)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _pass_on, children)
+        reread_at_hangup(followers, children, telemetry)
         sources = [io_status.LocalSource(telemetry, lambda: {"workers": len(children)})]
         try:
             async with (
@@ -232,8 +249,3 @@ async def _serve_workers(settings: DnsSettings) -> None:
 def _sockets() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pilotfish-dns-") as folder:
         yield Path(folder)
-
-
-def _pass_on(children: Sequence[DnsChild]) -> None:
-    for child in children:
-        child.signal(signal.SIGHUP)

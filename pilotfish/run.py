@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from aiohttp import web
 
@@ -35,12 +35,23 @@ class Service(Protocol):
         ...
 
 
+@runtime_checkable
+class Reloadable(Protocol):
+    """A service that can be told to look at everything anew (SIGHUP)."""
+
+    def reload(self) -> None:
+        """Do so, without waiting for it."""
+        ...
+
+
 async def serve_part(part: str, settings: S, make: Callable[[S, Store, Telemetry], Service]) -> None:
     """Run one part on etcd until it ends or is cancelled."""
     telemetry = Telemetry(part, time.time)
     store = open_etcd(settings)
     try:
         service = make(settings, store, telemetry)
+        if isinstance(service, Reloadable):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload)
         app = io_status.application(io_status.LocalSource(telemetry, service.state))
         async with status_server(app, settings):
             await service.run()

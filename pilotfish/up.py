@@ -16,7 +16,7 @@ from pilotfish.catalog import io_status
 from pilotfish.catalog.io_stores import open_embedded, open_etcd
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
-from pilotfish.io_dns_child import dns_children, feed_for_children
+from pilotfish.io_dns_child import dns_children, feed_for_children, reread_at_hangup
 from pilotfish.run import run_until_signal, status_server
 from pilotfish.settings import Everything
 from pilotfish.welcome import welcome
@@ -60,6 +60,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Mapping[s
         confgen = ConfgenService(everything.confgen, store, confgen_telemetry)
         feed, followers = feed_for_children(everything.up, store, run, up)
         children = dns_children(everything.dns, run, up)
+        reread_at_hangup(followers, children, up)
         sources: list[io_status.Source] = [
             io_status.LocalSource(up, lambda: {"node": everything.up.node_name, "data": str(everything.data)}),
             io_status.LocalSource(registrator_telemetry, registrator.state),

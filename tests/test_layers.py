@@ -23,6 +23,7 @@ LAYERS = {
     "confgen": ("confgen", "pilotfish.catalog"),
     "pilotfish.console": ("pilotfish.console", "pilotfish.catalog"),
     "pilotfish.catalog": ("pilotfish.catalog",),
+    "pilotfish.resolver": ("pilotfish.resolver", "pilotfish.catalog"),
     "templates": (),
     # The command line: the modules right in the package, which everything else stands below.
     "pilotfish": ("pilotfish", "registrator", "dnsserver", "confgen"),

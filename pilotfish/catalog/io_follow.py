@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.store import Change, Reading, StartOver, Store, StoreError
@@ -183,3 +184,12 @@ class Follower:
         self._telemetry.mirrors.repaired(self.mirror.prefix, mended)
         self._telemetry.log.warning("the mirror was wrong and is mended", extra={"entries": mended, "first": wrong[0]})
         return mended
+
+
+async def compared(followers: Iterable[Follower], log: logging.Logger) -> None:
+    """Compare all with the store now, key by key, and mend what is wrong; what came of it is in the log."""
+    try:
+        mended = [await follower.verify(keys=True) for follower in followers]
+        log.info("compared with the store", extra={"mended": sum(mended)})
+    except StoreError as error:
+        log.warning("could not be compared with the store: %s", error)

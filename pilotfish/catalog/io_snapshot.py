@@ -12,7 +12,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from pilotfish.catalog.snapshot import BadSnapshot, Snapshot, decode, encode
+from pilotfish.catalog.snapshot import BadSnapshot, Snapshot, decode, pieces
 
 MAX_SNAPSHOT_BYTES = 512 * 1024 * 1024  # 100,000 endpoints need about a tenth of it
 _ASIDE = ".new"
@@ -33,7 +33,7 @@ def save(path: Path | str, snapshot: Snapshot) -> None:
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:  # mkstemp made it 0600
-            file.write(encode(snapshot))
+            file.writelines(pieces(snapshot))
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)

@@ -69,11 +69,18 @@ class Mirror:
 
         Used at the first start, after compaction or loss, and for another cluster, whose revisions may be lower.
         """
-        fresh = {entry.key: entry for entry in reading.entries if entry.key.startswith(self.prefix)}
+        fresh = {entry.key: self._shared(entry) for entry in reading.entries if entry.key.startswith(self.prefix)}
         puts = tuple(entry for key, entry in fresh.items() if not _same(self.entries.get(key), entry))
         deletes = tuple(sorted(self.entries.keys() - fresh.keys()))
         self.entries, self.cluster, self.revision = fresh, reading.cluster, reading.revision
         return Difference(self.revision, puts, deletes, orphaned(deletes), started_over=True)
+
+    # What is read again is equal to what is held, and others hold on to that: the same octets are not kept twice.
+    def _shared(self, entry: Entry) -> Entry:
+        held = self.entries.get(entry.key)
+        if held is None or held.value != entry.value:
+            return entry
+        return held if held == entry else msgspec.structs.replace(entry, key=held.key, value=held.value)
 
     def apply(self, change: Change) -> Difference:
         """Take in one transaction, whole. What is not newer than what is held is left out."""

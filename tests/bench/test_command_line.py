@@ -7,12 +7,11 @@ import random
 import pytest
 
 from bench import budgets, dns, question
-from bench.__main__ import chosen_of
+from bench.__main__ import BENCHES, chosen_of
 from bench.budgets import Seen
 from bench.estate import Estate
 
 CHOSEN = {
-    "none": ([], {"dns": [], "change": [], "scale": [], "start": []}),
     "a bench": (["scale"], {"scale": []}),
     "parts of one": (["dns", "hits", "up"], {"dns": ["hits", "up"]}),
     "a bench after parts": (["dns", "hits", "change"], {"dns": ["hits"], "change": []}),
@@ -23,6 +22,11 @@ CHOSEN = {
 def test_chosen(names, chosen):
     """A word is a part of the bench before it, else a bench."""
     assert chosen_of(names) == chosen
+
+
+def test_without_a_name_all_usual_benches_are_run():
+    """What explains figures, and measures no budget, is run only when it is named."""
+    assert chosen_of([]) == {name: [] for name in BENCHES if name != "profile"}
 
 
 @pytest.mark.parametrize("names", [["hits"], ["change", "hits"], ["dns", "hit"]], ids=" ".join)

@@ -236,3 +236,15 @@ def test_orphans_are_told_however_they_went(go):
 
     assert (difference.deletes, difference.orphans) == ((A, B, NODE), {A, B})
     assert sorted(mirror.entries) == [C, OTHER_NODE]
+
+
+def test_what_is_read_again_is_held_once():
+    """Values that did not change stay the same objects, since readers of the mirror hold on to them."""
+    mirror = Mirror(P)
+    mirror.start(Reading("c1", 2, (Entry(A, b"x" * 99, 1, 1), Entry(C, b"y" * 99, 2, 2))))
+    before = dict(mirror.entries)
+    moved = Entry(C, bytes(bytearray(b"y" * 99)), 2, 3, lease=7)
+    mirror.start(Reading("c1", 3, (Entry(A, bytes(bytearray(b"x" * 99)), 1, 1), moved)))
+    assert mirror.entries[A] is before[A]
+    assert mirror.entries[C] == moved
+    assert mirror.entries[C].value is before[C].value

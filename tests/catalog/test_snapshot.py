@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog import io_snapshot, snapshot
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.snapshot import BadSnapshot, Snapshot, decode, encode, snapshot_of
+from pilotfish.catalog.snapshot import SLICE, BadSnapshot, Snapshot, decode, encode, pieces, snapshot_of
 from pilotfish.catalog.store import Entry, Reading
 
 PREFIX = "/pilotfish/v1/"
@@ -59,6 +59,15 @@ snapshots = st.builds(
 @given(snapshots)
 def test_what_was_encoded_comes_back(taken):
     assert taken == decode(encode(taken))
+
+
+def test_pieces_are_small_and_make_the_whole():
+    """Large snapshots are written in pieces of SLICE entries; together they are what is read."""
+    entries = tuple(Entry(f"/p/{number:06}", b"v" * 10, 1, number + 1) for number in range(2 * SLICE + 1))
+    taken = Snapshot("c1", 9, 1.0, ("/p/",), entries)
+    made = list(pieces(taken))
+    assert decode(b"".join(made)) == taken
+    assert max(map(len, made)) < 60 * SLICE
 
 
 def test_every_truncation_is_refused():

@@ -1,7 +1,7 @@
-"""Records by chance, and the zone files that say the same: two ways from the same facts, and no code of ours between.
+"""Facts by chance, and the records of the store that say them; `zone_files` says the same in another way.
 
 What is generated is plain: no question for it needs what only SkyDNS knows (data of a name from names below it, except
-in groups of instances; wildcards in a question). The rules from facts to a zone file are those of docs/dns.md.
+in groups of instances; wildcards in a question).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ TAGS = ("tagged", "api", "www", "t.shop")
 PROXIED = ("front", "www", "p.shop")
 ROUTED = ("shop.svc.internal", "*.apps.svc.internal", "*.web.svc.internal", "*.svc.internal", "a.site.example.test",
           "svc.internal", "host")  # fmt: skip
-FOREIGN = ("ext", "cache", "q.ext", "legacy", "old.legacy", "deep.er.ext", "x.apps", "y.x.apps", "note.web", "z.mail")
+FOREIGN = ("ext", "cache", "q.ext", "legacy", "old.legacy", "deep.er.ext", "x.apps", "y.x.apps", "note.web", "z.mail",
+           "post", "*.dyn", "*.shop", "*.q.dyn")  # fmt: skip
 INNER = frozenset({"A", "AAAA", "SRV", "TXT", "MX"})  # types that SkyDNS answers for names above a record
 
 
@@ -49,7 +50,7 @@ def facts(chance: random.Random, before: Facts | None = None) -> Facts:
             made.nodes[host] = tuple(chance.sample([f"192.168.0.{at}", f"192.168.{at}.9", f"fd00::{at}"], k=2))
     for host in made.nodes:
         if chance.random() < 0.6:
-            ports = chance.choice([(80, 443), (8080, 0), (80, 0)])
+            ports = chance.choice([(80, 443), (8080, 0), (80, 0), (80, 8443), (80, 443)])
             made.proxies[host] = (made.nodes[host][:1], *ports)
     _endpoints(made, chance)
     _claims(made, chance)
@@ -57,7 +58,7 @@ def facts(chance: random.Random, before: Facts | None = None) -> Facts:
     if before is not None:
         made.remembered = (
             before.remembered
-            | {name for name, _ in _standing(before)}
+            | {name for name, _ in standing(before)}
             | {endpoint.service for _, endpoint in before.endpoints}
         )
     return made
@@ -77,7 +78,7 @@ def _endpoints(made: Facts, chance: random.Random) -> None:
         dns = None if chance.random() < 0.7 else tuple(chance.sample(TAGS, k=chance.randrange(3)))
         made.endpoints.append((host, Endpoint(
             service=chance.choice(OWN), id=name, label=name.replace(":", "-"), port=port, protocol=protocol,
-            addresses=tuple(reached), dns=dns, route=_route(chance),
+            addresses=tuple(reached), dns=dns, route=_route(chance) if protocol == "tcp" else None,
             proxydns=(chance.choice(PROXIED),) if chance.random() < 0.15 else (),
             state=chance.choice(["passing"] * 5 + ["starting", "failing", "draining"]),
             weight=chance.choice([100, 100, 1, 0, 65535]), priority=chance.choice([10, 10, 0, 20]),
@@ -91,22 +92,23 @@ def _route(chance: random.Random) -> Route | None:
         return None
     if what < 0.75:
         return Route(scheme="tcp", port=chance.choice([5432, 6379]))
+    scheme = chance.choice(["http", "http", "https"])
     if what < 0.85:
-        return Route(scheme="http")
-    return Route(scheme="http", hosts=tuple(chance.sample(ROUTED, k=chance.randrange(1, 3))))
+        return Route(scheme=scheme)
+    return Route(scheme=scheme, hosts=tuple(chance.sample(ROUTED, k=chance.randrange(1, 3))))
 
 
 # A claim is what a registrator takes for a route before it publishes it; some are left over.
 def _claims(made: Facts, chance: random.Random) -> None:
     for _, endpoint in made.endpoints:
-        for host in _hosts(endpoint):
+        for host in hosts_of(endpoint):
             if chance.random() < 0.8:
                 made.claims.setdefault(host, endpoint.service)
     if chance.random() < 0.2:
         made.claims.setdefault("gone.svc.internal", "nobody")
 
 
-def _hosts(endpoint: Endpoint) -> list[str]:
+def hosts_of(endpoint: Endpoint) -> list[str]:
     """The hosts that an endpoint's route asks for."""
     if endpoint.route is None:
         return []
@@ -118,21 +120,24 @@ def _hosts(endpoint: Endpoint) -> list[str]:
 
 
 def _foreign(made: Facts, chance: random.Random) -> None:
-    targets = [f"{name}.svc.internal" for name in (*OWN, *FOREIGN, "nope")] + ["www.example.com"]
+    names = [name for name in FOREIGN if "*" not in name]
+    targets = [f"{name}.svc.internal" for name in (*OWN, *names, "nope", "x.dyn")] + ["www.example.com"]
     for name in FOREIGN:
         domain = chance.choice(DOMAINS)
         kind = chance.random()
         full, common = f"{name}.{domain}", {"ttl": chance.choice([0, 5, 90])}
         if kind < 0.2:
-            made.foreign[full] = [{"host": chance.choice(["10.1.0.1", "fd00:1::1"]), "port": 80, **common}]
+            mail = {"mail": True, "priority": 5} if chance.random() < 0.4 else {}
+            made.foreign[full] = [{"host": chance.choice(["10.1.0.1", "fd00:1::1"]), "port": 80, **mail, **common}]
         elif kind < 0.4:
             made.foreign[full] = [{"host": chance.choice(targets), **common}]
         elif kind < 0.5:
             made.foreign[full] = [{"text": chance.choice(["hello", "x" * 300]), **common}]
-        elif kind < 0.65:
+        elif kind < 0.65 and "*" not in name:
             made.foreign[full] = [
                 {"host": chance.choice(["10.1.1.", "fd00:1:1::"]) + str(at), "port": 8000 + at,
-                 "priority": chance.choice([0, 20]), "weight": chance.choice([0, 1, 7, 300]), **common}
+                 "priority": chance.choice([0, 20]), "weight": chance.choice([0, 1, 7, 300]),
+                 "mail": at == 1, **common}
                 for at in range(1, chance.randrange(3, 5))
             ]  # fmt: skip
 
@@ -160,57 +165,10 @@ def skydns(made: Facts) -> dict[str, str]:
     return found
 
 
-# --- the facts as zone files
+# --- what follows from the facts
 
 
-def zone_file(made: Facts, domain: str, serial: int) -> str:
-    """The zone of a domain."""
-    lines = [f"@ {NEGATIVE_TTL} SOA ns.dns.{domain}. hostmaster.{domain}. {serial} 28800 7200 604800 {NEGATIVE_TTL}"]
-    if domain == REVERSE:
-        lines += [f"{_reversed(ip)} 5 PTR {host}.node.{DOMAINS[0]}." for host, ip in _v4(made)]
-    else:
-        lines.append(f"@ 10 NS ns.dns.{domain}.")
-        own = list(_own(made, domain))
-        said = {line.split()[0] for line in own if " TYPE65280 " not in line}
-        lines += own + list(_others(made, domain, said))
-    return "\n".join([f"$ORIGIN {domain}.", *dict.fromkeys(_one_ttl(lines))]) + "\n"
-
-
-def _v4(made: Facts) -> Iterator[tuple[str, str]]:
-    held = {(host, ip) for host, ips in made.nodes.items() for ip in ips}
-    held |= {(host, ip) for host, (ips, _, _) in made.proxies.items() for ip in ips}
-    return ((host, ip) for host, ip in sorted(held) if ":" not in ip)
-
-
-def _reversed(ip: str) -> str:
-    return ".".join(reversed(ip.split("."))) + ".in-addr.arpa."
-
-
-def _own(made: Facts, domain: str) -> Iterator[str]:
-    servers = dict.fromkeys(ip for host in sorted(made.nodes) for ip in made.nodes[host])
-    yield from _addresses("ns.dns", 10, servers)
-    for host, ips in made.nodes.items():
-        yield from _addresses(f"{host}.node", 5, ips)
-    yield _nothing("proxy")
-    yield from _proxies(made, "proxy", domain, [80])
-    for name in {*made.remembered, *(endpoint.service for _, endpoint in made.endpoints)}:
-        yield _nothing(name)
-    served = {host for host, service in made.claims.items() if _asked_for(made, host, service)}
-    for host in made.claims:
-        if host == domain or host.endswith(f".{domain}"):
-            relative = host.removesuffix(domain).rstrip(".") or "@"
-            yield _nothing(relative)
-            if host in served:
-                yield from _proxies(made, relative, domain, [80, *_streams(made, relative)])
-    for name in dict.fromkeys(name for name, _ in _standing(made)):
-        yield from _name(made, name, domain, served=f"{name}.{domain}" in served)
-
-
-def _asked_for(made: Facts, host: str, service: str) -> bool:
-    return any(endpoint.service == service and host in _hosts(endpoint) for _, endpoint in made.endpoints)
-
-
-def _standing(made: Facts) -> Iterator[tuple[str, tuple[int, Endpoint]]]:
+def standing(made: Facts) -> Iterator[tuple[str, tuple[int, Endpoint]]]:
     """Every name with an endpoint behind it: 3 proxied, 2 tagged, 1 by its service."""
     for _, endpoint in made.endpoints:
         proxied = {*endpoint.proxydns}
@@ -221,109 +179,8 @@ def _standing(made: Facts) -> Iterator[tuple[str, tuple[int, Endpoint]]]:
         yield from ((name, (how, endpoint)) for name, how in others.items() if name not in proxied)
 
 
-def _behind(made: Facts, name: str) -> list[tuple[int, Endpoint]]:
-    return sorted((found for its, found in _standing(made) if its == name), key=lambda one: one[1].id)
-
-
-def _name(made: Facts, name: str, domain: str, *, served: bool) -> Iterator[str]:
-    standing = _behind(made, name)
-    how = max(its for its, _ in standing)
-    yield _nothing(name)
-    if served:
-        pass  # a claimed host: the proxies, and said already
-    elif how == 3:
-        http = any(e.route is None or e.route.scheme == "http" for its, e in standing if its == 3)
-        yield from _proxies(made, name, domain, [*([80] if http else []), *_streams(made, name)])
-    else:
-        yield from _instances(name, [endpoint for its, endpoint in standing if its == how], name, domain)
-    for _, endpoint in standing:
-        label, port = f"{endpoint.label}.{name}", f"_{endpoint.port}._{endpoint.protocol}.{name}"
-        yield from (_nothing(label), _nothing(port))
-        yield from _instances(label, [endpoint], name, domain)
-        yield from _services(port, [endpoint], name, domain)
-
-
-def _streams(made: Facts, name: str) -> list[int]:
-    routes = [endpoint.route for how, endpoint in _behind(made, name) if how == 3]
-    return sorted({route.port for route in routes if route and route.scheme == "tcp"})
-
-
-def _instances(owner: str, endpoints: list[Endpoint], name: str, domain: str) -> Iterator[str]:
-    for endpoint in endpoints:
-        if endpoint.state == "passing" and endpoint.weight:
-            reached = [address.ip for address in endpoint.addresses if address.scope == "lan"]
-            yield from _addresses(owner, endpoint.ttl or 5, reached)
-    yield from _services(owner, endpoints, name, domain)
-
-
-def _services(owner: str, endpoints: list[Endpoint], name: str, domain: str) -> Iterator[str]:
-    for endpoint in endpoints:
-        if endpoint.state == "passing" and endpoint.weight:
-            for port in {address.port for address in endpoint.addresses if address.scope == "lan"}:
-                says = f"{endpoint.priority} {endpoint.weight} {port} {endpoint.label}.{name}.{domain}."
-                yield f"{owner} {endpoint.ttl or 5} SRV {says}"
-
-
-def _proxies(made: Facts, owner: str, domain: str, ports: list[int]) -> Iterator[str]:
-    """The proxies; port 80 stands for whatever ports they have for HTTP."""
-    for host, (ips, http, https) in made.proxies.items():
-        yield from _addresses(owner, 10, ips)
-        served = [one for port in ports for one in ([http, https] if port == 80 else [port]) if one]
-        yield from (f"{owner} 10 SRV 10 100 {port} {host}.node.{domain}." for port in served)
-
-
-def _others(made: Facts, domain: str, taken: set[str]) -> Iterator[str]:
-    for name, held in made.foreign.items():
-        if not name.endswith(f".{domain}"):
-            continue
-        relative = name.removesuffix(f".{domain}")
-        total: dict[int, int] = {}
-        for record in held:
-            total[_priority(record)] = total.get(_priority(record), 0) + _weight(record)
-        for at, record in enumerate(held, start=1):
-            own = relative if len(held) == 1 else f"i{at}.{relative}"
-            for owner in {relative, own} - taken if "text" not in record else {relative}:
-                alone = owner == own
-                share = 100 if alone else max(1, int(100.0 / total[_priority(record)] * _weight(record)))
-                yield from _other(owner, record, share, f"{own}.{domain}.")
-
-
-def _priority(record: dict[str, object]) -> int:
-    return int(str(record.get("priority") or 10))
-
-
-def _weight(record: dict[str, object]) -> int:
-    return int(str(record.get("weight") or 100))
-
-
-def _other(owner: str, record: dict[str, object], share: int, target: str) -> Iterator[str]:
-    ttl, host = record["ttl"] or DEFAULT_TTL, str(record.get("host", ""))
-    if "text" in record:
-        text = str(record["text"])
-        yield f"{owner} {ttl} TXT " + " ".join(f'"{text[at : at + 255]}"' for at in range(0, len(text), 255))
-    elif ":" in host or host[0].isdigit():
-        yield from _addresses(owner, ttl, [host])
-        yield f"{owner} {ttl} SRV {_priority(record)} {share} {record['port']} {target}"
-    else:
-        yield f"{owner} {ttl} CNAME {host}."
-
-
-def _addresses(owner: str, ttl: object, ips: object) -> Iterator[str]:
-    yield from (f"{owner} {ttl} {'AAAA' if ':' in ip else 'A'} {ip}" for ip in ips)  # type: ignore[attr-defined]
-
-
-def _nothing(owner: str) -> str:
-    """A name that exists and has no data that anybody asks for."""
-    return f"{owner} 2 TYPE65280 \\# 0"
-
-
-def _one_ttl(lines: list[str]) -> Iterator[str]:
-    """The lowest TTL for each RRset."""
-    split = [line.split(" ", 3) for line in lines]
-    lowest: dict[tuple[str, str], int] = {}
-    for owner, ttl, rtype, _ in split:
-        lowest[owner, rtype] = min(int(ttl), lowest.get((owner, rtype), int(ttl)))
-    return (f"{owner} {lowest[owner, rtype]} {rtype} {data}" for owner, _, rtype, data in split)
+def behind(made: Facts, name: str) -> list[tuple[int, Endpoint]]:
+    return sorted((found for its, found in standing(made) if its == name), key=lambda one: one[1].id)
 
 
 def is_inner(made: Facts, name: str) -> bool:

@@ -20,7 +20,7 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
-from dnsserver import answer, dname, rr, wire
+from dnsserver import answer, dname, rr, wire, writer
 from dnsserver import zone as zones
 from dnsserver.access import Clients
 from dnsserver.answer import Answered, Authority
@@ -28,6 +28,7 @@ from dnsserver.case import Outside
 from dnsserver.foreign import Foreign
 from dnsserver.guests import Guests, Policy
 from dnsserver.own import OwnNames
+from dnsserver.recursion import Recursion
 from dnsserver.responder import Data, Responder
 from dnsserver.wire import Rcode, Reply
 from dnsserver.zone import Zone
@@ -183,6 +184,8 @@ class World:
         ttl: int = 3600,
         negative_ttl: int = 2,
         node: str = "",
+        guests: Guests | None = None,
+        recursion: Recursion | None = None,
         exact: bool = False,
         local: str = "",
         transfers: bool = False,
@@ -190,8 +193,9 @@ class World:
         listed = [zones.domain(text) for text in domains]
         own = OwnNames(listed, "proxy", node=node)
         zone = Zone(listed, own, Foreign("/skydns", ttl, exact=exact), dname.from_text(local) if local else b"")
-        guests = Guests(Policy(transfers=Clients(("127.0.0.1/32",)))) if transfers else None
-        self.responder = Responder(zone, negative_ttl, guests)
+        if transfers:
+            guests = Guests(Policy(transfers=Clients(("127.0.0.1/32",))))
+        self.responder = Responder(zone, negative_ttl, guests, recursion)
         self.responder.set_data(Data.FRESH)
         self.revision = 0
         self._ids = itertools.count(1)
@@ -238,7 +242,7 @@ class World:
         query = wire.read(question(name if name.endswith(".") else f"{name}.", rtype))
         told = self.answered(name, rtype, others or Others({}))
         assert told.lookups == ()
-        return said(b"\0\0" + wire.write(query, told.reply, wire.MAX_TCP).body)
+        return said(b"\0\0" + writer.write(query, told.reply, wire.MAX_TCP).body)
 
     def answered(self, name: str, rtype: str = "A", others: Outside | None = None) -> Answered:
         """The answer as a value, with what it depends on."""

@@ -59,9 +59,37 @@ class Reference:
         """Every name that exists; wildcards as they stand in the zone."""
         return sorted(name.to_text() for name in self._existing)
 
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        """Every name with each type that it has."""
+        return sorted(
+            (name.to_text(), dns.rdatatype.to_text(rdataset.rdtype))
+            for zone in self._zones.values()
+            for name, node in zone.nodes.items()
+            for rdataset in node.rdatasets
+        )
+
+    def rows(self, origin: str) -> list[tuple[str, str, int, str]]:
+        """All records of a zone: owner, type, TTL, data."""
+        return [
+            (owner, rtype, rdataset.ttl, data)
+            for name, node in self._zones[dns.name.from_text(origin)].nodes.items()
+            for rdataset in node.rdatasets
+            for owner, rtype, data in _rows(name, rdataset)
+        ]
+
     def exists(self, text: str) -> bool:
         """True for a name with data or with names below it, or one that a wildcard makes."""
         return self._node(dns.name.from_text(text.lower())) is not None
+
+    def owner(self, text: str) -> str:
+        """The name whose records answer for a name: itself, or the wildcard that makes it."""
+        name = dns.name.from_text(text.lower())
+        if name in self._existing:
+            return text
+        encloser = next((ancestor for ancestor in _ancestors(name) if ancestor in self._existing), None)
+        star = dns.name.Name((b"*", *encloser.labels)) if encloser else None
+        return star.to_text(omit_final_dot=True) if star in self._existing else text
 
     def holds(self, owner: str, rtype: str, data: str) -> bool:
         """True when a record is in a zone, or made by a wildcard."""
@@ -75,7 +103,7 @@ class Reference:
         for _ in range(MAX_CHAIN + 1):
             node = self._node(name)
             if node is None:
-                return self._said("NOERROR" if answer else "NXDOMAIN", answer, nowhere=True)
+                return self._said("NXDOMAIN", answer, nowhere=True)  # RFC 6604 §3
             alias, found = node.get_rdataset(1, dns.rdatatype.CNAME), node.get_rdataset(1, kind)
             if found is not None:
                 return self._said("NOERROR", [*answer, (name, found)])
@@ -90,7 +118,12 @@ class Reference:
     ) -> Says:
         rows = [row for name, rdataset in answer for row in _rows(name, rdataset)]
         ttl = min((rdataset.ttl for _, rdataset in answer), default=0)
-        targets = {rdata.target for _, rdataset in answer for rdata in rdataset if rdataset.rdtype in _POINTING}
+        targets = {
+            getattr(rdata, _POINTING[rdataset.rdtype])
+            for _, rdataset in answer
+            for rdata in rdataset
+            if rdataset.rdtype in _POINTING
+        }
         glue = frozenset(row for target in targets for row in self._glue(target))
         return Says(rcode, frozenset(rows), ttl, glue, nowhere and bool(answer))
 
@@ -110,7 +143,7 @@ class Reference:
         return zone.nodes.get(dns.name.Name((b"*", *encloser.labels)))
 
 
-_POINTING = (dns.rdatatype.SRV, dns.rdatatype.NS)
+_POINTING = {dns.rdatatype.SRV: "target", dns.rdatatype.NS: "target", dns.rdatatype.MX: "exchange"}
 
 
 def _ancestors(name: dns.name.Name) -> list[dns.name.Name]:

@@ -98,6 +98,7 @@ class Row(NamedTuple):
         says: field -> value that the reply has (see `seen`); SILENCE, or CLOSED.
         udp, tcp: what differs on one of them; None: the row is not sent there.
         server: which of the servers of the test it is for.
+        later: its reply may come after that to a message behind it.
     """
 
     title: str
@@ -106,12 +107,13 @@ class Row(NamedTuple):
     udp: dict[str, Any] | None = {}  # noqa: RUF012  never changed
     tcp: dict[str, Any] | None = {}  # noqa: RUF012
     server: str = "plain"
+    later: bool = False
 
 
-def params(rows: list[Row], *marks: Any) -> list[Any]:
+def params(rows: list[Row]) -> list[Any]:
     """Every row over each transport, named by both."""
     return [
-        pytest.param(row, transport, _merged(row.says, differs), id=f"{row.title} [{transport}]", marks=marks)
+        pytest.param(row, transport, _merged(row.says, differs), id=f"{row.title} [{transport}]")
         for row in rows
         for transport, differs in (("udp", row.udp), ("tcp", row.tcp))
         if differs is not None
@@ -125,6 +127,7 @@ def _merged(says: dict[str, Any], differs: dict[str, Any]) -> dict[str, Any]:
 def seen(reply: bytes) -> dict[str, Any]:
     """What a reply shows, by field."""
     message = dns.message.from_wire(reply, ignore_trailing=False)
+    parts = dns.message.from_wire(reply, one_rr_per_rrset=True)
     flags = struct.unpack_from("!H", reply, 2)[0]
     asked = message.question[0] if message.question else None
     return {
@@ -139,6 +142,7 @@ def seen(reply: bytes) -> dict[str, Any]:
         "answer": sorted(rows(message.answer)),
         "order": rows(message.answer),
         "types": sorted({dns.rdatatype.to_text(rrset.rdtype) for rrset in message.answer}),
+        "first": next((row.split(" ")[2] for row in rows(parts.answer)), ""),
         "number": sum(map(len, message.answer)),
         "ttls": sorted({rrset.ttl for rrset in message.answer}),
         "authority": [f"{rrset.name} {rrset.ttl} {dns.rdatatype.to_text(rrset.rdtype)}" for rrset in message.authority],

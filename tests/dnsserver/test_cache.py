@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver import answer, wire
+from dnsserver import answer, wire, writer
 from dnsserver.cache import Cache, Kept
 from dnsserver.responder import Data
 from pilotfish.catalog.mirror import Difference
@@ -222,8 +222,8 @@ def test_a_finished_answer_is_the_one_that_would_be_made_now(operations):
             fresh = answer.answer(
                 world.responder.zone, query.name, query.type, answer.Authority(world.responder.serial, 2)
             )
-            written = wire.write(query, fresh.reply, 512)
-            turned = {message[:2] + wire.turned(written, by) for by in range(8)}
+            written = writer.write(query, fresh.reply, 512)
+            turned = {message[:2] + writer.turned(written, by) for by in range(8)}
             assert world.send(message) in turned, (operation, said(next(iter(turned))), said(world.send(message)))
 
 

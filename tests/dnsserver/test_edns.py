@@ -31,7 +31,7 @@ READ = {
     "two cookies: the first counts": (option(10, COOKIE) + option(10, BOTH), Options(COOKIE)),
     "NSID": (option(3), Options(nsid=True)),
     "NSID that says something": (option(3, b"who?"), Options(nsid=True)),
-    "EXPIRE": (option(9), Options(expire=True)),
+    "EXPIRE": (option(9), NONE),
     "keepalive": (option(11), Options(keepalive=True)),
     "padding": (option(12, bytes(100)), Options(padding=True)),
     "padding that is not zero": (option(12, b"\xff" * 3), Options(padding=True)),
@@ -41,7 +41,7 @@ READ = {
     "unknown ones": (option(100, b"x") + option(65535) + option(0), NONE),
     "all together": (
         option(100) + option(12) + option(10, BOTH) + option(3) + option(11) + option(9) + option(65011),
-        Options(BOTH, True, True, True, True, True),
+        Options(BOTH, True, True, True, True),
     ),
 }
 
@@ -95,9 +95,9 @@ def test_any_octets(octets, tcp):
     assert (found.cookie is not None, found.nsid, found.keepalive) == (10 in codes, 3 in codes, 11 in codes)
 
 
-ALL = Options(BOTH, True, True, True, True, True)
-GIVEN = {"cookie": BOTH, "nsid": b"ns1", "keepalive_ms": 10_000, "expire_s": 300, "pad_to": 0x1_0000}
-C, N, X, K = option(10, BOTH), option(3, b"ns1"), option(9, b"\x00\x00\x01\x2c"), option(11, b"\x00\x64")
+ALL = Options(BOTH, True, True, True, True)
+GIVEN = {"cookie": BOTH, "nsid": b"ns1", "keepalive_ms": 10_000, "pad_to": 0x1_0000}
+C, N, K = option(10, BOTH), option(3, b"ns1"), option(11, b"\x00\x64")
 E = option(15, b"\x00\x03")
 
 WRITTEN = {
@@ -107,15 +107,13 @@ WRITTEN = {
     "a cookie that we do not give": (Options(COOKIE), UDP, {}, b""),
     "NSID": (Options(nsid=True), UDP, GIVEN, N),
     "NSID that we do not tell": (Options(nsid=True), UDP, {}, b""),
-    "EXPIRE": (Options(expire=True), UDP, GIVEN, X),
-    "EXPIRE of what is no zone": (Options(expire=True), UDP, {}, b""),
     "keepalive over TCP": (Options(keepalive=True), TCP, GIVEN, K),
     "keepalive over UDP": (Options(keepalive=True), UDP, GIVEN, b""),
     "keepalive of no time": (Options(keepalive=True), TCP, {"keepalive_ms": 99}, option(11, b"\x00\x00")),
     "keepalive of two hours": (Options(keepalive=True), TCP, {"keepalive_ms": 7_200_000}, option(11, b"\xff\xff")),
     "padding over UDP": (Options(padding=True), UDP, {"size": 100}, b""),
     "the mark of a stub zone": (Options(stub_guard=True), TCP, GIVEN, b""),
-    "everything over UDP": (ALL, UDP, {**GIVEN, "ede": Ede.STALE}, C + N + X + E),
+    "everything over UDP": (ALL, UDP, {**GIVEN, "ede": Ede.STALE}, C + N + E),
 }
 
 
@@ -152,21 +150,19 @@ def test_no_padding_where_there_is_no_room():
 
 
 @given(
-    st.builds(Options, st.none() | st.just(BOTH), *([st.booleans()] * 5)),
+    st.builds(Options, st.none() | st.just(BOTH), *([st.booleans()] * 4)),
     st.booleans(),
     st.none() | st.sampled_from(Ede),
     st.integers(29, 4000),
 )
 def test_replies_as_dnspython_reads_them(options, tcp, ede, size):
     """What is written is what dnspython reads, with other octets in front counted for the padding."""
-    octets = write_options(
-        options, transport_tcp=tcp, cookie=BOTH, nsid=b"ns1", keepalive_ms=5000, expire_s=7, ede=ede, size=size
-    )
+    octets = write_options(options, transport_tcp=tcp, cookie=BOTH, nsid=b"ns1", keepalive_ms=5000, ede=ede, size=size)
     opt = struct.pack("!BHHIH", 0, 41, 1232, 0, len(octets)) + octets
     message = dns.message.from_wire(struct.pack("!6H", 1, 0x8000, 0, 0, 0, 1) + opt)
     read = {int(one.otype): one for one in message.options}
 
-    assert (10 in read, 3 in read, 9 in read) == (options.cookie is not None, options.nsid, options.expire)
+    assert (10 in read, 3 in read, 9 in read) == (options.cookie is not None, options.nsid, False)
     assert (11 in read, 12 in read) == (tcp and options.keepalive, tcp and options.padding)
     assert (15 in read) == (ede is not None)
     assert ede is None or read[15].code == ede

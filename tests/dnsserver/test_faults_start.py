@@ -99,7 +99,7 @@ async def test_fault_D1(tmp_path, member):
 
 
 async def test_fault_D1_a_snapshot_that_is_too_old(tmp_path, member):
-    """What is older than --snapshot-age is not answered from: SERVFAIL until etcd is back, and the log says why."""
+    """What is older than --snapshot-age is not answered from: SERVFAIL, and the log says why."""
     file = tmp_path / "zone"
     async with Program(tmp_path, member.url, "--snapshot", str(file)) as server:
         await _snapshot(server, file)
@@ -111,8 +111,6 @@ async def test_fault_D1_a_snapshot_that_is_too_old(tmp_path, member):
         assert (first.rcode, first.values, first.ede) == ("SERVFAIL", (), 14)
         assert re.search(r"starting without a snapshot: .* is 36\d\d s old, and --snapshot-age is 3600 s",
                          server.log.read_text())  # fmt: skip
-        member.restart()
-        await server.until("web", ["192.168.0.1"])
 
 
 def _rest(taken: Snapshot) -> tuple[tuple[str, ...], tuple[Entry, ...]]:

@@ -162,7 +162,31 @@ def test_a_server_that_changes_letters_is_no_longer_tried_with_them():
         lookup.after(SPELLING, 0.0, 0.0)
         lookup.after(FOUND, 0.0, 0.0)
 
-    assert [healths[A].keeps_case(now) for now in (0.0, 3599.0, 3600.0)] == [False, False, True]
+    steps = [Lookup([A], healths, 1.0, now).start(now) for now in (0.0, 3599.0, 3600.0)]
+    assert [isinstance(step, Try) and step.exact for step in steps] == [False, False, True]
+
+
+def test_forgers_do_not_take_the_letters_away():
+    """A flood of guesses is no sign that a server changes letters."""
+    healths = Healths()
+    for _ in range(RESPELL_AFTER):
+        lookup = Lookup([A], healths, 1.0, 0.0)
+        lookup.start(0.0)
+        lookup.after(FLOODED, 0.0, 0.0)
+        lookup.after(FOUND, 0.0, 0.0)
+
+    assert healths[A].keeps_case(0.0)
+
+
+def test_a_server_that_never_understands_keeps_its_edns():
+    """FORMERR with and without EDNS says nothing of EDNS."""
+    healths = Healths()
+    lookup = Lookup([A], healths, 1.0, 0.0)
+    lookup.start(0.0)
+    lookup.after(BARE_FORMERR, 0.0, 0.0)
+    lookup.after(BARE_FORMERR, 0.0, 0.0)
+
+    assert healths[A].knows_edns(1.0)
 
 
 def test_letters_that_came_back_once_are_trusted_again():
@@ -225,6 +249,21 @@ def test_the_best_is_asked_first(through, order):
     through(healths[A], healths[B])
 
     assert healths.order([A, B, C], 10.0) == [{"A": A, "B": B, "C": C}[letter] for letter in order]
+
+
+def test_who_refuses_again_and_again_is_asked_last():
+    """Refusals count, and one answer ends their row."""
+    healths = Healths([A, B])
+    for _ in range(REFUSES_AFTER):
+        lookup = Lookup([A], healths, 1.0, 0.0)
+        lookup.start(0.0)
+        lookup.after(REFUSED, 0.0, 0.0)
+    assert healths.order([A, B], 0.0) == [B, A]
+
+    lookup = Lookup([A], healths, 1.0, 0.0)
+    lookup.start(0.0)
+    lookup.after(SERVFAIL, 0.0, 0.0)
+    assert healths.order([A, B], 0.0) == [A, B]
 
 
 def test_when_all_are_dead_all_are_asked():

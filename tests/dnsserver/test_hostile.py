@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from dnsserver.frames import framed
 from tests.dnsserver import hostile
-from tests.dnsserver.hostile import HEADER, filled, odd
+from tests.dnsserver.hostile import HEADER, filled, odd, told_others
 from tests.dnsserver.kit import question
-from tests.dnsserver.rows import DOMAIN, RECORDS, head, opt, option
+from tests.dnsserver.rows import DOMAIN, RECORDS, asks, head, opt, option
 
 ODD = odd()
 WORLD = filled()
+TOLD = told_others(filled())
 
 
 def check(message: bytes, *, tcp: bool) -> bytes | None:
@@ -71,16 +72,18 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(mutated(), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_messages_after_accidents(message, tcp):
-    """Bits turned, octets put in and taken out, one message running into another."""
-    check(message, tcp=tcp)
+    """Bits turned, octets put in and taken out, one message running into another; and what others are told after it."""
+    for _ in range(3):  # what comes often is held
+        check(message, tcp=tcp)
+    assert told_others(WORLD) == TOLD
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=8), st.binary(max_size=9), st.booleans()
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_options(options, rest, tcp):
     """Any EDNS options, and rubbish behind them: the answer is the same as without, or FORMERR."""
     plain = question(f"web.{DOMAIN}.", id=1, flags=0, use_edns=False)
@@ -89,6 +92,28 @@ def test_any_options(options, rest, tcp):
     if reply is not None:
         malformed = rest or {10, 11} & dict(options).keys()  # a cookie of no length that has a meaning, a time
         assert dns.message.from_wire(reply).rcode().name in ({"NOERROR", "FORMERR"} if malformed else {"NOERROR"})
+
+
+RECORD = b"\0\1\0\1\0\0\0\0\0\4\1\2\3\4"  # type, class, TTL, data of an address
+BESIDE = {
+    "no OPT": head(ar=1) + asks(f"x.{DOMAIN}") + b"\0" + RECORD,
+    "no OPT, with an owner": head(ar=1) + asks(f"x.{DOMAIN}") + b"\1a\0" + RECORD,
+    "beside OPT": head(ar=2) + asks(f"x.{DOMAIN}") + b"\0" + RECORD + opt(),
+    "behind OPT": head(ar=2) + asks(f"x.{DOMAIN}") + opt() + b"\0" + RECORD,
+    "two of them": head(ar=2) + asks(f"x.{DOMAIN}") + b"\0" + RECORD + b"\0" + RECORD,
+}
+
+
+@pytest.mark.parametrize("message", BESIDE.values(), ids=BESIDE)
+def test_a_record_beside_a_question_teaches_nothing_wrong(message):
+    """Whatever follows a question for a name that does not exist: it and all others go on to be told what is so."""
+    world = filled()
+    for _ in range(4):
+        for tcp in (False, True):
+            assert dns.message.from_wire(hostile.check(world, message, tcp=tcp)).rcode().name == "NXDOMAIN"
+    assert told_others(world) == TOLD
+    promised = head(ar=2) + asks(f"x.{DOMAIN}") + opt()
+    assert dns.message.from_wire(hostile.check(world, promised, tcp=False)).rcode().name == "FORMERR"
 
 
 @pytest.fixture

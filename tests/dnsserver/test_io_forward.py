@@ -7,24 +7,26 @@ import contextlib
 import itertools
 import logging
 import math
+import random
 import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dnsserver import io_forward, io_upstream
+from dnsserver import forward_health, io_forward, io_upstream
 from dnsserver.dname import from_text
-from dnsserver.forward import PATIENCE_S
+from dnsserver.forward import PATIENCE_S, Try
 from dnsserver.forward_cache import ForwardCache
 from dnsserver.forward_figures import ForwardFigures
-from dnsserver.forward_health import Server
+from dnsserver.forward_health import DEAD_AFTER, Server
 from dnsserver.io_forward import Forwarder
 from dnsserver.outside import Asked, Outcome
 from dnsserver.rr import Type
-from dnsserver.upstream import STUB_OPTION
+from dnsserver.upstream import STUB_OPTION, Wrong
 from dnsserver.wire import Ede, Rcode
 from tests.dnsserver.conftest import until
 from tests.parts import fake_upstream as fake
@@ -459,7 +461,8 @@ async def test_an_older_answer_at_once_when_all_are_dead(forward):
     held = ForwardCache(100, 3600.0)
     async with FakeUpstream(fake.silent) as server:
         client = forward(server, cache=held, timeout_s=SHORT_S)
-        await client.answer(numbered(1))
+        for number in range(DEAD_AFTER):
+            await client.answer(numbered(number))
         assert client.forwarder.healths[server.server].dead
         held.put(WWW, fake_reply(ttl=1), asyncio.get_running_loop().time() - 100)
         client.ask()
@@ -525,12 +528,12 @@ async def test_a_server_that_comes_back_at_its_port_is_found(forward):
         async with running(client):
             assert await client.address() == "192.0.2.1"
             await server.stop()
-            for number in range(2):
+            for number in range(DEAD_AFTER):
                 assert await client.address(numbered(number)) == "SERVFAIL NETWORK_ERROR"
             assert client.forwarder.healths[server.server].dead
             await server.start()
             await until(lambda: not client.forwarder.healths[server.server].dead, "it is back")
-            assert await client.address(numbered(3)) == "192.0.2.1"
+            assert await client.address(numbered(DEAD_AFTER)) == "192.0.2.1"
 
 
 async def test_a_stub_server_is_not_probed(forward):
@@ -538,7 +541,9 @@ async def test_a_stub_server_is_not_probed(forward):
     async with upstreams(good(), fake.silent) as (server, stub):
         client = forward(server, timeout_s=SHORT_S)
         async with running(client):
-            assert (await client.answer(WWW, (stub.server,))).reply.rcode == Rcode.SERVFAIL
+            for _ in range(2):
+                assert (await client.answer(WWW, (stub.server,))).reply.rcode == Rcode.SERVFAIL
+                client.forwarder.cache = ForwardCache(10, 0.0)
             health = client.forwarder.healths[stub.server]
             await until(lambda: not health.dead, "it may be asked again")
             assert set(stub.names()) == {"www.example.com."}
@@ -587,8 +592,8 @@ async def test_a_loop_alone_costs_one_question(forward):
         assert {shown(outcome) for outcome in client.told} == {"SERVFAIL NO_REACHABLE_AUTHORITY"}
 
 
-async def test_we_never_ask_ourselves(forward):
-    """Not as a configured server, not as a stub zone's."""
+async def test_we_never_ask_ourselves(forward, caplog):
+    """Not as a configured server, which is written down, not as a stub zone's."""
     async with upstreams(good(), good("192.0.2.2")) as (own, other):
         client = forward(own, other, own=lambda: [own.server])
         assert await client.address() == "192.0.2.2"
@@ -596,6 +601,36 @@ async def test_we_never_ask_ourselves(forward):
         async with running(client):
             await until(lambda: any("probe" in seen.name.lower() for seen in other.seen), "the other is probed")
         assert own.seen == []
+    assert "is this server itself" in caplog.text
+
+
+async def test_an_address_that_becomes_ours_is_no_longer_asked(forward):
+    """What we listen at may change while we run."""
+    async with FakeUpstream(good()) as server:
+        own: list[Server] = []
+        client = forward(server, own=lambda: own, cache=ForwardCache(0, 0.0))
+        async with running(client):
+            assert await client.address() == "192.0.2.1"
+            own.append(server.server)
+
+            async def refused() -> bool:
+                return await client.address() == "SERVFAIL NETWORK_ERROR"
+
+            await until(refused, "it is not asked")
+
+
+async def test_a_loop_that_was_undone_is_noticed(forward, monkeypatch):
+    """A server that no longer asks us is found by a later probe, and asked again."""
+    monkeypatch.setattr(forward_health, "MAX_PROBE_S", 0.1)
+    async with FakeUpstream(fake.silent) as server:
+        client = forward(server)
+        server.manner = Ourselves(client)
+        async with running(client):
+            health = client.forwarder.healths[server.server]
+            await until(lambda: health.looping, "the loop is seen")
+            server.manner = good()
+            await until(lambda: not health.looping, "it is gone")
+            assert await client.address() == "192.0.2.1"
 
 
 async def test_stub_zones_say_so(forward):
@@ -677,6 +712,31 @@ async def test_forged_replies_do_not_enter(forward):
     assert client.forwarder.wrong["foreign"] > 0
 
 
+async def test_what_came_before_the_connection_is_not_believed(monkeypatch):
+    """A datagram from anywhere may wait in a socket that is not connected yet; right in all else, it is left out."""
+    bind, told, wrong = io_upstream._bind, [], []
+    async with FakeUpstream(good()) as server:
+        step = Try(server.server, tcp=False, exact=True, edns=True, timeout_s=2.0)
+        question = io_upstream.made(WWW, step, io_upstream.local_ports(), stub=False)
+
+        def bound(opened: socket.socket, port: int) -> None:
+            bind(opened, port)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.sendto(
+                    fake.reply(question.message, fake.a("203.0.113.66")), ("127.0.0.1", opened.getsockname()[1])
+                )
+
+        monkeypatch.setattr(io_upstream, "_bind", bound)
+        watch = io_upstream.Watch()
+        exchange = io_upstream.Exchange(watch, question, told.append, wrong.append)
+        assert exchange.start() is None
+        await until(lambda: bool(told), "a reply")
+        watch.close()
+
+    assert [said.sections.answer[0].data.head for said in told] == [bytes((192, 0, 2, 1))]
+    assert wrong == [Wrong.FOREIGN]
+
+
 async def test_no_two_sockets_have_one_port(forward):
     """A port that is taken is left to whoever has it."""
     async with FakeUpstream(good()) as server:
@@ -688,6 +748,47 @@ async def test_no_two_sockets_have_one_port(forward):
                 assert opened.getsockname()[1] != port
 
 
+# --- everything at once
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_whatever_happens_each_is_told_once(forward):
+    """Three servers that do anything, questions of any kind: each is answered once, never by a lie; nothing is left."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    manners = [manner for title, (manner, _, _) in MANNERS.items() if title != "many forged"]
+
+    def any_manner(seen: Seen) -> list[bytes | float]:
+        return list(chance.choice(manners)(seen))
+
+    files = open_files()
+    async with upstreams(any_manner, any_manner, any_manner) as servers:
+        client = forward(*servers, cache=ForwardCache(50, 0.5), timeout_s=0.05)
+        told: Counter[int] = Counter()
+        async with running(client):
+            for number in range(600):
+                asked = numbered(chance.randrange(200))._replace(do=chance.random() < 0.2)
+                stub = (servers[chance.randrange(3)].server,) if chance.random() < 0.2 else ()
+                client.forwarder.ask(
+                    asked, lambda outcome, number=number: (told.update([number]), client.told.append(outcome)), stub
+                )
+                if chance.random() < 0.1:
+                    await asyncio.sleep(0)
+            await until(lambda: len(told) == 600, "all are told")
+            await until(lambda: client.forwarder.in_flight == 0, "nothing is out")
+
+        assert set(told.values()) == {1}
+        words = {shown(outcome).split()[0] for outcome in client.told}
+        assert words <= {"192.0.2.1", "192.0.2.7", "SERVFAIL", "REFUSED", "NXDOMAIN", "NOERROR"}
+        assert "192.0.2.1" in words
+        assert len(client.forwarder.cache) <= 50
+    await until(lambda: open_files() <= files, "no file is left open")
+
+
 # --- the end
 
 
@@ -696,6 +797,7 @@ async def test_all_are_told_at_the_end(forward):
     some = lambda seen: fake.truncated(seen) if b"n1" in seen.message.lower() else []  # noqa: E731
     async with FakeUpstream(fake.over_udp(some, fake.silent)) as server:
         client = forward(server, timeout_s=2.0)
+        watched = client.forwarder._watch._epoll.fileno()
         async with running(client):
             for number in range(20):
                 client.ask(numbered(number))
@@ -705,6 +807,7 @@ async def test_all_are_told_at_the_end(forward):
         client.ask(WWW)
         assert shown(client.told[-1]) == "SERVFAIL NETWORK_ERROR"
         assert not client.forwarder._connections
+        assert not asyncio.get_running_loop().remove_reader(watched)
 
 
 async def test_a_forgotten_question_is_ended(forward, monkeypatch, caplog):

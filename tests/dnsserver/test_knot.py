@@ -21,6 +21,7 @@ from tests.dnsserver.conftest import Running
 from tests.dnsserver.kit import Said, key_of, said
 from tests.dnsserver.rows import edns
 from tests.dnsserver.test_differential import REVERSE, ZONES, Compared
+from tests.dnsserver.zone_files import zone_file
 
 WORLDS, QUESTIONS = 12, 1000
 CONFIG = """\
@@ -89,7 +90,7 @@ async def test_as_knot_says(run, seed):
     compared.become(generated.facts(chance))
     running = await run(domain=ZONES, ttl=generated.DEFAULT_TTL)
     await fill(running, compared.facts)
-    files = {zone: generated.zone_file(compared.facts, zone, running.service.responder.serial) for zone in ZONES}
+    files = {zone: zone_file(compared.facts, zone, running.service.responder.serial) for zone in ZONES}
     asked, wrong = 0, []
     with knot(files) as at:
         while asked < QUESTIONS:

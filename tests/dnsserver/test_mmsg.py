@@ -55,6 +55,24 @@ def test_each_answer_goes_to_whom_it_is_for(ends):
     assert two.recv(99) == b"\x00\x02-answer-1"
 
 
+def test_some_of_the_slots(ends):
+    """Answers from slots here and there leave in one go, each to whom it is for; the next batch is whole again."""
+    server, box, (one, two) = ends
+    for whole in (False, True):
+        for number in range(6):
+            (one, two)[number % 2].sendto(bytes((0, number)), server.getsockname())
+        assert box.receive(handle(server)) == 6
+        for slot in range(6):
+            put(box, slot, b"-%d" % slot)
+        if whole:
+            assert box.send(handle(server), 0, 6) == 0
+        else:
+            assert box.send_some(handle(server), (1, 2, 5)) == 0
+        for client, slots in ((one, (0, 2, 4)), (two, (1, 3, 5))):
+            expected = [slot for slot in slots if whole or slot in {1, 2, 5}]
+            assert [client.recv(99) for _ in expected] == [bytes((0, slot)) + b"-%d" % slot for slot in expected]
+
+
 def test_a_slot_in_the_middle_may_stay_without_answer(ends):
     """Answers may be sent in parts, around the messages that get none."""
     server, box, (one, _) = ends

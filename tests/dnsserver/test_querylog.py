@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -17,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnsserver.frames import framed
 from dnsserver.io_querylog import QueryLog
 from dnsserver.querylog import Noted, left_out, line
 from pilotfish.catalog.failure import CannotStart
-from tests.dnsserver.kit import question
+from tests.dnsserver.kit import container, endpoint, lan, question
+from tests.parts.fake_upstream import FakeUpstream, good
 
 LOG = logging.getLogger("pilotfish.dns.test")
 CLIENT = bytes((192, 0, 2, 1))
@@ -301,3 +304,73 @@ def test_room_that_ends_in_the_middle_of_a_line(path, opened, caplog):
     torn, *whole = path.read_bytes()[size:].splitlines()
     assert (len(torn), {json.loads(one)["name"] for one in whole}) == (10, {"web.svc.internal."})
     assert (caplog.text.count("is not written"), caplog.text.count("is written again")) == (1, 1)
+
+
+# --- in the server
+
+
+async def ask_tcp(at: tuple[str, int], *messages: bytes) -> None:
+    """Send queries on one connection, and wait for its end."""
+    reader, writer = await asyncio.open_connection(*at)
+    writer.write(b"".join(map(framed, messages)))
+    writer.write_eof()
+    async with asyncio.timeout(DEADLINE_S):
+        assert await reader.read()
+    writer.close()
+
+
+async def test_every_kind_of_answer_is_noted(run, path):
+    """Answers made, finished before, refused, waited for over UDP and TCP, and a transfer: each once."""
+    async with FakeUpstream(good()) as upstream:
+        server = await run(
+            query_log=str(path), query_log_rate=1000, forward=(upstream.server,), transfer=("127.0.0.0/8",)
+        )
+        await server.put(container(1, endpoint("web", 80, lan("192.168.0.1", 32768))))
+        await server.put_raw("/skydns/internal/svc/dns/ns/1", b'{"host":"192.168.0.2"}')  # else there is no whole zone
+        for name in ("web.svc.internal.", "web.svc.internal.", "none.svc.internal.", "a.example.com."):
+            await server.ask(name, id=7)
+        await server.udp(MESSAGE[:2] + b"\x28\x00" + MESSAGE[4:])  # opcode UPDATE
+        axfr = question("svc.internal.", "AXFR", id=8)
+        await ask_tcp(server.at, question("b.example.com.", id=9), axfr)
+        await server.stop()
+
+    noted = [(one["transport"], one.get("name"), one.get("type"), one["rcode"]) for one in lines(path)]
+    assert sorted(noted, key=str) == sorted(
+        [
+            ("udp", "web.svc.internal.", "A", "NOERROR"),
+            ("udp", "web.svc.internal.", "A", "NOERROR"),
+            ("udp", "none.svc.internal.", "A", "NXDOMAIN"),
+            ("udp", "a.example.com.", "A", "NOERROR"),
+            ("udp", "web.svc.internal.", "A", "NOTIMP"),
+            ("tcp", "b.example.com.", "A", "NOERROR"),
+            ("tcp", "svc.internal.", "AXFR", "NOERROR"),
+        ],
+        key=str,
+    )
+    assert {one["client"] for one in lines(path)} == {"127.0.0.1"}
+
+
+async def test_a_flood_is_a_sample_in_the_log(run, path):
+    """More questions than the rate: all are answered, and what was left out is said."""
+    server = await run(query_log=str(path), query_log_rate=5)
+    for _ in range(200):
+        await server.ask("none.svc.internal.")
+    await server.stop()
+
+    written = lines(path)
+    assert len([one for one in written if "name" in one]) < 200
+    assert len([one for one in written if "name" in one]) + sum(one.get("left_out", 0) for one in written) == 200
+
+
+async def test_sighup_goes_on_in_a_new_file(run, path):
+    """What `logrotate` moved away is left; the next line is in a new file."""
+    server, moved = await run(query_log=str(path)), path.with_suffix(".1")
+    await server.ask("a.svc.internal.")
+    path.rename(moved)
+    server.service.reload()
+    await server.ask("b.svc.internal.")
+    await server.stop()
+
+    assert [[one["name"] for one in lines(each)] for each in (moved, path)] == [
+        ["a.svc.internal."], ["b.svc.internal."],
+    ]  # fmt: skip

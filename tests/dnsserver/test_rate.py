@@ -76,13 +76,16 @@ def test_no_limit():
 
 
 def test_work_costs_more():
-    """What had to be built takes more tokens; a full bucket pays for anything, and is empty the longer."""
+    """What had to be built takes more tokens; who owes some waits the longer, two seconds at most."""
     limiter = Limiter(10, slip=0)
-
-    assert [limiter.verdict(A, 0.0, cost=4) for _ in range(3)] == [PASS, PASS, DROP]
+    for _ in range(2):
+        assert limiter.verdict(A, 0.0) is PASS
+        limiter.charge(A, 0.0, 3)
     assert [limiter.verdict(A, 0.0) for _ in range(3)] == [PASS, PASS, DROP]
-    assert [limiter.verdict(B, 0.0, cost=25), limiter.verdict(B, 1.4)] == [PASS, DROP]
-    assert limiter.verdict(B, 1.6) is PASS
+    limiter.charge(A, 0.0, 5)
+    assert [limiter.verdict(A, at) for at in (0.5, 0.59, 0.61)] == [DROP, DROP, PASS]
+    limiter.charge(B, 0.0, 1000)
+    assert [limiter.verdict(B, at) for at in (1.0, 1.09, 1.11)] == [DROP, DROP, PASS]
 
 
 def test_networks_do_not_share():
@@ -96,15 +99,16 @@ def test_networks_do_not_share():
 
 @given(
     st.integers(1, 50),
-    st.lists(st.tuples(st.floats(0, 2), st.integers(1, 5)), min_size=1, max_size=200),
+    st.lists(st.tuples(st.floats(0, 2), st.integers(0, 4)), min_size=1, max_size=200),
 )
 def test_never_more_than_the_rate(per_second, asked):
-    """In any stretch of time: no more tokens than a second's worth, the rate for that time, and one last answer's."""
+    """In any stretch of time: no more tokens than a second's worth, the rate for that time, and the last one's work."""
     limiter, now, passed = Limiter(per_second), 1000.0, []
-    for pause, cost in asked:
+    for pause, work in asked:
         now += pause / 10
-        if limiter.verdict(A, now, cost) is PASS:
-            passed.append((now, cost))
+        if limiter.verdict(A, now) is PASS:
+            limiter.charge(A, now, min(work, per_second))
+            passed.append((now, 1 + min(work, per_second)))
 
     for first, (start, _) in enumerate(passed):
         spent = 0

@@ -11,6 +11,7 @@ import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.exposition import generate_latest
 
 from dnsserver.frames import BadFrame, Frames, framed
 from tests.dnsserver.conftest import until
@@ -123,6 +124,7 @@ async def test_an_idle_connection_is_closed(server):
     assert (await reply(reader)).id == 1
     assert await closed(reader) == b""
     await until(lambda: len(server.service._edges._slots) == 0, "its slot is free")
+    assert 'pilotfish_dns_tcp_closed_total{why="silent"} 1.0' in generate_latest(server.telemetry.registry).decode()
     writer.close()
 
 
@@ -148,7 +150,8 @@ async def test_one_client_has_no_more_than_its_share(server):
     await until(lambda: len(server.service._edges._slots) == 2, "two slots are taken")
     reader, writer = await asyncio.open_connection(*server.at)
     assert await closed(reader) == b""
-    assert server.service._edges._slots.refused == 1
+    shown = generate_latest(server.telemetry.registry).decode()
+    assert 'pilotfish_dns_tcp_closed_total{why="share"} 1.0' in shown
     for _, other in [*held, (reader, writer)]:
         other.close()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import dname, rr, wire
+from dnsserver import dname, rr, wire, writer
 from dnsserver.rr import Record, Service, Soa, Type
 from dnsserver.wire import Ede, Rcode, Reply
 from tests.dnsserver.kit import DOMAIN, World, question, said
@@ -64,7 +64,7 @@ def test_what_is_written_is_read_as_meant(name, reply, edns):
     query = wire.read(struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + name + b"\x00\x01\x00\x01")
     if edns:
         query = query._replace(edns=wire.Edns(4096, 0, True))
-    written = wire.write(query, reply, wire.MAX_TCP)
+    written = writer.write(query, reply, wire.MAX_TCP)
     message = dns.message.from_wire(b"\x00\x07" + written.body, one_rr_per_rrset=True)
     assert message.question[0].name.to_wire() == name
     assert read_back(message.answer) == [meant(record) for record in reply.answer]
@@ -81,7 +81,7 @@ def test_no_reply_is_longer_than_its_limit(name, answers, limit, edns):
     query = wire.read(struct.pack("!6H", 7, 0, 1, 0, 0, 0) + name + b"\x00\x01\x00\x01")
     if edns:
         query = query._replace(edns=wire.Edns(limit, 0, False))
-    written = wire.write(query, Reply(Rcode.NOERROR, True, answers, (), answers), limit)
+    written = writer.write(query, Reply(Rcode.NOERROR, True, answers, (), answers), limit)
     assert len(written.body) + 2 <= limit
     message = dns.message.from_wire(b"\x00\x07" + written.body, one_rr_per_rrset=True)
     kept = read_back(message.answer)

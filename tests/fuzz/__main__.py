@@ -11,6 +11,7 @@ it goes to tests/fuzz/found/TARGET/, and is tried with every `make test` from th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from tests.fuzz.one import SAID
 from tests.fuzz.targets import TARGETS
 
 NICENESS = 19
-GRACE_S = 120  # for a start with coverage, and a corpus that is read again
+GRACE_S = 300  # for a start with coverage, and a corpus that is read again
 
 
 class Outcome(NamedTuple):
@@ -71,9 +72,10 @@ def fuzz(name: str, folder: Path, seconds: float, seed: int) -> Outcome:
     said.unlink(missing_ok=True)
     before = set(found.iterdir())
     command = [sys.executable, "-m", "tests.fuzz.one", name, str(folder), str(seconds), str(seed)]
-    with log.open("wb") as output:
+    code = -1  # it did not end
+    with log.open("wb") as output, contextlib.suppress(subprocess.TimeoutExpired):
         code = subprocess.run(
-            command, stdout=output, stderr=output, timeout=seconds + GRACE_S, check=False,
+            command, stdout=output, stderr=output, timeout=2 * seconds + GRACE_S, check=False,
             preexec_fn=lambda: os.nice(NICENESS),  # nothing but us runs here yet
         ).returncode  # fmt: skip
     text = log.read_text(errors="replace")

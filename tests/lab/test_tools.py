@@ -109,7 +109,10 @@ def test_unknown_group_on_the_command_line():
         [sys.executable, "-m", "lab.tools", "fetch", "nope"], capture_output=True, text=True, check=False,
         cwd=Path(__file__).parents[2], env={**os.environ, "PILOTFISH_TOOLS": "/nonexistent"},
     )  # fmt: skip
-    assert (answer.returncode, answer.stderr) == (2, "tools: no such group: nope; there are lab bench image\n")
+    assert (answer.returncode, answer.stderr) == (
+        2,
+        "tools: no such group: nope; there are lab bench image resolvers\n",
+    )
 
 
 def test_packages_of_the_dockerfile():

@@ -1,0 +1,1 @@
+"""The wiring of a host, on trees of files and beside servers that say what they are told to."""
