@@ -98,7 +98,7 @@ def test_with_a_forwarder_only_aliases_are_answered_otherwise():
             mine = found.rcode, *(told(rows, ttl=False) for rows in (found.answer, found.authority, found.additional))
             if case["agree"] and mine != theirs(case, ttl=False):
                 others[why(world, case)] += 1
-    assert others == {"an alias": 137, "no name server": 4, "the exchange of a stripped record": 5}
+    assert others == {"an alias": 112, "no name server": 4, "the exchange of a stripped record": 5}
 
 
 def why(world: World, case: dict[str, Any]) -> str:
@@ -141,7 +141,7 @@ def test_changes_one_by_one_end_where_a_reading_does(number):
         assert ours(world, case, ttl=True) == ours(fresh, case, ttl=True)
 
 
-@pytest.mark.parametrize("number", range(0, 30, 3))
+@pytest.mark.parametrize("number", range(30))
 def test_over_udp_the_same_or_cut(number):
     """Over UDP: the same answer, or TC and as many whole records as fit; within what the client takes."""
     world = world_of(sets()[number]["records"])
