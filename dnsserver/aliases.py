@@ -41,7 +41,7 @@ def addresses(zone: Zone, case: Case, seek: Seek, chain: tuple[bytes, ...] = ())
     for found in case.hosts:
         if found.address and found.address[0] in seek.wanted:
             records.append(Record(case.name, found.address[0], found.ttl, found.address[1]))
-        elif found.target:
+        elif found.target and found.target != dname.ROOT:  # as a target the root means "not available" (RFC 2782)
             records += _through(zone, case, found, seek, chain)
     return records
 
@@ -149,7 +149,7 @@ def glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
     Raises:
         TooMuch: see Work.
     """
-    if not seek.work.glue:
+    if not seek.work.glue or target == dname.ROOT:
         return []
     if not seek.work.strict:
         return addresses(zone, zone.case(target, seek.work), seek)

@@ -137,10 +137,10 @@ class Case:
         Args:
             bare: nothing else of any type; else no address.
         """
-        if self.ours or self.apex or not self.hosts:
+        if self.ours or self.apex or not self.hosts or (self.domain is not None and self.domain.reverse):
             return None
         targets = {one.target.lower() if one.target else None for one in self.hosts}
-        if len(targets) > 1 or None in targets or self.lower in targets:
+        if len(targets) > 1 or not targets.isdisjoint({None, self.lower, dname.ROOT}):
             return None
         if bare and not (self.foreign and all(one.bare for one in self.foreign.all)):
             return None

@@ -35,6 +35,7 @@ class Notifier:
         log: where it is said who did not hear it.
         listening: where we answer: secondaries expect to hear from the address that they ask at.
         tries_s: see TRIES_S.
+        quiet_s: see QUIET_S.
     """
 
     def __init__(
@@ -43,10 +44,13 @@ class Notifier:
         soas: Callable[[], Sequence[Record]],
         log: logging.Logger,
         listening: Callable[[], Iterable[Address]] = tuple,
+        *,
         tries_s: Sequence[float] = TRIES_S,
+        quiet_s: float = QUIET_S,
     ) -> None:
         self._secondaries = tuple(secondaries)
-        self._soas, self._log, self._listening, self._tries_s = soas, log, listening, tuple(tries_s)
+        self._soas, self._log, self._listening = soas, log, listening
+        self._tries_s, self._quiet_s = tuple(tries_s), quiet_s
         self._changed = asyncio.Event()
         self._tasks: dict[tuple[bytes, Address], asyncio.Task[None]] = {}
         self._told: dict[tuple[bytes, Address], Record] = {}
@@ -64,7 +68,7 @@ class Notifier:
                 for soa in self._soas():
                     for secondary in self._secondaries:
                         self._begin(soa, secondary)
-                await asyncio.sleep(QUIET_S)
+                await asyncio.sleep(self._quiet_s)
         finally:
             for task in self._tasks.values():
                 task.cancel()

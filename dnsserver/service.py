@@ -244,6 +244,7 @@ class DnsService:
 
     # Other domains have other names: all that is known is looked at once more. It is the one setting that takes time.
     def _read_anew(self) -> None:
+        self.responder.zone.watching.clear()  # transfers of what was before come to their end
         self.responder.set_zone(assembly.names(self._settings, self._here))
         for prefix, apply in (
             (keys.ROOT, self.responder.apply_own),

@@ -103,9 +103,10 @@ class Found(NamedTuple):
 
     @property
     def bare(self) -> bool:
-        """True when it says nothing but a host: an address, or that its name is an alias."""
+        """True when it says nothing but a host: no service, text, mail or else."""
         said = self.said
-        return bool(said.host) and not (said.port or said.text or said.mail or self.kept)
+        service = said.port or said.priority or said.weight
+        return bool(said.host) and not (service or said.text or said.mail or self.kept)
 
     def service_target(self) -> bytes:
         """Target of its SRV or MX record: its host's name, or its own when that is an address; stripped as it asks."""

@@ -75,8 +75,8 @@ class Collection:
 
     @property
     def hopeless(self) -> bool:
-        """True when it changes faster than it can be put together."""
-        return self._left < 0
+        """True when it changes faster than it can be put together, or is no longer what is answered from."""
+        return self._left < 0 or self._changed not in self._zone.watching
 
     def step(self) -> bool:
         """Look at some places; True when all are as they are."""

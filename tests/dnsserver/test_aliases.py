@@ -155,6 +155,24 @@ ROWS = {
         ("NOERROR", ["a 3600 SRV 10 100 0 b"]),
         ("NOERROR", ["a 3600 CNAME b", "b 3600 SRV 10 100 81 b"]),
     ),
+    "SRV where there is an alias with a priority": Row(
+        {"a": alias("b", priority=5), "b": {"host": IP, "port": 81}},
+        "a",
+        "SRV",
+        ("NOERROR", ["a 3600 SRV 5 100 0 b"]),
+        ("NOERROR", ["a 3600 SRV 5 100 0 b"]),
+    ),
+    "SRV that says that there is none (RFC 2782)": Row(
+        {"a": alias(".", port=80), "b": {"host": IP}},
+        "a",
+        "SRV",
+        ("NOERROR", ["a 3600 SRV 10 100 80 ."]),
+        ("NOERROR", ["a 3600 SRV 10 100 80 ."]),
+    ),
+    "the root is no alias": Row({"a": alias("."), "b": {"host": IP}}, "a", "A", NOTHING, NOTHING, soa=True),
+    "MX that says that there is none (RFC 7505)": Row(
+        {"a": alias(".", mail=True)}, "a", "MX", ("NOERROR", ["a 3600 MX 10 ."]), ("NOERROR", ["a 3600 MX 10 ."])
+    ),
     "a type that nobody has": Row(
         {"a": alias("b"), "b": {"host": IP}}, "a", "HINFO", NOTHING, ("NOERROR", ["a 3600 CNAME b"]), soa=True
     ),
@@ -369,6 +387,17 @@ def test_an_alias_moves_with_what_it_leads_to():
     assert web in made.answered(f"a.{ZONE}", "A", Others({})).depends
     made.put(container(1, endpoint("web", 80, lan("192.168.0.1"))))
     assert web in made.answered(f"a.{ZONE}", "A", Others({})).depends
+
+
+def test_a_record_in_a_reverse_zone_is_a_pointer_and_no_alias():
+    """In a reverse zone of ours a host name is what PTR says, with a forwarder too."""
+    made = World((ZONE, "10.in-addr.arpa"))
+    made.skydns({"arpa/in-addr/10/0/0/1": {"host": "a.example.test."}})
+    pointer = ["1.0.0.10.in-addr.arpa. 3600 PTR a.example.test."]
+
+    assert made.ask("1.0.0.10.in-addr.arpa", "PTR").answer == pointer
+    assert made.with_forwarder("1.0.0.10.in-addr.arpa", "PTR").answer == pointer
+    assert made.with_forwarder("1.0.0.10.in-addr.arpa", "TXT").answer == []
 
 
 def test_one_answer_asks_for_a_bounded_number_of_names():

@@ -189,6 +189,30 @@ def test_a_domain_within_another_is_delegated():
     assert not any(row.startswith(f"web.sub.{ZONE}.") for row in rows_)
 
 
+def test_a_reverse_zone():
+    """It has the pointers of our hosts and of others."""
+    made = World((ZONE, "10.in-addr.arpa"), transfers=True)
+    made.put(node("h1", "10.0.0.7"))
+    made.skydns({"arpa/in-addr/10/0/0/1": {"host": "a.example.test."}})
+    found = [row for message in messages(made, "10.in-addr.arpa") for row in said(message).answer]
+
+    assert sorted(row for row in found if " PTR " in row) == [
+        "1.0.0.10.in-addr.arpa. 3600 PTR a.example.test.",
+        f"7.0.0.10.in-addr.arpa. 5 PTR h1.node.{ZONE}.",
+    ]
+
+
+def test_a_transfer_of_what_is_no_longer_answered_from_ends():
+    """When the domains change, a zone that is being put together is given up: it hears of nothing any more."""
+    made = world({f"n{number}": {"host": IP} for number in range(500)})
+    told = made.responder.tcp(question(f"{ZONE}.", "AXFR"), HERE)
+    assert isinstance(told, Transfer)
+    assert next(told.messages) == transfer.PAUSE
+    made.responder.zone.watching.clear()
+
+    assert [said(message).rcode for message in told.messages if message] == ["SERVFAIL"]
+
+
 def test_names_in_a_stub_zone_are_left_out():
     """Others answer for them."""
     made = world({"web.sub": {"host": IP}, "web": {"host": IP}, f"a.sub.{ZONE}.stub.dns": {"host": "192.0.2.53"}})
