@@ -130,7 +130,9 @@ class Compared:
             else:
                 label, dot, above = name.partition(".")
                 like = (
-                    "".join(self.chance.choices("qvz", k=len(label))) + dot + above
+                    "".join(self.chance.choices("qvz", k=self.chance.choice([len(label), 1 + len(label) % 25 * 2])))
+                    + dot
+                    + above
                 )  # what is said of it is held for all
                 name = self.chance.choice([name, name, "nope." + name, "x.y." + name, "x" + name, like])
                 rtype = self.chance.choice([rtype, "A"])
@@ -232,6 +234,18 @@ def test_no_wildcard_below_a_name_that_exists(encloser):
     assert world.ask(f"{encloser}.svc.internal", "CAA").rcode == "NOERROR"
     assert world.ask(f"x.{encloser}.svc.internal").rcode == "NXDOMAIN"
     assert world.ask(f"x.y.{encloser}.svc.internal").rcode == "NXDOMAIN"
+
+
+def test_what_is_said_below_an_instance_is_not_said_beside_it():
+    """That `x.<instance>.web` does not exist says nothing of names of its length that a stored wildcard makes."""
+    world = World()
+    world.put(container(1, endpoint("web", 80, lan("192.168.0.1"))))
+    world.skydns({"internal/svc/web/*": {"host": "10.0.0.9"}})
+    below, beside = "x.h1-c-80.web.svc.internal", "abcdefghi.web.svc.internal"
+    assert len(below) == len(beside)
+    for _ in range(3):
+        assert world.ask(below).rcode == "NXDOMAIN"
+    assert world.ask(beside).answer == [f"{beside}. 3600 A 10.0.0.9"]
 
 
 BELOW_THE_DOMAIN = ["x._tcp", "x.y._tcp", "_http._tcp", "_tcp"]
