@@ -40,6 +40,7 @@ from pilotfish.catalog.values import join_host_port
 
 TICK_S = 0.5  # how often the age of the data is looked at
 SETTLE_S = 0.02  # in which datagrams arrive that the kernel was about to give us when we stood aside
+COLLECTED = (2000, 20, 1000)  # objects and rounds between two looks of the garbage collector; see _keep
 DRAIN_S = 2.0  # how long those who have asked already are waited for at the end
 LISTENING = "dns sockets"
 DATA = "dns data"
@@ -122,6 +123,7 @@ class DnsService:
             CannotStart: an address to listen at cannot be had.
         """
         settings = self._settings
+        gc.set_threshold(*COLLECTED)
         if settings.query_log:
             self._query_log = QueryLog(settings.query_log, settings.query_log_rate, self._telemetry.log)
         note = self._note if self._query_log else None
@@ -287,10 +289,9 @@ def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
 
 
-# What lived for a while stays for long: records and finished answers. To look through all of them for cycles, where
-# there are none, holds up answers for 100 ms. So only what is young is looked through, and then set aside.
+# What is there stays for long: records and finished answers. To look through all of them for cycles, where there are
+# none, holds up answers for 100 ms; so what outlived the quick looks at what is young is set aside, without a look.
 def _keep() -> None:
-    gc.collect(1)
     gc.freeze()
 
 
