@@ -242,8 +242,8 @@ def test_a_secondary_answers_the_same(seed):
 def _same(world_: World, held: dns.zone.Zone, name: str, rtype: str) -> None:
     alias = held.get_rdataset(name, "CNAME")
     told = [row for row in world_.with_forwarder(name, rtype, transfer.NOBODY).answer if row.startswith(f"{name} ")]
-    if alias is None and rtype == "CNAME" and held.get_node(name) is not None and held.get_node(name).rdatasets:
-        return  # it has other data too, and so is no alias in a zone
+    if alias is None and held.get_node(name) is not None:
+        told = [row for row in told if row.split()[2] != "CNAME"]  # it has other data too, and is no alias in a zone
     if alias is not None and rtype != "CNAME":
         assert [row.split()[2:] for row in told] == [["CNAME", alias[0].to_text()]]
     else:
