@@ -19,9 +19,10 @@ from confgen.io_files import Folder
 from confgen.render import Renderer, Tree, builtin_templates
 from confgen.view import Views, ViewSettings
 from dnsserver import zone
+from dnsserver.finished import Data
 from dnsserver.foreign import Foreign
 from dnsserver.own import OwnNames
-from dnsserver.responder import Data, Responder
+from dnsserver.responder import Responder
 from dnsserver.zone import Zone
 from lab.tools import ToolMissing, Tools
 from pilotfish.catalog import keys

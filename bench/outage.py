@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import dns.exception
 import dns.message
 import dns.query
 
@@ -141,7 +142,10 @@ def _until_answered(port: int) -> float:
     expected = NEW.format(CHANGED - 1)
 
     def seen() -> bool:
-        reply = dns.query.udp(question, LOCAL, port=port, timeout=2)
+        try:
+            reply = dns.query.udp(question, LOCAL, port=port, timeout=2)
+        except dns.exception.Timeout:
+            return False
         return [record.to_text() for rrset in reply.answer for record in rrset] == [expected]
 
     wait_until(seen, within_s=BACK_WITHIN_S, what="the changes to be answered")

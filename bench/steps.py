@@ -12,9 +12,10 @@ from bench.estate import DOMAIN, Estate, service_name
 from bench.figures import spread
 from dnsserver import answer, wire, writer, zone
 from dnsserver.answer import Authority
+from dnsserver.finished import Data
 from dnsserver.foreign import Foreign
 from dnsserver.own import OwnNames
-from dnsserver.responder import Data, Responder
+from dnsserver.responder import Responder
 from dnsserver.screen import screen
 from dnsserver.zone import Zone
 from pilotfish.catalog import keys

@@ -15,15 +15,22 @@ from collections.abc import Callable, Iterable
 class Kept:
     """One finished answer.
 
-    `body()` is the next turn of it, or None when its time is over; `tally` counts for how it was asked and answered.
+    `body()` is the next turn of it, or None when its time is over; `tally` counts for how it was asked and answered;
+    `apart`: it is right for another spelling of the question too, see Written.
     """
 
-    __slots__ = ("body", "depends", "octets", "tally")
+    __slots__ = ("apart", "body", "depends", "octets", "tally")
 
     def __init__(
-        self, body: Callable[[], bytes | None], octets: int, depends: frozenset[bytes], tally: list[int]
+        self,
+        body: Callable[[], bytes | None],
+        octets: int,
+        depends: frozenset[bytes],
+        tally: list[int],
+        *,
+        apart: bool = False,
     ) -> None:
-        self.body, self.octets, self.depends, self.tally = body, octets, depends, tally
+        self.body, self.octets, self.depends, self.tally, self.apart = body, octets, depends, tally, apart
 
 
 class Cache:

@@ -103,7 +103,7 @@ class Cookies:
             return False
         hashed = client_cookie + server_cookie[:CLIENT_SIZE] + client
         matches = [compare_digest(_hash(one, hashed), server_cookie[CLIENT_SIZE:]) for one in self._secrets]
-        if matches[0] and found is None and age_s < _RENEW_S and server_cookie.startswith(_VERSION):
+        if matches[0] and found is None and server_cookie.startswith(_VERSION):
             self._known.put(key, (now_s - age_s, server_cookie))  # made by another process: the client may keep it
         return any(matches)
 

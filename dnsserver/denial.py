@@ -96,7 +96,8 @@ class Denials:
     def _told(self, key: bytes, lower: bytes, pattern: Pattern, near: int, at: int) -> bytes | None:
         shape, end = pattern.shapes.get(at), len(key) - pattern.tail
         name = lower[near:end]
-        if shape is None or may_be_wildcard(lower) or not pattern.absent(name):
+        # Names in the answer point into the domain in the question: spelled otherwise, they would be too.
+        if shape is None or key[at:end] != lower[at:end] or may_be_wildcard(lower) or not pattern.absent(name):
             return None
         shape.tally[0] += 1
         head, before, after, _ = shape

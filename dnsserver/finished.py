@@ -6,21 +6,30 @@ told us: a flood of one kind pushes out only its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 
-from dnsserver import wire
+from dnsserver import wire, writer
 from dnsserver.access import Clients
-from dnsserver.cache import Cache
+from dnsserver.cache import Cache, Kept
 from dnsserver.denial import Denials
 from dnsserver.wire import Query
 from dnsserver.writer import Written
 
+NAME_OCTETS = 150  # for each name that an answer depends on, about: it is in an index
 SERIAL_END = 20  # octets from the serial to the end of an SOA record
 MAX_KEPT = 100_000  # answers; about 60 MB of them at 300 octets with their index
 MAX_KEPT_NOTHING = 10_000
 MAX_OCTETS = 64 * 1024 * 1024
 MAX_OCTETS_NOTHING = 8 * 1024 * 1024
+
+
+class Data(Enum):
+    """What the answers come from."""
+
+    NONE = "none"  # nothing was read yet, neither from the store nor from a snapshot
+    FRESH = "fresh"
+    STALE = "stale"  # the store has been silent for longer than we trust it
 
 
 class Transport(Enum):
@@ -62,15 +71,25 @@ class Finished:
             key: a message without its id.
             client: octets of the address of who asks.
         """
-        kept = self.some.get(key) or self.nothing.get(key)
+        kept = self._kept(key, client)
+        return self.denials.find(key) if kept is None else _counted(kept)
+
+    def find_for(self, query: Query, client: bytes) -> bytes | None:
+        """The same for a question that may be spelled in any way; the body has it as it was asked."""
+        kept = self._kept(query.plain, client)
         if kept is None:
-            kept = self.beyond.get(key)
-            if kept is None or not self.recursive.allows(client):
-                return self.denials.find(key)
-        body = kept.body()
-        if body is not None:
-            kept.tally[0] += 1
-        return body
+            return self.denials.find(query.spelled)
+        if query.plain == query.spelled:
+            return _counted(kept)
+        body = _counted(kept) if kept.apart else None
+        return None if body is None else writer.respelled(body, query.question)
+
+    def _kept(self, key: bytes, client: bytes) -> Kept | None:
+        kept = self.some.get(key) or self.nothing.get(key)
+        if kept is not None:
+            return kept
+        kept = self.beyond.get(key)
+        return kept if kept is not None and self.recursive.allows(client) else None
 
     def asked_again(self, key: bytes) -> bool:
         """True for what was asked before: what is asked once is not worth holding."""
@@ -116,6 +135,18 @@ class Finished:
 
     def _all(self) -> tuple[Cache | Denials, ...]:
         return self.some, self.nothing, self.denials, self.beyond
+
+
+def octets_of(written: Written, depends: Collection[bytes], *, turning: bool) -> int:
+    """What it takes to hold an answer: all its orders, and the names by which it is found."""
+    return len(written.body) * writer.orders(written, turning=turning) + NAME_OCTETS * len(depends)
+
+
+def _counted(kept: Kept) -> bytes | None:
+    body = kept.body()
+    if body is not None:
+        kept.tally[0] += 1
+    return body
 
 
 class Denial:

@@ -9,15 +9,14 @@ Whoever must be asked elsewhere is named by a Wanted; `resume` goes on with what
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Mapping
-from enum import Enum
+from collections.abc import Callable, Mapping
 
 from dnsserver import answer, cut, wire, writer
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
 from dnsserver.denial import Shape, is_apart
-from dnsserver.finished import SERIAL_END, Denial, Finished, Transport
+from dnsserver.finished import SERIAL_END, Data, Denial, Finished, Transport, octets_of
 from dnsserver.guests import Guest, Guests, Policy
 from dnsserver.later import Transfer, Wanted
 from dnsserver.outside import Asked, Outcome
@@ -34,19 +33,10 @@ from dnsserver.writer import Written
 from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
-NAME_OCTETS = 150  # for each name that an answer depends on, about: it is in an index
 BUILT = 3  # tokens that an answer costs more when it has to be made; see rate.Limiter
 _HEADER = 10  # octets of a header without its id
 
 Told = bytes | Wanted | Transfer | None
-
-
-class Data(Enum):
-    """What the answers come from."""
-
-    NONE = "none"  # nothing was read yet, neither from the store nor from a snapshot
-    FRESH = "fresh"
-    STALE = "stale"  # the store has been silent for longer than we trust it
 
 
 class Responder:
@@ -123,22 +113,22 @@ class Responder:
         except Malformed:
             self._cell(side.transport, query.type, Rcode.FORMERR)[0] += 1
             return number + writer.write(query, Reply(Rcode.FORMERR), wire.MAX_PLAIN_UDP).body
-        body = side.find(query.plain, client)
+        body = side.find_for(query, client)
         told = self._fresh(query, guest, side) if body is None else body
         if isinstance(told, Wanted):
-            return told._replace(id=number, query=query)
+            return told._replace(id=number)
         if isinstance(told, Transfer):
             return Transfer(number + body if body else body for body in told.messages)
         return number + self._fitted(query, told, guest, side) if isinstance(told, bytes) else told
 
     def _fitted(self, query: Query, body: bytes, guest: Guest, side: Finished) -> bytes:
         """The body as this guest asked, with what is for him alone; made anew when that leaves it too long."""
-        finished = guest.finished(writer.respelled(body, query.question))
+        finished = guest.finished(body)
         limit = side.limit(query) - 2
         if len(finished) <= limit:
             return finished
         told = self._fresh(query, guest._replace(tight=True), side)
-        short = writer.respelled(told, query.question) if isinstance(told, bytes) else writer.truncated(query)
+        short = told if isinstance(told, bytes) else writer.truncated(query)
         given = (guest.finished(short), guest._replace(nsid=b"").finished(short), short)
         return next((one for one in given if len(one) <= limit), short)
 
@@ -155,8 +145,7 @@ class Responder:
             return self._written(query, self.guests.chaos(query), side, guest).body
         if query.type in {Type.AXFR, Type.IXFR}:
             return self._transferred(query, guest, side)
-        query = query.folded()
-        lower = query.name
+        lower = query.name.lower()
         servers = self.zone.stub_of(lower)
         known = self.zone.answers(lower) or (self._data is Data.NONE and self.zone.covers(lower))
         if known and not servers:
@@ -184,14 +173,16 @@ class Responder:
     ) -> bytes | Wanted:
         """The body of a new answer, held from now on if it is worth it."""
         self.misses += 1
+        folded = query.folded()
         outside = self._outside(known or {}, query, guest)
         if side.transport is Transport.UDP and self.guests.limiter is not None and not guest.proven:
             self.guests.limiter.charge(guest.client, self.clock.now, BUILT)
-        answered = self._answered(query, outside)
+        answered = self._answered(folded, outside)
         if answered.lookups:
             return Wanted(b"", query, guest.client, side.transport is Transport.TCP, answered.lookups, ())
-        written = self._written(query, answered.reply, side, guest)
-        return self._held(query, answered, written, side, guest)
+        written = self._written(folded, answered.reply, side, guest)
+        body = self._held(folded, answered, written, side, guest)
+        return self._spelled(query, answered.reply, written, body, side.limit(folded) - guest.room)
 
     def _outside(self, known: Mapping[Asked, Outcome], query: Query, guest: Guest) -> Outside | None:
         if self._recursion is None:
@@ -213,12 +204,9 @@ class Responder:
         where, body = self._worth(query, answered, written, side, guest)
         if where is None or body is None:
             return written.body
-        where.put(key, Kept(body, self._octets(written, answered.depends), answered.depends, tally))
+        octets = octets_of(written, answered.depends, turning=self.guests.turning)
+        where.put(key, Kept(body, octets, answered.depends, tally, apart=written.apart))
         return body() or written.body
-
-    def _octets(self, written: Written, depends: Collection[bytes]) -> int:
-        """What it takes to hold an answer: all its orders, and the names by which it is found."""
-        return len(written.body) * writer.orders(written, turning=self.guests.turning) + NAME_OCTETS * len(depends)
 
     def _worth(
         self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest
@@ -267,13 +255,16 @@ class Responder:
         return Wanted(b"", query, guest.client, side.transport is Transport.TCP, (asked,), servers)
 
     def _repeated(self, query: Query, asked: Asked, outcome: Outcome, side: Finished, guest: Guest) -> bytes:
-        written = self._written(query, outcome.reply, side, guest)
-        if guest.tight or outcome.expires <= self.clock.now:
-            return written.body
-        aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
-        tally = self._cell(side.transport, query.type, outcome.reply.rcode)
-        side.beyond.put(query.plain, Kept(aging, self._octets(written, ()), frozenset(), tally))
-        return aging() or written.body
+        folded = query.folded()
+        written, body = self._written(folded, outcome.reply, side, guest), None
+        if outcome.expires > self.clock.now and not guest.tight:
+            aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
+            tally = self._cell(side.transport, query.type, outcome.reply.rcode)
+            octets = octets_of(written, (), turning=self.guests.turning)
+            side.beyond.put(query.plain, Kept(aging, octets, frozenset(), tally, apart=written.apart))
+            body = aging()
+        limit = side.limit(folded) - guest.room
+        return self._spelled(query, outcome.reply, written, body or written.body, limit)
 
     def resume(self, wanted: Wanted, outcomes: Mapping[Asked, Outcome]) -> bytes | Wanted:
         """Go on with a message for which others were asked.
@@ -282,20 +273,21 @@ class Responder:
             wanted: what was to be asked.
             outcomes: what came of each look-up, those of earlier rounds included.
         """
-        side, query = self._tcp if wanted.tcp else self._udp, wanted.query.folded()
+        side, query = self._tcp if wanted.tcp else self._udp, wanted.query
+        lower = query.name.lower()
         guest = self.guests.welcome(query, wanted.client, tcp=wanted.tcp)
         told: Told
-        if self.zone.stub_of(query.name) != wanted.servers:
+        if self.zone.stub_of(lower) != wanted.servers:
             told = self._fresh(query, guest, side)  # whom to ask has changed meanwhile
-        elif self.zone.answers(query.name) and not wanted.servers:
+        elif self.zone.answers(lower) and not wanted.servers:
             told = self._made(query, guest, side, outcomes)
         else:
             told = self._repeated(query, wanted.lookups[0], outcomes[wanted.lookups[0]], side, guest)
         if isinstance(told, Wanted):
-            return told._replace(id=wanted.id, query=wanted.query)
+            return told._replace(id=wanted.id)
         if not isinstance(told, bytes):
             return self.give_up(wanted)
-        return wanted.id + self._fitted(wanted.query, told, guest, side)
+        return wanted.id + self._fitted(query, told, guest, side)
 
     def give_up(self, wanted: Wanted) -> bytes:
         """The reply to a message for which others would have to be asked without end."""
@@ -304,12 +296,25 @@ class Responder:
 
     # --- writing and counting
 
+    def _spelled(self, query: Query, reply: Reply, written: Written, body: bytes, limit: int) -> bytes:
+        """The body with the question, and what stands at its name, spelled as asked (RFC 1035 §2.3.3)."""
+        if query.spelled == query.plain:
+            return body
+        if written.apart:
+            return writer.respelled(body, query.question)
+        lower = query.name.lower()
+        answers = [one._replace(owner=query.name) if one.owner == lower else one for one in reply.answer]
+        return writer.write(query, self._offered(reply._replace(answer=answers)), limit).body
+
     def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
-        # Not in answers of ours: those are the same for all who ask, also for those for whom others are not asked.
-        if not reply.authoritative and self._recursion is not None and self._recursion.servers:
-            reply = reply._replace(recursion=reply.rcode != Rcode.REFUSED)
         self._cell(side.transport, query.type, reply.rcode)[0] += 1
-        return writer.write(query, reply, side.limit(query) - guest.room)
+        return writer.write(query, self._offered(reply), side.limit(query) - guest.room)
+
+    # RA is not in answers of ours: those are the same for all who ask, also for those for whom others are not asked.
+    def _offered(self, reply: Reply) -> Reply:
+        if reply.authoritative or self._recursion is None or not self._recursion.servers:
+            return reply
+        return reply._replace(recursion=reply.rcode != Rcode.REFUSED)
 
     # --- changes
 

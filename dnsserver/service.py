@@ -18,6 +18,7 @@ from dnsserver import assembly, skydns_config
 from dnsserver.aging import Clock
 from dnsserver.assembly import Here
 from dnsserver.figures import Figures
+from dnsserver.finished import Data
 from dnsserver.forward_cache import ForwardCache
 from dnsserver.forward_figures import ForwardFigures
 from dnsserver.io_edges import Edges, Manner
@@ -27,7 +28,6 @@ from dnsserver.io_keeper import Keeper
 from dnsserver.io_notify import Notifier
 from dnsserver.io_querylog import QueryLog
 from dnsserver.io_slots import Slots
-from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
 from dnsserver.skydns_config import NO_CONFIG
 from pilotfish.catalog import io_host, keys

@@ -123,6 +123,11 @@ class Query(NamedTuple):
     plain: bytes
     serial: int | None = None
 
+    @property
+    def spelled(self) -> bytes:
+        """`plain`, with the name spelled as asked."""
+        return self.plain[: HEADER - 2] + self.question + self.plain[HEADER - 2 + len(self.question) :]
+
     def folded(self) -> Query:
         """The same question as `plain` has it: what is made for it is right for all who ask the same."""
         edns = self.edns and self.edns._replace(size=folded_size(self.edns.size))

@@ -59,6 +59,8 @@ class Written(NamedTuple):
         authority: where in the body the authority section begins; 0 when the answer was cut before it.
         opt: octets of the OPT record at its end; 0 without one.
         ttls: where in the body the TTLs of records stand.
+        apart: nothing but owners in the answer points into the question, so that another spelling of it changes no
+            other name.
     """
 
     body: bytes
@@ -66,6 +68,7 @@ class Written(NamedTuple):
     authority: int
     opt: int
     ttls: tuple[int, ...]
+    apart: bool = False
 
 
 class _Writer:
@@ -74,6 +77,8 @@ class _Writer:
     def __init__(self, question: bytes, klass: int) -> None:
         self.out = bytearray(HEADER) + question
         self.ttls: list[int] = []
+        self.apart = True
+        self._behind = len(self.out)  # where the question ends
         self._class = klass or CLASS_IN
         self._seen: dict[bytes, int] = {}
         if question:
@@ -85,7 +90,7 @@ class _Writer:
             step = 1 + name[0]
             name, at = name[step:], at + step
 
-    def _name(self, name: bytes, *, compress: bool) -> None:
+    def _name(self, name: bytes, *, compress: bool, asked: bool = False) -> None:
         if not compress:
             self._remember(name, len(self.out))
             self.out += name
@@ -97,11 +102,14 @@ class _Writer:
             step = 1 + rest[0]
             rest, start = rest[step:], start + step
         self.out += name[: len(name) - len(rest)]
-        self.out += (0xC000 | seen[rest]).to_bytes(2) if rest[0] else rest
+        if rest[0]:
+            self.apart = self.apart and ((asked and seen[rest] == HEADER) or seen[rest] >= self._behind)
+            rest = (0xC000 | seen[rest]).to_bytes(2)
+        self.out += rest
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Record, *, answers: bool = False) -> None:
         owner, rtype, ttl, data = record
-        self._name(owner, compress=True)
+        self._name(owner, compress=True, asked=answers)
         self.out += RECORD_LAYOUT.pack(rtype, self._class, ttl, 0)
         start = len(self.out)
         self.ttls.append(start - 6)
@@ -155,7 +163,7 @@ def write(query: Query, reply: Reply, limit: int) -> Written:
     counts = (1 if query.question else 0, answers, authorities, additionals + bool(opt))
     HEADER_LAYOUT.pack_into(writer.out, 0, 0, _flags(query, reply) | TC * cut, *counts)
     ttls = tuple(at - 2 for at in writer.ttls)
-    return Written(bytes(writer.out[2:]) + opt, runs, authority - 2 if authorities else 0, len(opt), ttls)
+    return Written(bytes(writer.out[2:]) + opt, runs, authority - 2 if authorities else 0, len(opt), ttls, writer.apart)
 
 
 def _flags(query: Query, reply: Reply) -> int:
@@ -173,7 +181,7 @@ def _answers(writer: _Writer, reply: Reply, room: int) -> tuple[tuple[tuple[int,
     ends: list[tuple[Record, int, int]] = []
     for record in reply.answer:
         start = len(writer.out)
-        writer.record(record)
+        writer.record(record, answers=True)
         if len(writer.out) > room:
             writer.cut(start)
             break
@@ -235,7 +243,7 @@ def orders(written: Written, *, turning: bool = True) -> int:
 
 
 def respelled(body: bytes, question: bytes) -> bytes:
-    """A body with the question as a client spelled it: names in the answers point there (RFC 1035 §4.1.4)."""
+    """A body that is `apart`, with the question as a client spelled it: owners in the answers point there."""
     return body[: HEADER - 2] + question + body[HEADER - 2 + len(question) :]
 
 

@@ -117,7 +117,8 @@ class Zone:
         domain = self.domain_of(lower)
         for above in dname.suffixes(dname.parent(lower)):
             if domain is None or above == domain.name or self.own.exists(above) or self.foreign.exists(above):
-                own = self.own.denies_below(above)
+                # A name further below may end the search for a wildcard that others right below `above` are made by.
+                own = None if self.foreign.exists(STAR + above) else self.own.denies_below(above)
                 return (above, _absent(own, self.foreign.exists, self.stubs)) if own else None
         return None
 

@@ -209,7 +209,7 @@ class Lines:
 def _object(line: bytes) -> dict[str, object]:
     try:
         found = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BrokenStream(f"a line that is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise BrokenStream("a line that is no object")

@@ -123,6 +123,7 @@ class Follower:
                 backoff.reset()
                 if isinstance(news, Change):
                     self._on_difference(self.mirror.apply(news))
+                    await asyncio.sleep(0)  # many may be there already: others have their turn between two of them
 
     def _take(self, reading: Reading) -> None:
         if self.mirror.complete and reading.cluster != self.mirror.cluster:

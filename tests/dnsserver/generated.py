@@ -11,6 +11,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pilotfish.catalog.record import Address, Claim, Endpoint, Record
 from pilotfish.catalog.route import Place, Route
 from tests.dnsserver.kit import container, lan, node, proxy
@@ -43,18 +45,8 @@ class Facts:
 
 
 def facts(chance: random.Random, before: Facts | None = None) -> Facts:
-    """Some facts; those that came before them are gone, and their names remembered."""
-    made = Facts()
-    for at, host in enumerate(HOSTS, start=1):
-        if host == "h1" or chance.random() < 0.6:
-            made.nodes[host] = tuple(chance.sample([f"192.168.0.{at}", f"192.168.{at}.9", f"fd00::{at}"], k=2))
-    for host in made.nodes:
-        if chance.random() < 0.6:
-            ports = chance.choice([(80, 443), (8080, 0), (80, 0), (80, 8443), (80, 443)])
-            made.proxies[host] = (made.nodes[host][:1], *ports)
-    _endpoints(made, chance)
-    _claims(made, chance)
-    _foreign(made, chance)
+    """Some facts. What came before them is gone, or much of it stays; its names are remembered."""
+    made = _evolved(chance, before) if before is not None and chance.random() < 0.6 else _new(chance)
     if before is not None:
         made.remembered = (
             before.remembered
@@ -62,6 +54,46 @@ def facts(chance: random.Random, before: Facts | None = None) -> Facts:
             | {endpoint.service for _, endpoint in before.endpoints}
         )
     return made
+
+
+def _new(chance: random.Random) -> Facts:
+    made = Facts()
+    for at, host in enumerate(HOSTS, start=1):
+        if host == "h1" or chance.random() < 0.6:
+            made.nodes[host] = tuple(chance.sample([f"192.168.0.{at}", f"192.168.{at}.9", f"fd00::{at}"], k=2))
+    _proxies(made, chance)
+    _endpoints(made, chance)
+    _claims(made, chance)
+    _foreign(made, chance)
+    return made
+
+
+def _evolved(chance: random.Random, before: Facts) -> Facts:
+    made = Facts(nodes=dict(before.nodes), proxies=dict(before.proxies))
+    if chance.random() < 0.3:
+        made.proxies.clear()
+        _proxies(made, chance)
+    for host, endpoint in before.endpoints:
+        if chance.random() < 0.3:
+            changed = [
+                {"state": chance.choice(["passing", "failing"])},
+                {"route": None if endpoint.protocol == "udp" else _route(chance)},
+                {"dns": chance.choice([None, (chance.choice(TAGS),)])},
+            ]
+            made.endpoints.append((host, msgspec.structs.replace(endpoint, **chance.choice(changed))))
+        elif chance.random() < 0.9:
+            made.endpoints.append((host, endpoint))
+    made.claims = {host: service for host, service in before.claims.items() if chance.random() < 0.85}
+    _claims(made, chance)
+    made.foreign = {name: held for name, held in before.foreign.items() if chance.random() < 0.8}
+    return made
+
+
+def _proxies(made: Facts, chance: random.Random) -> None:
+    for host in made.nodes:
+        if chance.random() < 0.6:
+            ports = chance.choice([(80, 443), (8080, 0), (80, 0), (80, 8443), (80, 443)])
+            made.proxies[host] = (made.nodes[host][:1], *ports)
 
 
 def _endpoints(made: Facts, chance: random.Random) -> None:

@@ -149,9 +149,8 @@ async def test_fault_D12(tmp_path, member):
                 forwarded.append(await server.metric("pilotfish_dns_forward_cache_entries"))
             queries = await server.metric("pilotfish_dns_queries_total")
             misses = queries - await server.metric("pilotfish_dns_cache_hits_total")
-            assert misses > 0.5 * ROUNDS * ROUND["spelled"]  # it bit: most were new
-            assert queries > 0.5 * ROUNDS * sum(ROUND.values())
-            assert len(upstream.seen) > FORWARD_CACHE
+            assert queries > 0.5 * ROUNDS * sum(ROUND.values())  # it bit: most were answered
+            assert len(upstream.seen) > FORWARD_CACHE  # and others were asked for more than is held
             assert max(kept) <= 2 * (2 * finished.MAX_KEPT + finished.MAX_KEPT_NOTHING)
             assert 0 < max(forwarded) <= FORWARD_CACHE
             assert sizes[-1] - sizes[0] <= GROWTH_MIB

@@ -67,10 +67,11 @@ def knot(files: dict[str, str]) -> Iterator[tuple[str, int]]:
 
 
 async def fill(running: Running, made: generated.Facts) -> None:
-    """Let the store hold the facts."""
-    puts = [Put(key_of(record, place), encode(record)) for record, place in generated.records(made)]
-    puts += [Put(f"/skydns/{key}", value.encode()) for key, value in generated.skydns(made).items()]
-    await running.seen((await running.store.commit([], puts)).revision)
+    """Let the store hold the facts; each of the two prefixes is waited for."""
+    own = [Put(key_of(record, place), encode(record)) for record, place in generated.records(made)]
+    others = [Put(f"/skydns/{key}", value.encode()) for key, value in generated.skydns(made).items()]
+    for puts in (own, others):
+        await running.seen((await running.store.commit([], puts)).revision)
 
 
 def shown(found: Said) -> tuple[object, ...]:

@@ -226,7 +226,7 @@ def world() -> World:
 def test_existence(world, name, rtype, rcode, answer):
     """What is there, what is known to have no such data, and what does not exist; SOA and AA with every denial."""
     said = world.ask(f"{name}.{DOMAIN}." if name else f"{DOMAIN}.", rtype)
-    assert (said.rcode, said.answer) == (rcode, answer)
+    assert (said.rcode, said.sorted) == (rcode, sorted(answer))
     assert "AA" in said.flags
     assert bool(said.authority) == (not answer)
     if said.authority:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import struct
 
+import dns.flags
 import dns.message
 import dns.name
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import dname, rr, wire, writer
+from dnsserver import dname, rr, svcb, wire, writer
 from dnsserver.rr import Record, Service, Soa, Type
+from dnsserver.svcb import Binding
 from dnsserver.wire import Ede, Rcode, Reply
 from tests.dnsserver.kit import DOMAIN, World, question, said
 
@@ -27,6 +29,20 @@ DATA = {
     Type.TXT: st.binary(max_size=600).map(rr.text),
     Type.SRV: st.builds(Service, *[st.integers(0, 65535)] * 3, wire_names).map(rr.srv),
     Type.SOA: st.builds(rr.soa, wire_names, wire_names, st.builds(Soa, *[st.integers(0, 2**32 - 1)] * 5)),
+    Type.MX: st.builds(rr.mx, st.integers(0, 65535), wire_names),
+    Type.CAA: st.builds(
+        rr.caa, st.integers(0, 255), st.from_regex(rb"[a-z0-9]{1,15}", fullmatch=True), st.binary(max_size=300)
+    ),
+    Type.NAPTR: st.builds(
+        rr.naptr, *[st.integers(0, 65535)] * 2, st.tuples(*[st.binary(max_size=255)] * 3), wire_names
+    ),
+    Type.HTTPS: st.builds(
+        Binding,
+        st.integers(1, 65535),
+        st.one_of(st.just(b"\0"), wire_names),
+        st.lists(st.from_regex(r"[a-z0-9/.]{1,20}", fullmatch=True), min_size=1, max_size=4).map(tuple),
+        st.integers(1, 65535),
+    ).map(svcb.data),
     Type.HINFO: st.builds(rr.hinfo, st.binary(max_size=255), st.binary(max_size=255)),
 }
 records = st.sampled_from(sorted(DATA)).flatmap(
@@ -55,6 +71,9 @@ replies = st.builds(
     st.lists(records, max_size=3),
     st.lists(records, max_size=8),
     st.sampled_from([None, *Ede]),
+    st.just(0),
+    st.booleans(),
+    st.booleans(),
 )
 
 
@@ -70,6 +89,9 @@ def test_what_is_written_is_read_as_meant(name, reply, edns):
     assert read_back(message.answer) == [meant(record) for record in reply.answer]
     assert read_back(message.authority) == [meant(record) for record in reply.authority]
     assert read_back(message.additional) == [meant(record) for record in reply.additional]
+    assert bool(message.flags & dns.flags.AA) == reply.authoritative
+    assert bool(message.flags & dns.flags.RA) == reply.recursion
+    assert bool(message.flags & dns.flags.AD) == (reply.authentic and edns)  # for who sets DO or AD; RFC 6840 §5.8
     assert (message.edns >= 0) == edns
     assert message.rcode() == (reply.rcode if edns else reply.rcode & 0xF)
     assert [int(option.code) for option in message.options] == ([int(reply.ede)] if edns and reply.ede else [])

@@ -35,13 +35,13 @@ def odd() -> Iterator[bytes]:
 
 def responder(*, tcp: bool) -> Callable[[bytes], None]:
     world = filled()
-    told = hostile.told_others(world)
+    told = hostile.told_others(world, 6)
 
     def run(data: bytes) -> None:
         first, again = hostile.check(world, data, tcp=tcp), hostile.check(world, data, tcp=tcp)
         assert (first is None) == (again is None)
         assert first is None or (len(first), first[:HEADER]) == (len(again or b""), (again or b"")[:HEADER])
-        assert hostile.told_others(world) == told, "others are told something else now"
+        assert hostile.told_others(world, 6) == told, "others are told something else now"
 
     return run
 

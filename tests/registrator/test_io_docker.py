@@ -136,6 +136,7 @@ BROKEN = {
     "half a line and another": b'{"a":\n{"b":1}\n',
     "no JSON": b"<html>\n",
     "no object": b"[1]\n",
+    "no UTF-8": b'{"a":"\xff"}\n',
     "endless": b"x" * 2_000_000,
 }
 
