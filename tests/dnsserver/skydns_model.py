@@ -349,11 +349,13 @@ class CoreDns:
         seen: set[tuple[str, int]] = set()
         for one, number, row in rows:
             target = one.target()
+            if not one.kind and one.text:
+                continue
             if one.kind:
                 if (target, number) not in seen:
                     answer.append(row)
                 additional.append(Row(one.name if row.type == "MX" else target, one.ttl, one.kind, str(one.ip)))
-            elif not one.text:
+            else:
                 answer.append(row)
                 additional += self._looked_up(target) if (target, -1) not in seen else []
             seen.add((target, number if one.kind else -1))
