@@ -37,6 +37,8 @@ def addresses(zone: Zone, case: Case, seek: Seek, chain: tuple[bytes, ...] = ())
     """
     if case.ours:
         return [Record(case.name, kind, ttl, data) for kind, ttl, data in case.ours.addresses if kind in seek.wanted]
+    if case.foreign is not None and case.foreign.mixed:
+        seek.work.hostless = True
     records: list[Record] = []
     for found in case.hosts:
         if found.address and found.address[0] in seek.wanted:
@@ -53,8 +55,7 @@ def _through(zone: Zone, case: Case, found: Found, seek: Seek, chain: tuple[byte
         behind = [] if lower in chain or len(chain) >= MAX_CHAIN else _behind(zone, target, seek, (*chain, lower))
         reached = [one for one in behind if one.type != Type.CNAME]
         return [one._replace(owner=case.name, ttl=min(one.ttl, found.ttl)) for one in reached]
-    loops = lower in chain or (lower == case.lower if seek.below else dname.is_under(lower, case.lower))
-    if loops or len(chain) >= MAX_CHAIN:
+    if lower in chain or lower == case.lower or len(chain) >= MAX_CHAIN:
         return []
     reached = addresses(zone, zone.case(target, seek.work), seek, (*chain, lower))
     return [Record(case.name, Type.CNAME, found.ttl, rr.pointing(target)), *reached] if reached else []
@@ -82,7 +83,7 @@ def is_elsewhere(zone: Zone, lower: bytes, work: Work) -> bool:
     work.wholly.add(lower)
     if zone.stub_of(lower):
         return True
-    return zone.domain_of(lower) is None and not zone.foreign.exists(lower)
+    return zone.domain_of(lower) is None and (zone.is_above(lower) or not zone.foreign.exists(lower))
 
 
 # Records of a chain that begins at a name, and where it ends: what else an answer holds is not what was asked for.
@@ -152,7 +153,9 @@ def glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
     if not seek.work.glue or target == dname.ROOT:
         return []
     if not seek.work.strict:
-        return addresses(zone, zone.case(target, seek.work), seek)
+        # Both look for targets in their own domain only; for aliases SkyDNS does among all records.
+        inside = zone.domain_of(target.lower()) is not None
+        return addresses(zone, zone.case(target, seek.work), seek) if inside else []
     found: list[Record] = []
     for kind in sorted(seek.wanted):
         found += _led(zone, target, Seek(frozenset({kind}), seek.work))

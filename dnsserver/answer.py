@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dnsserver import aliases, dname, foreign, rr, svcb
+from dnsserver import aliases, as_coredns, dname, foreign, rr, svcb
 from dnsserver.aliases import glue
 from dnsserver.case import Case, Outside, Seek, Work
 from dnsserver.domain import Domain
@@ -128,7 +128,11 @@ def answer(zone: Zone, name: bytes, qtype: int, authority: Authority, outside: O
 
 def _plain(zone: Zone, name: bytes, qtype: int, work: Work, authority: Authority) -> Reply:
     case = zone.case(name, work, below=qtype in FROM_BELOW)
-    return _reply(case, ANSWERERS.get(qtype, _nothing)(zone, case, work, authority), authority)
+    says = ANSWERERS.get(qtype, _nothing)(zone, case, work, authority)
+    if work.hostless and qtype in as_coredns.ANSWERERS and not case.ours:
+        work.renew()
+        says = Says(*as_coredns.ANSWERERS[qtype](zone, case, work))
+    return _reply(case, says, authority)
 
 
 def _walked(zone: Zone, name: bytes, qtype: int, work: Work, authority: Authority) -> Reply:
@@ -215,25 +219,22 @@ def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
     return _foreign_srv(zone, case, work)
 
 
-# Records without a host point nowhere: they are for TXT, and count neither as services nor for weights. That is
-# CoreDNS's way, and where such records are found, its additional section (A only) comes with it.
+# Records without a host are for TXT: they point nowhere, and count neither as services nor for weights.
 def _foreign_srv(zone: Zone, case: Case, work: Work) -> Says:
+    work.hostless |= case.foreign is not None and case.foreign.mixed
     weighed = zip(case.hosts, foreign.scaled(list(case.hosts)), strict=True)
-    services = [
-        (one.ttl, Service(one.priority, max(1, weight), one.said.port, case.target_of(one))) for one, weight in weighed
-    ]
+    services = [(one.ttl, Service(one.priority, weight, one.said.port, case.target_of(one))) for one, weight in weighed]
     answers = [Record(case.name, Type.SRV, ttl, rr.srv(service)) for ttl, service in services]
-    mixed = case.foreign is not None and case.foreign.mixed and not work.strict
-    seek = Seek(ONLY_A, work) if mixed else Seek(BOTH, work, below=True)
-    return Says(answers, _targets(zone, case, case.hosts, seek, own_names=False))
+    return Says(answers, _targets(zone, case, case.hosts, Seek(BOTH, work), own_names=False))
 
 
 # SkyDNS's, which asks for no group here. It and CoreDNS give the address of a record at the record's own name even
 # where targetstrip makes that no target; RFC 1035 §3.3.9 wants the target's.
 def _mx(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
+    work.hostless |= case.foreign is not None and case.foreign.mails_nowhere
     mails = case.foreign.mails if case.foreign else ()
     answers = [Record(case.name, Type.MX, one.ttl, rr.mx(one.priority, case.target_of(one))) for one in mails]
-    return Says(answers, _targets(zone, case, mails, Seek(BOTH, work, below=True), own_names=not work.strict))
+    return Says(answers, _targets(zone, case, mails, Seek(BOTH, work), own_names=not work.strict))
 
 
 def _targets(zone: Zone, case: Case, found: Sequence[Found], seek: Seek, *, own_names: bool) -> list[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dnsserver import dname
 from dnsserver.domain import Domain
@@ -31,14 +31,21 @@ class Work:
     Args:
         outside: names that others answer for; None: nobody is asked, and SkyDNS's ways win over an RFC's.
         glue: look for the addresses of targets.
+
+    Attributes:
+        depends: names (and marks) whose change changes the answer.
+        wholly: those among them that it depends on with all that is below them.
+        lookups: what others must be asked first.
+        expires_s: seconds for which what others said counts; None: nothing is theirs.
+        hostless: a record without a host is among what was found, where a host was looked for.
     """
 
-    __slots__ = ("_asked", "_left", "depends", "expires_s", "glue", "lookups", "outside", "wholly")
+    __slots__ = ("_asked", "_left", "depends", "expires_s", "glue", "hostless", "lookups", "outside", "wholly")
 
     def __init__(self, outside: Outside | None = None, *, glue: bool = True) -> None:
-        self.glue = glue
+        self.glue, self.hostless = glue, False
         self.depends: set[bytes] = set()
-        self.wholly: set[bytes] = set()  # those among them that it depends on with all that is below them
+        self.wholly: set[bytes] = set()
         self.lookups: dict[Asked, None] = {}
         self.expires_s: int | None = None
         self.outside = outside
@@ -59,6 +66,10 @@ class Work:
         self._left -= records
         if self._left < 0:
             raise TooMuch("the aliases behind this name lead to too many records")
+
+    def renew(self) -> None:
+        """Begin the answer anew in another way; what it depends on stays."""
+        self._left = MAX_WORK
 
     def ask(self, name: bytes, rtype: int) -> Reply:
         """What others say of a name in lower case; nothing as long as they were not asked, and when it is too much."""
@@ -122,6 +133,11 @@ class Case:
         return self.foreign.hosts if self.foreign else ()
 
     @property
+    def each_host(self) -> tuple[Found, ...]:
+        """As `hosts`, each content as often as it is there."""
+        return self.foreign.each_host if self.foreign else ()
+
+    @property
     def exists(self) -> bool:
         """True when there is something at or below the name."""
         return self.own is not None or self.foreign is not None or self.apex
@@ -157,17 +173,8 @@ class Case:
         return dname.without(name if len(name) <= dname.MAX_NAME else self.name, found.said.targetstrip)
 
 
-class Seek:
-    """What addresses are looked for, and how.
+class Seek(NamedTuple):
+    """What addresses are looked for: A, AAAA or both; and what the answer cost so far."""
 
-    Attributes:
-        wanted: A, AAAA or both.
-        work: what the answer cost so far.
-        below: follow aliases of a name to names below itself. Their addresses are among its own already, since a
-            question finds what is below; SkyDNS repeats them in additional sections, and only there so do we.
-    """
-
-    __slots__ = ("below", "wanted", "work")
-
-    def __init__(self, wanted: frozenset[Type], work: Work, *, below: bool = False) -> None:
-        self.wanted, self.work, self.below = wanted, work, below
+    wanted: frozenset[Type]
+    work: Work

@@ -8,7 +8,7 @@ touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from dnsserver import dname
@@ -33,12 +33,24 @@ class Hits(NamedTuple):
     Attributes:
         hosts: records with a host: what is answered for every type but TXT. The others are as if they were not there.
         all: records with or without one.
-        mails: records for mail, of all groups: SkyDNS asks for none there.
+        mails: records for mail with a host, of all groups: SkyDNS asks for none there.
+        found: all of them, also of other groups, and each content as often as it is there.
     """
 
     hosts: tuple[Found, ...] = ()
     all: tuple[Found, ...] = ()
     mails: tuple[Found, ...] = ()
+    found: tuple[Found, ...] = ()
+
+    @property
+    def each_host(self) -> tuple[Found, ...]:
+        """Records with a host, without records of other groups, each content as often as it is there."""
+        return tuple(grouped([one for one in self.found if one.said.host]))
+
+    @property
+    def mails_nowhere(self) -> bool:
+        """True when there is a record for mail without a host."""
+        return any(one.said.mail and not one.said.host for one in self.found)
 
     @property
     def mixed(self) -> bool:
@@ -129,11 +141,12 @@ class Foreign:
         return list(self._at.keys() | self._children.keys())
 
     def _hits(self, found: list[Found]) -> Hits:
-        each = _each_once(sorted((one.settled(self.ttl, self.priority) for one in found), key=_by_key))
+        settled = tuple(sorted((one.settled(self.ttl, self.priority) for one in found), key=_by_key))
+        each = _each_once(settled)
         hosts = [one for one in each if one.said.host]
         mails = tuple(one for one in hosts if one.said.mail)
         served = tuple(grouped(hosts))
-        return Hits(served, served if len(hosts) == len(each) else tuple(grouped(each)), mails)
+        return Hits(served, served if len(hosts) == len(each) else tuple(grouped(each)), mails, settled)
 
     def _below(self, name: bytes, pattern: tuple[bytes, ...]) -> list[Found]:
         found: list[Found] = []
@@ -205,7 +218,7 @@ def _by_key(found: Found) -> str:
     return found.key
 
 
-def _each_once(found: list[Found]) -> list[Found]:
+def _each_once(found: Iterable[Found]) -> list[Found]:
     first: dict[tuple[object, ...], Found] = {}
     for one in found:
         first.setdefault(one.same, one)

@@ -52,6 +52,8 @@ class Zone:
         self.stubs = Stubs(domains, foreign)
         self.watching: list[Callable[[set[bytes]], None]] = []  # are told the names of each change
         self._by_name = {domain.name: domain for domain in domains}
+        self._above = {above for domain in domains for above in (dname.ROOT, *dname.suffixes(domain.name))}
+        self._above -= self._by_name.keys()
         self._stand_for: dict[bytes, bytes] = {}
         self.set_local(local)
 
@@ -80,6 +82,10 @@ class Zone:
             if found is not None:
                 return found
         return None
+
+    def is_above(self, lower: bytes) -> bool:
+        """True for names that domains of ours are below: what is below those is no record of theirs."""
+        return lower in self._above
 
     def covers(self, lower: bytes) -> bool:
         """True for names whose answer depends on what the store holds: those in our domains, and reverse names."""

@@ -304,7 +304,7 @@ WEIGHTS = {
     "the README's": ([120, 100, 130], [34, 28, 37]),
     "region5 of SkyDNS's tests": ([130, 80, 150], [36, 22, 41]),
     "one": ([7], [100]),
-    "a light one keeps a chance": ([1, 1000], [1, 99]),
+    "a light one's share rounds to almost never (RFC 2782)": ([1, 1000], [0, 99]),
 }
 
 
