@@ -13,8 +13,8 @@ from bench.watched import Watched, added
 from dnsserver import io_addresses
 from dnsserver.aging import Clock
 from dnsserver.io_udp import UdpEdge
-from tests.parts.dns_program import DOMAIN, LOCAL, Program, until
-from tests.parts.etcd_server import EtcdCluster, free_port
+from tests.parts.dns_program import DOMAIN, LOCAL, Program, quiet_port, until
+from tests.parts.etcd_server import EtcdCluster
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -57,7 +57,7 @@ async def test_fault_D10_upgrade(tmp_path, workers):
         member = etcd.members[0]
         for number in range(1, NAMES):
             member.ctl("put", f"/skydns/internal/svc/n{number}", f'{{"host": "10.0.0.{number}"}}')
-        port, shares = free_port(), []
+        port, shares = quiet_port(), []
         old = Program(tmp_path, member.url, *workers, port=port, name="old")
         await old.start()
         await old.until_ready()
