@@ -172,7 +172,7 @@ def _others(made: Facts, domain: str, taken: set[str]) -> Iterator[str]:
             own = relative if len(held) == 1 else f"i{at}.{relative}"
             for owner in {relative, own} - taken if "text" not in record else {relative}:
                 alone = owner == own
-                share = 100 if alone else max(1, int(100.0 / total[_priority(record)] * _weight(record)))
+                share = 100 if alone else int(100.0 / total[_priority(record)] * _weight(record))
                 yield from _other(owner, record, share, f"{own}.{domain}.")
 
 
