@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
-from dnsserver import assembly, skydns_config
+from dnsserver import assembly, dname, skydns_config
 from dnsserver.aging import Clock
 from dnsserver.assembly import Here
 from dnsserver.figures import Figures
@@ -199,6 +199,9 @@ class DnsService:
             "foreign_records": len(zone.foreign),
             "refused_records": dict(sorted(refused.items())[:MAX_SHOWN]),
             "refused_count": len(refused),
+            "no_stub_servers": {
+                dname.to_text(name): why for name, why in sorted(zone.stubs.ignored.items())[:MAX_SHOWN]
+            },
             "finished_answers": self.responder.kept,
             "forwarders": [join_host_port(*server) for server in self._settings.forward],
         }

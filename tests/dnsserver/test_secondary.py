@@ -125,13 +125,21 @@ async def test_knot_follows(run, seed):
                 message = question(name, rtype, id=7)
                 ours, theirs = said(await running.udp(message)), said(await running.udp(message, at))
                 asked += bool(ours.answer)
-                if ours.answer and sorted(ours.answer) != sorted(theirs.answer) and not elsewhere(ours.answer):
+                if ours.answer and shown(ours.answer) != shown(theirs.answer) and not elsewhere(ours.answer):
                     wrong.append(f"{name} {rtype}\n  ours: {ours}\n  Knot: {theirs}")
 
         assert wrong[:5] == []
         assert asked > 20
         assert "error" not in log.read_text()
         assert "semantic check" not in log.read_text()
+
+
+# A chain has the lowest TTL of all that is in it with us, and each its own with Knot.
+def shown(rows: list[str]) -> list[str]:
+    chained = any(" CNAME " in row for row in rows)
+    return sorted(
+        f"{owner} {'' if chained else ttl} {says}" for owner, ttl, says in (row.split(" ", 2) for row in rows)
+    )
 
 
 # Aliases that lead out of the zone, or to another one of ours, are chased by us alone.

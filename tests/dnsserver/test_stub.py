@@ -220,3 +220,12 @@ def test_any_changes_end_where_a_reading_does(changes):
     assert len(walked) == len(fresh)
     assert walked.ignored == fresh.ignored
     assert [walked.lead_through(name) for name in names] == [fresh.lead_through(name) for name in names]
+
+
+async def test_what_is_no_server_is_shown(run):
+    """The state names records under stub.dns that make no stub zone, with the reason."""
+    running = await run()
+    await running.put_raw("/skydns/internal/svc/dns/stub/org/example/a", b'{"host": "ns.example.com"}')
+    shown = running.service.state()["no_stub_servers"]
+
+    assert shown == {"a.example.org.stub.dns.svc.internal.": "the host of a stub zone's name server must be an address"}
