@@ -22,7 +22,7 @@ from tests.parts.toxic import ToxicProxy
 SOAK = os.environ.get("SOAK") == "1"
 pytestmark = pytest.mark.timeout(600 if SOAK else 180)
 
-SERVICES, TIMES = (10_000, 6) if SOAK else (2000, 1)
+SERVICES, TIMES, PER_SECOND = (10_000, 2, 10_000 / 60) if SOAK else (2000, 1, 400)
 WRITERS = 16
 ASKED_S = 1000  # questions a second
 KEYS = 10_000
@@ -59,11 +59,14 @@ async def etcd(tmp_path) -> AsyncIterator[tuple[EtcdMember, EtcdStore]]:
         await store.close()
 
 
-async def _write(store: EtcdStore, commits: Iterable[list[Put]]) -> None:
-    waiting: Iterator[list[Put]] = iter(commits)
+async def _write(store: EtcdStore, commits: Iterable[list[Put]], per_second: float = 0.0) -> None:
+    """Commit everything, several at once; 0: as fast as it goes."""
+    waiting, begun = enumerate(commits), time.monotonic()
 
     async def one() -> None:
-        for puts in waiting:
+        for number, puts in waiting:
+            if per_second:
+                await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
             await store.commit([], puts)
 
     async with asyncio.TaskGroup() as tasks:
@@ -93,7 +96,7 @@ async def test_fault_D3(tmp_path, etcd):
             await asyncio.to_thread(witness.wait, 2)
             began = time.monotonic()
             for generation in range(1, TIMES + 1):
-                await _write(store, (_replaced(service, generation) for service in range(SERVICES)))
+                await _write(store, (_replaced(service, generation) for service in range(SERVICES)), PER_SECOND)
                 newest = [_address(generation, host, SERVICES - 1) for host in (1, 2)]
                 await server.until(f"s{SERVICES - 1}", newest)  # it bit
             ended = time.monotonic()

@@ -57,6 +57,7 @@ async def _flood(
     command += ["--source", FLOODER, "--seconds", f"{seconds:g}", "--seed", str(seed)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, cwd=ROOT)
     said, _ = await process.communicate()
+    assert process.returncode == 0, f"the flood ended with {process.returncode}"
     return int(json.loads(said)["datagrams"])
 
 

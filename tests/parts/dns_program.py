@@ -132,7 +132,7 @@ class Program:
                 try:
                     return await self.heard(name, kind)
                 except (dns.exception.DNSException, OSError):
-                    assert self.process.returncode is None, f"it ended:\n{self.said_last()}"
+                    assert self.process.returncode is None, f"it ended with {self.process.returncode}:\n{self.said_last()}"
                     await asyncio.sleep(0.005)
 
     async def until_open(self, within_s: float = WAIT_S) -> int:
@@ -152,7 +152,7 @@ class Program:
                         refused += 1
                     except BlockingIOError:
                         pass
-                    assert self.process.returncode is None, f"it ended:\n{self.said_last()}"
+                    assert self.process.returncode is None, f"it ended with {self.process.returncode}:\n{self.said_last()}"
                     await asyncio.sleep(0.002)
 
     async def answers(self, name: str, kind: str = "A") -> list[str]:
