@@ -46,6 +46,7 @@ class Finished:
         transport: which.
         serial: octets of the SOA's serial.
         recursive: who may be told what is `beyond`.
+        most_beyond: how much of that is held.
 
     Attributes:
         transport: which.
@@ -56,12 +57,12 @@ class Finished:
         beyond: what name servers elsewhere said.
     """
 
-    def __init__(self, transport: Transport, serial: bytes, recursive: Clients) -> None:
+    def __init__(self, transport: Transport, serial: bytes, recursive: Clients, most_beyond: int = MAX_KEPT) -> None:
         self.transport, self.recursive = transport, recursive
         self.some = Cache(MAX_KEPT, MAX_OCTETS)
         self.nothing = Cache(MAX_KEPT_NOTHING, MAX_OCTETS_NOTHING)
         self.denials = Denials(serial)
-        self.beyond = Cache(MAX_KEPT, MAX_OCTETS)
+        self.beyond = Cache(min(MAX_KEPT, most_beyond), MAX_OCTETS)
         self._asked: set[bytes] = set()
 
     def find(self, key: bytes, client: bytes) -> bytes | None:

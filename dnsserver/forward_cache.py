@@ -79,6 +79,7 @@ class ForwardCache:
         most_octets: of all answers together, about.
 
     Attributes:
+        most: see the arguments.
         hits: answers given as fresh.
         stale: answers given after their end.
         misses: questions without an answer here.
@@ -86,6 +87,7 @@ class ForwardCache:
     """
 
     def __init__(self, most: int, stale_for_s: float, most_octets: int = MAX_OCTETS) -> None:
+        self.most = most
         nothings = most // NOTHINGS
         self._some = _Shelf(most - nothings, most_octets - most_octets // NOTHINGS)
         self._nothing = _Shelf(nothings, most_octets // NOTHINGS)

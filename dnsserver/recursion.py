@@ -39,6 +39,11 @@ class Recursion:
         self._cache, self._probes, self._clock = cache, probes, clock
         self.ndots, self.servers = ndots, servers
 
+    @property
+    def most(self) -> int:
+        """How many answers of others may be held."""
+        return self._cache.most
+
     def refusal(self, query: Query, *, recursive: bool, stub: bool) -> Reply | None:
         """What is said to a question instead of asking others; None: they are asked.
 

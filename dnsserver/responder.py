@@ -63,7 +63,8 @@ class Responder:
         self.set_zone(zone)
         self._tallies = Tallies()
         self._cell = self._tallies.cell
-        self._udp, self._tcp = (Finished(transport, bytes(4), self.guests.policy.recursive) for transport in Transport)
+        recursive, beyond = self.guests.policy.recursive, recursion.most if recursion else 0
+        self._udp, self._tcp = (Finished(transport, bytes(4), recursive, beyond) for transport in Transport)
         # What the edge may look up by itself: answers over UDP, by message without id.
         self.hot: Callable[[bytes], Kept | None] = self._udp.some.get
 
