@@ -22,7 +22,7 @@ from tests.parts.toxic import ToxicProxy
 SOAK = os.environ.get("SOAK") == "1"
 pytestmark = pytest.mark.timeout(600 if SOAK else 180)
 
-SERVICES, TIMES, PER_SECOND = (10_000, 2, 10_000 / 60) if SOAK else (2000, 1, 400)
+SERVICES, TIMES, PER_SECOND = (10_000, 2, 10_000 / 60) if SOAK else (2000, 1, 600)
 WRITERS = 16
 ASKED_S = 1000  # questions a second
 KEYS = 10_000
@@ -146,7 +146,7 @@ async def _gaps(
     spans = []
     with Watched(folder, (LOCAL, server.port), truth, 1000) as witness:
         for number in range(TRIES):
-            await asyncio.to_thread(witness.wait, 2)
+            await asyncio.to_thread(witness.wait, 1)
             await proxy.down()
             began = time.monotonic()
             for name in (f"new{number}", "later"):
