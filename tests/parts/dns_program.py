@@ -132,7 +132,7 @@ class Program:
                 try:
                     return await self.heard(name, kind)
                 except (dns.exception.DNSException, OSError):
-                    assert self.process.returncode is None, f"it ended with {self.process.returncode}:\n{self.said_last()}"
+                    self._check_alive()
                     await asyncio.sleep(0.005)
 
     async def until_open(self, within_s: float = WAIT_S) -> int:
@@ -152,8 +152,12 @@ class Program:
                         refused += 1
                     except BlockingIOError:
                         pass
-                    assert self.process.returncode is None, f"it ended with {self.process.returncode}:\n{self.said_last()}"
+                    self._check_alive()
                     await asyncio.sleep(0.002)
+
+    def _check_alive(self) -> None:
+        code = self.process.returncode
+        assert code is None, f"it ended with {code}:\n{self.said_last()}"
 
     async def answers(self, name: str, kind: str = "A") -> list[str]:
         """The data of a name under svc.internal; what is not answered is asked again."""
