@@ -20,9 +20,9 @@ from confgen.render import Renderer, Tree, builtin_templates
 from confgen.view import Views, ViewSettings
 from dnsserver import zone
 from dnsserver.finished import Data
-from dnsserver.foreign import Foreign
-from dnsserver.own import OwnNames
+from dnsserver.own.index import OwnNames
 from dnsserver.responder import Responder
+from dnsserver.skydns.foreign import Foreign
 from dnsserver.zone import Zone
 from lab.tools import ToolMissing, Tools
 from pilotfish.catalog import keys

@@ -10,13 +10,14 @@ from typing import NamedTuple
 from bench import question
 from bench.estate import DOMAIN, Estate, service_name
 from bench.figures import spread
-from dnsserver import answer, wire, writer, zone
+from dnsserver import answer, zone
 from dnsserver.answer import Authority
 from dnsserver.finished import Data
-from dnsserver.foreign import Foreign
-from dnsserver.own import OwnNames
+from dnsserver.message import wire, writer
+from dnsserver.own.index import OwnNames
 from dnsserver.responder import Responder
 from dnsserver.screen import screen
+from dnsserver.skydns.foreign import Foreign
 from dnsserver.zone import Zone
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Mirror

@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from dnsserver import writer
+from dnsserver.message import writer
+from dnsserver.message.writer import Written
 from dnsserver.outside import Asked
-from dnsserver.writer import Written
 
 _TTL = struct.Struct("!I")
 DUE_PART = 0.1  # of its life; whoever asks then makes that it is asked for again before it ends

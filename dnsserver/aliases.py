@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname, rr
 from dnsserver.case import Case, Seek, Work
-from dnsserver.rr import ADDRESSES, Record, Type
-from dnsserver.skydns_record import Found
-from dnsserver.wire import Rcode, Reply
+from dnsserver.message import dname, rr
+from dnsserver.message.rr import ADDRESSES, Record, Type
+from dnsserver.message.wire import Rcode, Reply
+from dnsserver.skydns.record import Found
 from dnsserver.zone import Zone
 
 MAX_CHAIN = 8  # aliases in a row; SkyDNS's limit

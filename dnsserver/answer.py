@@ -10,16 +10,18 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dnsserver import aliases, as_coredns, dname, foreign, rr, svcb
+from dnsserver import aliases, as_coredns
 from dnsserver.aliases import glue
 from dnsserver.case import Case, Outside, Seek, Work
-from dnsserver.domain import Domain
-from dnsserver.foreign import TooMuch
-from dnsserver.names import ENDPOINT_TTL, PROXY_TTL
+from dnsserver.message import dname, rr, svcb
+from dnsserver.message.rr import Record, Service, Soa, Type
+from dnsserver.message.wire import Ede, Rcode, Reply
 from dnsserver.outside import Asked
-from dnsserver.rr import Record, Service, Soa, Type
-from dnsserver.skydns_record import Found
-from dnsserver.wire import Ede, Rcode, Reply
+from dnsserver.own.domain import Domain
+from dnsserver.own.names import ENDPOINT_TTL, PROXY_TTL
+from dnsserver.skydns import foreign
+from dnsserver.skydns.foreign import TooMuch
+from dnsserver.skydns.record import Found
 from dnsserver.zone import APEX, Zone
 
 ONLY_A, ONLY_AAAA = frozenset({Type.A}), frozenset({Type.AAAA})

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from dnsserver import dname, rr
 from dnsserver.case import Case, Work
-from dnsserver.foreign import scaled
-from dnsserver.rr import Record, Service, Type
-from dnsserver.skydns_record import Found
+from dnsserver.message import dname, rr
+from dnsserver.message.rr import Record, Service, Type
+from dnsserver.skydns.foreign import scaled
+from dnsserver.skydns.record import Found
 from dnsserver.zone import Zone
 
 MAX_CHAIN = 8  # aliases in a row

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from dnsserver import dname, zone
+from dnsserver import zone
 from dnsserver.access import LOOPBACK, Clients, is_here_only
 from dnsserver.aging import Clock
 from dnsserver.answer import ALONE, FOLLOWED, Authority
 from dnsserver.cookies import Cookies
-from dnsserver.foreign import Foreign
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_loop import LoopProbes
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.forwarding.recursion import Recursion
 from dnsserver.guests import Guests, Policy
-from dnsserver.own import OwnNames
+from dnsserver.message import dname
+from dnsserver.own.index import OwnNames
 from dnsserver.rate import Limiter
-from dnsserver.recursion import Recursion
 from dnsserver.responder import Responder
 from dnsserver.settings import DNS_PORT, PRIVATE, DnsSettings
-from dnsserver.skydns_record import DEFAULT_PRIORITY
+from dnsserver.skydns.foreign import Foreign
+from dnsserver.skydns.record import DEFAULT_PRIORITY
 from dnsserver.zone import Zone
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from dnsserver import dname
-from dnsserver.domain import Domain
-from dnsserver.foreign import MAX_FOUND, Hits, TooMuch
-from dnsserver.names import Own
+from dnsserver.message import dname
+from dnsserver.message.rr import Type
+from dnsserver.message.wire import Rcode, Reply
 from dnsserver.outside import Asked
-from dnsserver.rr import Type
-from dnsserver.skydns_record import Found
-from dnsserver.wire import Rcode, Reply
+from dnsserver.own.domain import Domain
+from dnsserver.own.names import Own
+from dnsserver.skydns.foreign import MAX_FOUND, Hits, TooMuch
+from dnsserver.skydns.record import Found
 
 MAX_WORK = 4 * MAX_FOUND  # records looked at for one answer, all aliases together
 MAX_ASKED = 32  # names elsewhere that one answer may need

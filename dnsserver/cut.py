@@ -5,7 +5,7 @@ Pure. Who floods us gets these; reading the question and writing a reply would c
 
 from __future__ import annotations
 
-from dnsserver import wire
+from dnsserver.message import wire
 
 _COUNTS = b"\0\1\0\0\0\0\0\0"  # one question, no records; RFC 1035 §4.1.1
 _COUNTS_EDNS = b"\0\1\0\0\0\0\0\1"  # and the client's OPT

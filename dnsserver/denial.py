@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from dnsserver.foreign import may_be_wildcard
-from dnsserver.rr import Record
+from dnsserver.message.rr import Record
+from dnsserver.skydns.foreign import may_be_wildcard
 
 MAX_PATTERNS = 4096  # names above; each with the types and EDNS sizes that are asked for
 MAX_SHAPES = 128  # lengths of what stands in front, for each pattern

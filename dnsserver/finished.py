@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import Enum
 
-from dnsserver import wire, writer
 from dnsserver.access import Clients
 from dnsserver.cache import Cache, Kept
 from dnsserver.denial import Denials
-from dnsserver.wire import Query
-from dnsserver.writer import Written
+from dnsserver.message import wire, writer
+from dnsserver.message.wire import Query
+from dnsserver.message.writer import Written
 
 NAME_OCTETS = 150  # for each name that an answer depends on, about: it is in an index
 SERIAL_END = 20  # octets from the serial to the end of an SOA record

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnsserver import chaos, edns, wire, writer
 from dnsserver.access import Clients
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
-from dnsserver.edns import Options
+from dnsserver.message import edns, wire, writer
+from dnsserver.message.edns import Options
+from dnsserver.message.wire import Query, Rcode, Reply
 from dnsserver.rate import Limiter, Verdict
-from dnsserver.wire import Query, Rcode, Reply
+from dnsserver.skydns import chaos
 
 # An OPT record that ends a message, with a cookie as its one option: its length, and the option's head.
 _CLIENT_COOKIE, _BOTH_COOKIES = b"\x00\x0c\x00\x0a\x00\x08", b"\x00\x1c\x00\x0a\x00\x18"

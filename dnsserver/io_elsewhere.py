@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from dnsserver.io_forward import Forwarder
-from dnsserver.later import Wanted
+from dnsserver.forwarding.io_forward import Forwarder
 from dnsserver.outside import Asked, Outcome
 from dnsserver.responder import Responder
+from dnsserver.transport.later import Wanted
 
 MAX_ROUNDS = 8  # aliases in a row; SkyDNS's limit
 AGAIN_S = 0.25  # how often answers that end soon are looked for

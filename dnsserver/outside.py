@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dnsserver.wire import Reply
+from dnsserver.message.wire import Reply
 
 
 class Asked(NamedTuple):

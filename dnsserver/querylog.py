@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from dnsserver import wire
-from dnsserver.dname import to_text
-from dnsserver.rr import Type
-from dnsserver.wire import Malformed, Query, Rcode
+from dnsserver.message import wire
+from dnsserver.message.dname import to_text
+from dnsserver.message.rr import Type
+from dnsserver.message.wire import Malformed, Query, Rcode
 
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 §2.5.5.2
 _FLAGS = {wire.RD: "rd", wire.CD: "cd", wire.AD: "ad"}

@@ -11,25 +11,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 
-from dnsserver import answer, cut, wire, writer
+from dnsserver import answer, cut
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
 from dnsserver.cache import Cache, Kept
 from dnsserver.denial import Shape, is_apart
 from dnsserver.finished import SERIAL_END, Data, Denial, Finished, Transport, octets_of
+from dnsserver.forwarding.recursion import NOT_OURS, Outside, Recursion, Servers
 from dnsserver.guests import Guest, Guests, Policy
-from dnsserver.later import Transfer, Wanted
+from dnsserver.message import wire, writer
+from dnsserver.message.rr import Record, Type
+from dnsserver.message.wire import Ede, Malformed, Query, Rcode, Reply
+from dnsserver.message.writer import Written
 from dnsserver.outside import Asked, Outcome
 from dnsserver.rate import Verdict
-from dnsserver.recursion import NOT_OURS, Outside, Recursion, Servers
-from dnsserver.rr import Record, Type
 from dnsserver.screen import refusal_code, screen
-from dnsserver.serial import Serial
 from dnsserver.stale import as_stale
 from dnsserver.tallies import Counted, Tallies
-from dnsserver.transfer import Transfers
-from dnsserver.wire import Ede, Malformed, Query, Rcode, Reply
-from dnsserver.writer import Written
+from dnsserver.transfers.serial import Serial
+from dnsserver.transfers.transfer import Transfers
+from dnsserver.transport.later import Transfer, Wanted
 from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 

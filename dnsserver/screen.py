@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnsserver import ixfr, wire, writer
-from dnsserver.rr import Type
-from dnsserver.wire import Head, Malformed, Query, Rcode
+from dnsserver.message import ixfr, wire, writer
+from dnsserver.message.rr import Type
+from dnsserver.message.wire import Head, Malformed, Query, Rcode
 
 META_TYPES = range(128, 255)  # RFC 6895 §3.1; 255 is ANY
 OPCODE_QUERY = 0

@@ -14,22 +14,24 @@ import time
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
-from dnsserver import assembly, dname, skydns_config
+from dnsserver import assembly
 from dnsserver.aging import Clock
 from dnsserver.assembly import Here
 from dnsserver.figures import Figures
 from dnsserver.finished import Data
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_figures import ForwardFigures
-from dnsserver.io_edges import Edges, Manner
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.figures import ForwardFigures
+from dnsserver.forwarding.io_forward import Forwarder
 from dnsserver.io_elsewhere import Elsewhere
-from dnsserver.io_forward import Forwarder
 from dnsserver.io_keeper import Keeper
-from dnsserver.io_notify import Notifier
 from dnsserver.io_querylog import QueryLog
-from dnsserver.io_slots import Slots
+from dnsserver.message import dname
 from dnsserver.settings import DnsSettings
-from dnsserver.skydns_config import NO_CONFIG
+from dnsserver.skydns import config as skydns_config
+from dnsserver.skydns.config import NO_CONFIG
+from dnsserver.transfers.io_notify import Notifier
+from dnsserver.transport.io_edges import Edges, Manner
+from dnsserver.transport.io_slots import Slots
 from pilotfish.catalog import io_host, keys
 from pilotfish.catalog.io_follow import Follower, compared
 from pilotfish.catalog.keys import ContainerKey

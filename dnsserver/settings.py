@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 
-from dnsserver import dname
-from dnsserver.dname import BadName
+from dnsserver.message import dname
+from dnsserver.message.dname import BadName
 from pilotfish.catalog import values
 from pilotfish.catalog.settings import BadSettings, Shared, address_and_port, option, whole
 from pilotfish.catalog.values import BadValue, quoted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnsserver.wire import Ede, Rcode, Reply
+from dnsserver.message.wire import Ede, Rcode, Reply
 
 STALE_TTL = 30  # seconds; RFC 8767 §5
 _CODES = {Rcode.NOERROR: Ede.STALE, Rcode.NXDOMAIN: Ede.STALE_NXDOMAIN}

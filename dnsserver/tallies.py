@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dnsserver.finished import Transport
-from dnsserver.rr import Type
-from dnsserver.wire import Rcode
+from dnsserver.message.rr import Type
+from dnsserver.message.wire import Rcode
 
 _KNOWN = frozenset(Type)
 _OTHER = -1

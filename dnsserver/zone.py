@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from dnsserver import dname
 from dnsserver.case import Case, Work
-from dnsserver.dname import BadName
-from dnsserver.domain import Domain
-from dnsserver.foreign import NO_HITS, Foreign, Hits, may_be_wildcard
-from dnsserver.names import Own
-from dnsserver.own import OwnNames
-from dnsserver.stub import Servers, Stubs
+from dnsserver.message import dname
+from dnsserver.message.dname import BadName
+from dnsserver.own.domain import Domain
+from dnsserver.own.index import OwnNames
+from dnsserver.own.names import Own
+from dnsserver.skydns.foreign import NO_HITS, Foreign, Hits, may_be_wildcard
+from dnsserver.skydns.stub import Servers, Stubs
 from pilotfish.catalog.mirror import Difference
 
 APEX = b"\x04apex\x03dns"  # CoreDNS's: below it stands what a domain itself says

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from dnsserver import io_addresses
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
+from dnsserver.transport import io_addresses
 from pilotfish.catalog import io_status, keys
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_feed import FeedServer, FeedStore

@@ -8,11 +8,11 @@ import socket
 import struct
 from collections.abc import Callable
 
-from dnsserver import wire
-from dnsserver.frames import framed
-from dnsserver.io_slots import Slots
-from dnsserver.io_tcp import TcpEdge
-from dnsserver.later import Transfer, Wanted
+from dnsserver.message import wire
+from dnsserver.message.frames import framed
+from dnsserver.transport.io_slots import Slots
+from dnsserver.transport.io_tcp import TcpEdge
+from dnsserver.transport.later import Transfer, Wanted
 
 DEADLINE_S = 15.0
 QUESTION = b"\x03web\x04test\x00\x00\x01\x00\x01"

@@ -7,12 +7,12 @@ from pathlib import Path
 import dns.exception
 import dns.message
 
-from dnsserver import wire
 from dnsserver.access import Clients
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
+from dnsserver.forwarding.recursion import Recursion
 from dnsserver.guests import Guests, Policy
-from dnsserver.recursion import Recursion
+from dnsserver.message import wire
 from tests.dnsserver.kit import World
 from tests.dnsserver.rows import DOMAIN, FOREIGN, RECORDS, edns, query
 

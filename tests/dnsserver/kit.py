@@ -20,17 +20,18 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 
-from dnsserver import answer, dname, rr, wire, writer
+from dnsserver import answer
 from dnsserver import zone as zones
 from dnsserver.access import Clients
 from dnsserver.answer import Answered, Authority
 from dnsserver.case import Outside
-from dnsserver.foreign import Foreign
+from dnsserver.forwarding.recursion import Recursion
 from dnsserver.guests import Guests, Policy
-from dnsserver.own import OwnNames
-from dnsserver.recursion import Recursion
+from dnsserver.message import dname, rr, wire, writer
+from dnsserver.message.wire import Rcode, Reply
+from dnsserver.own.index import OwnNames
 from dnsserver.responder import Data, Responder
-from dnsserver.wire import Rcode, Reply
+from dnsserver.skydns.foreign import Foreign
 from dnsserver.zone import Zone
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Difference

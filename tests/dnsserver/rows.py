@@ -19,7 +19,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from dnsserver.frames import framed
+from dnsserver.message.frames import framed
 from pilotfish.catalog.record import Record
 from pilotfish.catalog.route import Place
 from tests.dnsserver.conftest import DEADLINE_S

@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from dnsserver.frames import framed
+from dnsserver.message.frames import framed
 
 PER_ADDRESS = 50
 OCTET_S = 5.0  # between the octets of those that trickle

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from dnsserver.case import MAX_ASKED
-from dnsserver.wire import Rcode
+from dnsserver.message.wire import Rcode
 from tests.dnsserver.kit import NO_SUCH_NAME, Others, World, container, endpoint, lan
 from tests.dnsserver.test_foreign import at, short
 

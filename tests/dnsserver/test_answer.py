@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dnsserver.foreign import MAX_FOUND
-from dnsserver.names import addressed
+from dnsserver.own.names import addressed
+from dnsserver.skydns.foreign import MAX_FOUND
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, lan, node
 
 OUTSIDE = [

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import dname, svcb
 from dnsserver.answer import Authority, answer
-from dnsserver.names import MAX_PRIORITY, Offered, Own, in_front
-from dnsserver.rr import Service, Type
-from dnsserver.spoken import PORTS
-from dnsserver.wire import Rcode, Reply
+from dnsserver.message import dname, svcb
+from dnsserver.message.rr import Service, Type
+from dnsserver.message.wire import Rcode, Reply
+from dnsserver.own.names import MAX_PRIORITY, Offered, Own, in_front
+from dnsserver.own.spoken import PORTS
 from pilotfish.catalog.record import Container
 from pilotfish.catalog.route import Route
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, http, lan, node, proxy

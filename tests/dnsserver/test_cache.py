@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver import answer, wire, writer
+from dnsserver import answer
 from dnsserver.cache import Cache, Kept
+from dnsserver.message import wire, writer
 from dnsserver.responder import Data
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Claim

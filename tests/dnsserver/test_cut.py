@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import cut, writer
+from dnsserver import cut
+from dnsserver.message import writer
+from dnsserver.message.wire import Query
 from dnsserver.screen import screen
-from dnsserver.wire import Query
 
 LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=3)
 TYPES = st.sampled_from([1, 2, 5, 12, 15, 16, 28, 33, 65])

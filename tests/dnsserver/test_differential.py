@@ -13,10 +13,10 @@ import dns.message
 import pytest
 
 from dnsserver.aging import Clock
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_loop import LoopProbes
-from dnsserver.later import Transfer
-from dnsserver.recursion import Recursion
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.forwarding.recursion import Recursion
+from dnsserver.transport.later import Transfer
 from tests.dnsserver import generated
 from tests.dnsserver.generated import DOMAINS, INNER, REVERSE, Facts
 from tests.dnsserver.kit import Said, World, container, endpoint, http, key_of, lan, node, proxy, said

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver.edns import NONE, Options, read_options, write_options
-from dnsserver.wire import MAX_TCP, Ede, Malformed
+from dnsserver.message.edns import NONE, Options, read_options, write_options
+from dnsserver.message.wire import MAX_TCP, Ede, Malformed
 
 COOKIE = bytes.fromhex("2464c4abcf10c957")
 BOTH = COOKIE + bytes.fromhex("010000005cf79f111f8130c3eee29480")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver import dname
-from dnsserver.domain import Domain
-from dnsserver.existing import Existing
+from dnsserver.message import dname
+from dnsserver.own.domain import Domain
+from dnsserver.own.existing import Existing
 from dnsserver.zone import Work
 from pilotfish.catalog.route import Route
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, lan, node, proxy

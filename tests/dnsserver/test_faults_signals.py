@@ -11,7 +11,7 @@ import time
 import dns.message
 import pytest
 
-from dnsserver.frames import framed
+from dnsserver.message.frames import framed
 from pilotfish.catalog import io_snapshot
 from pilotfish.catalog.store import Delete, Put
 from tests.dnsserver.test_faults import FOLDER, RECORD

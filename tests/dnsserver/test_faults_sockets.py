@@ -10,9 +10,9 @@ import socket
 import pytest
 
 from bench.watched import Watched, added
-from dnsserver import io_addresses
 from dnsserver.aging import Clock
-from dnsserver.io_udp import UdpEdge
+from dnsserver.transport import io_addresses
+from dnsserver.transport.io_udp import UdpEdge
 from tests.parts.dns_program import DOMAIN, LOCAL, Program, quiet_port, until
 from tests.parts.etcd_server import EtcdCluster
 

@@ -8,8 +8,8 @@ import tracemalloc
 import dns.message
 import pytest
 
-from dnsserver import wire
-from dnsserver.wire import MAX_UDP, folded_size
+from dnsserver.message import wire
+from dnsserver.message.wire import MAX_UDP, folded_size
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, lan, question, said
 
 

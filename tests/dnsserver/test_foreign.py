@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver.foreign import MAX_FOUND, Foreign
+from dnsserver.skydns.foreign import MAX_FOUND, Foreign
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Entry
 from tests.dnsserver.kit import World, container, endpoint, lan, node

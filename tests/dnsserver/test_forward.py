@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import rr
-from dnsserver.dname import from_text, to_text
-from dnsserver.forward import MAX_TRIES, PATIENCE_S, Ended, Event, Lookup, Step, Try, ours
-from dnsserver.forward_health import DEAD_AFTER, MAX_PROBE_S, PROBE_S, REFUSES_AFTER, RESPELL_AFTER, Health, Healths
-from dnsserver.forward_loop import LoopProbes
-from dnsserver.rr import Data, Record, Type
-from dnsserver.special_names import stays_here
-from dnsserver.upstream import Said
-from dnsserver.upstream_chain import Sections
-from dnsserver.wire import Rcode, Reply
+from dnsserver.forwarding.chain import Sections
+from dnsserver.forwarding.health import DEAD_AFTER, MAX_PROBE_S, PROBE_S, REFUSES_AFTER, RESPELL_AFTER, Health, Healths
+from dnsserver.forwarding.lookup import MAX_TRIES, PATIENCE_S, Ended, Event, Lookup, Step, Try, ours
+from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.forwarding.special_names import stays_here
+from dnsserver.forwarding.upstream import Said
+from dnsserver.message import rr
+from dnsserver.message.dname import from_text, to_text
+from dnsserver.message.rr import Data, Record, Type
+from dnsserver.message.wire import Rcode, Reply
 
 A, B, C = ("192.0.2.1", 53), ("192.0.2.2", 53), ("192.0.2.3", 53)
 NAME = from_text("www.example.com")

@@ -7,12 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dnsserver import rr
-from dnsserver.dname import from_text
-from dnsserver.forward_cache import MAX_FAILED, MAX_FAILED_S, MAX_NEGATIVE_S, STALE_TTL, ForwardCache, counted_down
+from dnsserver.forwarding.cache import MAX_FAILED, MAX_FAILED_S, MAX_NEGATIVE_S, STALE_TTL, ForwardCache, counted_down
+from dnsserver.message import rr
+from dnsserver.message.dname import from_text
+from dnsserver.message.rr import Data, Record, Soa, Type
+from dnsserver.message.wire import Ede, Rcode, Reply
 from dnsserver.outside import Asked, Outcome
-from dnsserver.rr import Data, Record, Soa, Type
-from dnsserver.wire import Ede, Rcode, Reply
 
 NAME = from_text("www.example.com")
 ZONE = from_text("example.com")

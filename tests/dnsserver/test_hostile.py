@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver.frames import framed
+from dnsserver.message.frames import framed
 from tests.dnsserver import hostile
 from tests.dnsserver.hostile import HEADER, filled, odd, told_others
 from tests.dnsserver.kit import question

@@ -17,17 +17,18 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dnsserver import forward_health, io_forward, io_upstream
-from dnsserver.dname import from_text
-from dnsserver.forward import PATIENCE_S, Try
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_figures import ForwardFigures
-from dnsserver.forward_health import DEAD_AFTER, Server
-from dnsserver.io_forward import Forwarder
+from dnsserver.forwarding import health as forward_health
+from dnsserver.forwarding import io_forward, io_upstream
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.figures import ForwardFigures
+from dnsserver.forwarding.health import DEAD_AFTER, Server
+from dnsserver.forwarding.io_forward import Forwarder
+from dnsserver.forwarding.lookup import PATIENCE_S, Try
+from dnsserver.forwarding.upstream import STUB_OPTION, Wrong
+from dnsserver.message.dname import from_text
+from dnsserver.message.rr import Type
+from dnsserver.message.wire import Ede, Rcode
 from dnsserver.outside import Asked, Outcome
-from dnsserver.rr import Type
-from dnsserver.upstream import STUB_OPTION, Wrong
-from dnsserver.wire import Ede, Rcode
 from tests.dnsserver.conftest import until
 from tests.parts import fake_upstream as fake
 from tests.parts.fake_upstream import FakeUpstream, Manner, Seen, good, upstreams
@@ -328,14 +329,14 @@ async def test_too_many_questions_are_not_kept_waiting(forward):
 
 
 def fake_reply(ttl: int = 300, ip: str = "192.0.2.9"):
-    from dnsserver import rr
-    from dnsserver.wire import Reply
+    from dnsserver.message import rr
+    from dnsserver.message.wire import Reply
 
     return Reply(Rcode.NOERROR, answer=(rr.Record(WWW.name, *_typed(ip, ttl)),), recursion=True)
 
 
 def _typed(ip: str, ttl: int):
-    from dnsserver import rr
+    from dnsserver.message import rr
 
     rtype, data = rr.address(ip)
     return rtype, ttl, data

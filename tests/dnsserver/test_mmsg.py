@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from dnsserver.io_mmsg import SLOTS, Mailbox
+from dnsserver.transport.io_mmsg import SLOTS, Mailbox
 
 FAMILIES = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import notify
 from dnsserver import zone as zones
 from dnsserver.answer import Authority
-from dnsserver.io_notify import Notifier
-from dnsserver.rr import Record
+from dnsserver.message.rr import Record
+from dnsserver.transfers import notify
+from dnsserver.transfers.io_notify import Notifier
 from tests.dnsserver.conftest import until
 
 DOMAIN = zones.domain("example.test")

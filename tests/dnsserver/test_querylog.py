@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver.frames import framed
 from dnsserver.io_querylog import QueryLog
+from dnsserver.message.frames import framed
 from dnsserver.querylog import Noted, left_out, line
 from pilotfish.catalog.failure import CannotStart
 from tests.dnsserver.kit import container, endpoint, lan, question

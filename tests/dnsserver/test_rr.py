@@ -5,7 +5,7 @@ from __future__ import annotations
 import dnslib
 import pytest
 
-from dnsserver import rr
+from dnsserver.message import rr
 
 WEB = b"\x03web\x07example\x00"
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import wire
+from dnsserver.message import wire
 from dnsserver.screen import HEAD_RULES, QUERY_RULES, screen
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, lan, question, said
 

@@ -10,8 +10,9 @@ import dns.message
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from dnsserver import assembly, io_addresses, io_edges
+from dnsserver import assembly
 from dnsserver.responder import Data
+from dnsserver.transport import io_addresses, io_edges
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.store import StoreUnavailable
 from tests.dnsserver.conftest import until

@@ -11,7 +11,7 @@ from typing import Any
 import dns.name
 import pytest
 
-from dnsserver.transfer import NOBODY
+from dnsserver.transfers.transfer import NOBODY
 from tests.dnsserver.kit import World, said
 
 DATA = Path(__file__).parent / "data" / "skydns.json"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnsserver.settings import DnsSettings
-from dnsserver.skydns_config import FIELDS, MEANINGLESS, NO_CONFIG, SkydnsConfig, change_of, merged, read
+from dnsserver.skydns.config import FIELDS, MEANINGLESS, NO_CONFIG, SkydnsConfig, change_of, merged, read
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Entry
 from tests.dnsserver.conftest import until

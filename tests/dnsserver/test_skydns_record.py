@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver.skydns_record import BadForeign, Found, parse
+from dnsserver.skydns.record import BadForeign, Found, parse
 from pilotfish.catalog.store import Entry
 from tests.dnsserver.kit import World, container, endpoint, lan
 from tests.dnsserver.test_foreign import IP, ZONE, at, short, world

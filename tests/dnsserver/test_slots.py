@@ -7,7 +7,7 @@ import ipaddress
 
 import pytest
 
-from dnsserver.io_slots import Slots
+from dnsserver.transport.io_slots import Slots
 from tests.dnsserver.edge_kit import Edge, query, stream
 
 

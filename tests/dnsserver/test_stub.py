@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import dname
 from dnsserver import zone as zones
 from dnsserver.aging import Clock
-from dnsserver.foreign import Foreign
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_loop import LoopProbes
-from dnsserver.later import Wanted
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.forwarding.recursion import Recursion
+from dnsserver.message import dname
+from dnsserver.message.rr import Type
+from dnsserver.message.wire import Rcode, Reply
 from dnsserver.outside import Asked
-from dnsserver.own import OwnNames
-from dnsserver.recursion import Recursion
+from dnsserver.own.index import OwnNames
 from dnsserver.responder import Data, Responder
-from dnsserver.rr import Type
-from dnsserver.stub import Stubs
-from dnsserver.wire import Rcode, Reply
+from dnsserver.skydns.foreign import Foreign
+from dnsserver.skydns.stub import Stubs
+from dnsserver.transport.later import Wanted
 from dnsserver.zone import Zone
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Entry

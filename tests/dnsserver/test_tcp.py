@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
 
-from dnsserver.frames import BadFrame, Frames, framed
+from dnsserver.message.frames import BadFrame, Frames, framed
 from tests.dnsserver.conftest import until
 from tests.dnsserver.kit import container, endpoint, lan, question
 

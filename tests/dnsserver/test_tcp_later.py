@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver import io_slots
-from dnsserver.frames import BadFrame, Frames
-from dnsserver.io_connection import MOST_UNSENT, MOST_WAITING, WRITE_HIGH, Connection
-from dnsserver.io_slots import MOST_TRANSFERS
-from dnsserver.later import Transfer
+from dnsserver.message.frames import BadFrame, Frames
+from dnsserver.transport import io_slots
+from dnsserver.transport.io_connection import MOST_UNSENT, MOST_WAITING, WRITE_HIGH, Connection
+from dnsserver.transport.io_slots import MOST_TRANSFERS
+from dnsserver.transport.later import Transfer
 from tests.dnsserver.edge_kit import Client, Edge, query, stream
 
 

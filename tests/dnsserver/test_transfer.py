@@ -12,11 +12,11 @@ import dns.xfr
 import dns.zone
 import pytest
 
-from dnsserver import transfer
 from dnsserver import zone as zones
 from dnsserver.answer import Authority
-from dnsserver.later import Transfer
-from dnsserver.transfer import MESSAGE, Collection
+from dnsserver.transfers import transfer
+from dnsserver.transfers.transfer import MESSAGE, Collection
+from dnsserver.transport.later import Transfer
 from tests.dnsserver import generated
 from tests.dnsserver.kit import World, container, endpoint, http, lan, node, proxy, question, rows, said
 from tests.dnsserver.test_differential import ZONES, Compared

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from dnsserver.io_turns import READ, WRITE, Turns
+from dnsserver.transport.io_turns import READ, WRITE, Turns
 
 MOST = 16  # connections that have a turn between two looks
 COUNT = 100

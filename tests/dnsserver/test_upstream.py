@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnsserver import dname, upstream
+from dnsserver.forwarding import upstream
+from dnsserver.forwarding.upstream import BadReply, Said, Wrong
+from dnsserver.message import dname
+from dnsserver.message.rr import Data, Record, Type
+from dnsserver.message.wire import Ede, Rcode
 from dnsserver.outside import Asked
-from dnsserver.rr import Data, Record, Type
-from dnsserver.upstream import BadReply, Said, Wrong
-from dnsserver.wire import Ede, Rcode
 from tests.parts.fake_upstream import AA, AD, OPT, QR, RA, TC, Raw, a, reply, soa, wire
 
 NAME = "www.example.com."

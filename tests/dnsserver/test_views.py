@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver.names import view_of
-from dnsserver.views import Views
+from dnsserver.own.names import view_of
+from dnsserver.own.views import Views
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import encode
 from pilotfish.catalog.registry import Registry

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver import dname, rr, svcb, wire, writer
-from dnsserver.rr import Record, Service, Soa, Type
-from dnsserver.svcb import Binding
-from dnsserver.wire import Ede, Rcode, Reply
+from dnsserver.message import dname, rr, svcb, wire, writer
+from dnsserver.message.rr import Record, Service, Soa, Type
+from dnsserver.message.svcb import Binding
+from dnsserver.message.wire import Ede, Rcode, Reply
 from tests.dnsserver.kit import DOMAIN, World, question, said
 
 labels = st.binary(min_size=1, max_size=63)

@@ -10,18 +10,19 @@ import dns.message
 import dns.name
 import dns.rrset
 
-from dnsserver import dname, upstream, wire, writer
 from dnsserver.aging import Clock
 from dnsserver.cookies import Cookies
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_loop import LoopProbes
-from dnsserver.frames import BadFrame, Frames, framed
+from dnsserver.forwarding import upstream
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.forwarding.recursion import Recursion
 from dnsserver.guests import Guests
-from dnsserver.later import Wanted
+from dnsserver.message import dname, wire, writer
+from dnsserver.message.frames import BadFrame, Frames, framed
+from dnsserver.message.rr import Data, Record, Type
+from dnsserver.message.wire import Ede, Rcode, Reply
 from dnsserver.outside import Asked, Outcome
-from dnsserver.recursion import Recursion
-from dnsserver.rr import Data, Record, Type
-from dnsserver.wire import Ede, Rcode, Reply
+from dnsserver.transport.later import Wanted
 from tests.dnsserver import hostile
 from tests.dnsserver.hostile import HEADER, ODD, filled
 from tests.dnsserver.rows import DOMAIN, asks, edns, head, opt, option, query

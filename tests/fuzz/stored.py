@@ -11,13 +11,15 @@ import dns.message
 import dns.name
 import dns.rrset
 
-from dnsserver import assembly, dname, skydns_config
+from dnsserver import assembly
 from dnsserver.aging import Clock
 from dnsserver.assembly import Here
-from dnsserver.forward_cache import ForwardCache
-from dnsserver.forward_loop import LoopProbes
+from dnsserver.forwarding.cache import ForwardCache
+from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.message import dname
 from dnsserver.responder import Data
 from dnsserver.settings import DnsSettings
+from dnsserver.skydns import config as skydns_config
 from pilotfish.catalog import keys, record, snapshot
 from pilotfish.catalog.record import BadRecord, Claim, Container, Node, Proxy
 from pilotfish.catalog.route import Place

@@ -13,7 +13,7 @@ import dns.message
 import dns.query
 import pytest
 
-from dnsserver.io_edges import REBIND_S
+from dnsserver.transport.io_edges import REBIND_S
 from lab.etcd import Member
 from lab.host import INTERFACE, Host
 from lab.lab import Lab

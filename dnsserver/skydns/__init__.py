@@ -1,0 +1,1 @@
+"""Other people's records, as SkyDNS reads and answers them."""

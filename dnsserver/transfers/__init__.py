@@ -1,0 +1,1 @@
+"""Whole zones for secondaries, and telling them that a zone changed."""
