@@ -103,10 +103,10 @@ class ForwardOptions(Shared):
         metavar="TIME",
     )
     ndots: int = option(
-        "names with fewer dots than this are not forwarded, but answered SERVFAIL, as SkyDNS does; 0: all are",
+        "names with fewer labels than this are not forwarded, but answered SERVFAIL, as SkyDNS does; 0: all are",
         0,
         flag="--ndots",
-        parse=whole("number of dots", 0, 127),
+        parse=whole("number of labels", 0, 127),
         metavar="N",
         env=("SKYDNS_NDOTS",),
     )

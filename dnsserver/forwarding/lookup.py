@@ -146,7 +146,8 @@ class Lookup:
             return self._again(done._replace(edns=False), now)
         self._learn(health, done, said, now)
         if said.rcode in _ANSWERS and not said.lame:
-            return Ended(said.reply, answered=True)
+            # AD can be set by whoever stands between us and the server; on this host there is nobody (RFC 4035 §4.9.3).
+            return Ended(said.reply._replace(authentic=said.authentic and _is_here(done.server[0])), answered=True)
         if self._bad is None or said.rcode == Rcode.SERVFAIL:
             self._bad = said
         return self._next(now)
@@ -217,6 +218,10 @@ def _plain(ip: str) -> str:
     address = ipaddress.ip_address(ip)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+def _is_here(ip: str) -> bool:
+    return ipaddress.ip_address(_plain(ip)).is_loopback
 
 
 # To send to 0.0.0.0 or :: is to send to this host.

@@ -31,7 +31,7 @@ class Recursion:
         cache: what they said.
         probes: names by which it is found out that we ask ourselves.
         clock: the time.
-        ndots: names with fewer dots are not asked for; 0: all are.
+        ndots: names with fewer labels are not asked for; 0: all are.
         servers: whether there are forwarders; without, only the servers of stub zones are asked.
     """
 
@@ -69,8 +69,8 @@ class Recursion:
         return stays_here(lower, query.type)
 
     def is_short(self, lower: bytes) -> bool:
-        """True for a name in lower case with fewer dots than are forwarded."""
-        return bool(self.ndots) and len(dname.labels_of(lower)) <= self.ndots
+        """True for a name in lower case with fewer labels than are forwarded."""
+        return len(dname.labels_of(lower)) < self.ndots
 
     def asked(self, query: Query) -> Asked:
         """What others are asked."""

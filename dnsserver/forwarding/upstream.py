@@ -154,11 +154,6 @@ def query(message_id: int, asked: Asked, section: bytes, *, edns: bool = True, s
     return _HEADER.pack(message_id, flags, 1, 0, 0, 1) + section + opt + options
 
 
-def has_stub_guard(message: bytes) -> bool:
-    """True for a query that came here through somebody's stub zone: it must not go to one again."""
-    return STUB_OPTION in message
-
-
 # --- replies
 
 

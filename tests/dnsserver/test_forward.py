@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnsserver.aging import Clock
+from dnsserver.forwarding.cache import ForwardCache
 from dnsserver.forwarding.chain import Sections
 from dnsserver.forwarding.health import DEAD_AFTER, MAX_PROBE_S, PROBE_S, REFUSES_AFTER, RESPELL_AFTER, Health, Healths
 from dnsserver.forwarding.lookup import MAX_TRIES, PATIENCE_S, Ended, Event, Lookup, Step, Try, ours
 from dnsserver.forwarding.loop import LoopProbes
+from dnsserver.forwarding.recursion import Recursion
 from dnsserver.forwarding.special_names import stays_here
 from dnsserver.forwarding.upstream import Said
 from dnsserver.message import rr
@@ -138,6 +141,37 @@ def test_an_ended_lookup_stays_ended():
     lookup.after(UNREACHABLE, 0.0, 0.0)
 
     assert said(lookup.after(FOUND, 0.1, 0.1)) == "failure SERVFAIL NETWORK_ERROR"
+
+
+@pytest.mark.parametrize(
+    ("ip", "passed_on"), {"127.0.0.1": True, "::1": True, "::ffff:127.0.0.1": True, "192.168.0.1": False}.items()
+)
+def test_ad_is_passed_on_from_this_host_only(ip, passed_on):
+    """Of a server elsewhere, whoever stands between could have set it."""
+    lookup = Lookup([(ip, 53)], Healths(), 1.0, 0.0)
+    lookup.start(0.0)
+    ended = lookup.after(FOUND._replace(authentic=True), 0.1, 0.1)
+
+    assert isinstance(ended, Ended)
+    assert ended.reply.authentic is passed_on
+
+
+@pytest.mark.parametrize(
+    ("ndots", "name", "short"),
+    {
+        "by default all are asked for": (0, "com", False),
+        "the root too": (0, "", False),
+        "one label of two": (2, "com", True),
+        "two labels of two": (2, "example.com", False),
+        "two labels of three": (3, "example.com", True),
+    }.values(),
+)  # fmt: skip
+def test_names_with_few_labels(ndots, name, short):
+    """Counted as SkyDNS counts: labels, though it is called ndots."""
+    cache, probes = ForwardCache(10, 60.0), LoopProbes("0" * 32)
+    recursion = Recursion(cache, probes, Clock(), ndots=ndots, servers=True)
+
+    assert recursion.is_short(from_text(name)) is short
 
 
 def test_letters_count_over_udp_only():
