@@ -28,11 +28,10 @@ from pilotfish.catalog import io_host, keys
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.record import Container, Proxy
+from pilotfish.catalog.record import Proxy
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
-from pilotfish.catalog.verdict import judge
 
 LOOK_S = 0.25  # between two looks at nginx
 MISSES = 3  # looks in a row without an answer that make nginx count as gone
@@ -151,7 +150,7 @@ class ConfgenService:
         for entry in difference.puts:
             key = keys.parse(entry.key)
             container = self._registry.containers.get(key) if isinstance(key, keys.ContainerKey) else None
-            if container is not None and shown_by_proxies(container):
+            if container is not None and self._registry.proxied(container):
                 self._observed[entry.key] = container.observed
 
     async def _apply_changes(self) -> None:
@@ -347,11 +346,6 @@ class Metrics:
         self._routes.set(views.host_count)
         self._notes.set(sum(len(view.notes) for view in views.services.values()))
         self._up.set(serving)
-
-
-def shown_by_proxies(container: Container) -> bool:
-    """True when proxies serve one of its endpoints."""
-    return any(one.route is not None and judge(one).published for one in container.endpoints)
 
 
 def routes(views: Views) -> list[dict[str, object]]:

@@ -21,7 +21,7 @@ from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, Route, places_of
-from pilotfish.catalog.verdict import Placed, Routed, judge, judge_route
+from pilotfish.catalog.verdict import Placed, Routed, judge_route
 
 SERVED_SCHEMES = frozenset({"http"})
 SERVED_BACKENDS = frozenset({"http"})
@@ -204,7 +204,7 @@ def wanted(
         route = placed.endpoint.route
         if route is None:
             continue
-        published = judge(placed.endpoint).published
+        published = placed.verdict.published
         server = _server(placed, settings.node) if published else None
         notes += _route_notes(placed, route, settings, reached=server is not None or not published)
         if route.scheme not in HTTP_SCHEMES:
@@ -255,7 +255,7 @@ def _server(placed: Placed, node: str) -> Server | None:
     if chosen is None:
         return None
     try:
-        address, weight = quote.address(chosen.ip, chosen.port), quote.number(judge(placed.endpoint).weight)
+        address, weight = quote.address(chosen.ip, chosen.port), quote.number(placed.verdict.weight)
         return Server(address, weight, placed.node == node)
     except quote.Unprintable:
         return None

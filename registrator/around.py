@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from pilotfish.catalog.keys import claim_key
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.record import Endpoint
+from pilotfish.catalog.record import Container, Endpoint
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry
-from pilotfish.catalog.verdict import How
+from pilotfish.catalog.verdict import How, Verdict, judge
 from registrator.claims import Held
 from registrator.exports import HTTP_PORT
 
@@ -26,10 +26,12 @@ class Turned(NamedTuple):
 
     Attributes:
         names: in lower case, that stand for something else than before: our exports under them change.
+        services: in lower case, whose endpoints are judged otherwise for what happened to others.
         places: whose claim changed.
     """
 
     names: frozenset[str]
+    services: frozenset[str]
     places: frozenset[Place]
 
 
@@ -60,7 +62,7 @@ class Around:
         names = set(self._turned(touched.names))
         if touched.proxies and self._moved():
             names |= {name for name, ways in self._ways.items() if How.PROXIED in ways}
-        return Turned(frozenset(names), frozenset(touched.places))
+        return Turned(frozenset(names), frozenset(touched.situations), frozenset(touched.places))
 
     def _moved(self) -> bool:
         """True when the proxies' port is another than before."""
@@ -80,6 +82,10 @@ class Around:
     def endpoints(self) -> list[Endpoint]:
         """All endpoints of all nodes."""
         return [endpoint for container in self._registry.containers.values() for endpoint in container.endpoints]
+
+    def judge(self, container: Container, endpoint: Endpoint) -> Verdict:
+        """The verdict on an endpoint of ours, which the store need not have yet."""
+        return judge(container, endpoint, self._registry.situation(endpoint.service.lower()))
 
     def _turned(self, names: Iterable[str]) -> Iterable[str]:
         for name in names:

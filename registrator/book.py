@@ -7,7 +7,7 @@ A container that never was looked at is not known: nothing is concluded from its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -163,6 +163,16 @@ class Book:
     def named(self, names: Iterable[str]) -> set[str]:
         """Ids of the containers that stand behind any of these names, in lower case."""
         return {container for name in names for container in self._names.get(name, ())}
+
+    def serving(self, services: Collection[str]) -> set[str]:
+        """Ids of the containers that have an endpoint of any of these services, in lower case."""
+        if not services:
+            return set()
+        return {
+            container
+            for container, page in self.pages.items()
+            if any(endpoint.service.lower() in services for endpoint in page.wanted.container.endpoints)
+        }
 
     def _open(self, facts: Facts, recorded: Container | None) -> Page:
         before = self.pages.get(facts.id)

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from pilotfish.catalog.keys import registry_all_key, registry_proxy_key, skydns_key
 from pilotfish.catalog.record import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Address, Container, Endpoint
 from pilotfish.catalog.route import HTTP_SCHEMES
 from pilotfish.catalog.values import MAX_NAME, join_host_port
-from pilotfish.catalog.verdict import How, names_of
+from pilotfish.catalog.verdict import How, Verdict, names_of
 from registrator.settings import RegistratorSettings
 from registrator.templates import KeyTemplate, TemplateProblem, render, variables
 
@@ -43,7 +45,7 @@ def lan_address(endpoint: Endpoint) -> Address | None:
 
 def exports(
     container: Container,
-    published: Callable[[Endpoint], bool],
+    verdict: Callable[[Endpoint], Verdict],
     is_proxied: Callable[[str], bool],
     settings: RegistratorSettings,
     templates: Sequence[KeyTemplate],
@@ -51,12 +53,12 @@ def exports(
     is_tagged: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, str]:
     """The keys of a container, without what went wrong; arguments as `judge_exports`."""
-    return judge_exports(container, published, is_proxied, settings, templates, is_tagged=is_tagged).keys
+    return judge_exports(container, verdict, is_proxied, settings, templates, is_tagged=is_tagged).keys
 
 
 def judge_exports(
     container: Container,
-    published: Callable[[Endpoint], bool],
+    verdict: Callable[[Endpoint], Verdict],
     is_proxied: Callable[[str], bool],
     settings: RegistratorSettings,
     templates: Sequence[KeyTemplate],
@@ -68,7 +70,7 @@ def judge_exports(
 
     Args:
         container: its record.
-        published: the verdict on each of its endpoints.
+        verdict: on each of its endpoints.
         is_proxied: whether a name (relative, lower case) stands for the proxies, over all hosts.
         settings: domains, proxy name, SkyDNS prefix, TTL.
         templates: the admin's; when there are any, nothing else is written.
@@ -86,10 +88,12 @@ def judge_exports(
             return How.PROXIED
         return max(own.get(name, How.SERVICE), How.TAGGED if is_tagged(name) else How.SERVICE)
 
-    for endpoint in container.endpoints:
-        lan = lan_address(endpoint)
-        if lan is None or not published(endpoint):
+    for one in container.endpoints:
+        lan = lan_address(one)
+        judged = verdict(one)
+        if lan is None or not judged.published:
             continue
+        endpoint = msgspec.structs.replace(one, weight=judged.weight)
         if templates:
             problems += _from_templates(variables(container, endpoint, lan, settings.lease_ttl_s), templates, keys)
         else:

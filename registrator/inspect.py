@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pilotfish.catalog.record import Address, Endpoint
 from pilotfish.catalog.values import join_host_port, quoted
-from pilotfish.catalog.verdict import How
+from pilotfish.catalog.verdict import How, Verdict
 from registrator import templates
 from registrator.address import FactsOf, Host
 from registrator.container import BadDocument, Facts, facts
@@ -94,7 +94,7 @@ def _keys(
     def of(endpoint: Endpoint) -> tuple[dict[str, str], tuple[str, ...]]:
         made = judge_exports(
             what.container,
-            lambda one: one is endpoint,
+            lambda one: Verdict(one.weight if one is endpoint else 0, "as if it passed"),
             lambda name: how.get(name) is How.PROXIED,
             settings,
             parsed,

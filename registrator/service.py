@@ -23,7 +23,6 @@ from pilotfish.catalog.record import Container, Node, same
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.catalog.values import BadValue, join_host_port, parse_node
-from pilotfish.catalog.verdict import judge
 from registrator import templates
 from registrator.address import FactsOf, Host
 from registrator.around import Around
@@ -116,6 +115,7 @@ class RegistratorService:
             ground=self._tenure.ground if self._tenure else None,
             book=self.book,
             remarks=self.remarks,
+            judge=self.around.judge,
             claimant_conflicts=self.claimant.conflicts,
             blocked=self._writer.blocked if self._writer else {},
             refused=self._writer.refused if self._writer else {},
@@ -340,7 +340,7 @@ class RegistratorService:
         if difference.started_over or key in difference.deletes or any(one.key == key for one in difference.puts):
             self._tenure.doubt()
         self._writer.observe(difference)
-        self._writer.mark(self.book.named(turned.names))
+        self._writer.mark(self.book.named(turned.names) | self.book.serving(turned.services))
         if turned.places:
             self._writer.mark(self.claimant.conflicts)
 
@@ -350,7 +350,7 @@ class RegistratorService:
     def _exports_of(self, record: Container) -> dict[str, bytes]:
         made = judge_exports(
             record,
-            lambda endpoint: judge(endpoint).published,
+            lambda endpoint: self.around.judge(record, endpoint),
             self.around.is_proxied,
             self._settings,
             self._templates,

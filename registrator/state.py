@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from pilotfish.catalog.verdict import judge
+from pilotfish.catalog.record import Container, Endpoint
+from pilotfish.catalog.verdict import Verdict
 from registrator.address import Host
 from registrator.book import Book, Page
 from registrator.claims import Conflict
@@ -22,6 +23,7 @@ def show(
     ground: Ground | None,
     book: Book,
     remarks: Remarks,
+    judge: Callable[[Container, Endpoint], Verdict],
     claimant_conflicts: Mapping[str, tuple[Conflict, ...]],
     blocked: Mapping[str, str],
     refused: Mapping[str, str],
@@ -33,7 +35,7 @@ def show(
         "engine": engine._asdict() if engine else None,
         "lease": f"{ground.lease:x}" if ground else None,
         "containers": [
-            _container(page, remarks.of_templates.get(container, ()))
+            _container(page, remarks.of_templates.get(container, ()), judge)
             for container, page in sorted(book.pages.items(), key=lambda item: item[1].facts.name)
         ],
         "conflicts": [
@@ -47,7 +49,9 @@ def show(
     }  # fmt: skip
 
 
-def _container(page: Page, problems: tuple[str, ...]) -> dict[str, object]:
+def _container(
+    page: Page, problems: tuple[str, ...], judge: Callable[[Container, Endpoint], Verdict]
+) -> dict[str, object]:
     record = page.record()
     return {
         "id": record.id,
@@ -55,7 +59,8 @@ def _container(page: Page, problems: tuple[str, ...]) -> dict[str, object]:
         "image": record.image,
         "started": record.started,
         "endpoints": [
-            {**msgspec.to_builtins(endpoint), "verdict": judge(endpoint).reason} for endpoint in record.endpoints
+            {**msgspec.to_builtins(endpoint), "verdict": judge(record, endpoint).reason}
+            for endpoint in record.endpoints
         ],
         "left_out": [left._asdict() for left in page.wanted.left_out],
         "notices": [*page.wanted.notices, *problems],

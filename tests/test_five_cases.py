@@ -203,7 +203,7 @@ class Estate:
         for record in self.records:
             made = judge_exports(
                 record,
-                lambda one: judge(one).published,
+                lambda one, record=record: judge(record, one),
                 around.is_proxied,
                 SETTINGS,
                 (),

@@ -25,7 +25,7 @@ from dnsserver.message.svcb import Binding
 from dnsserver.own import spoken
 from pilotfish.catalog.record import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Proxy
 from pilotfish.catalog.route import HTTP_SCHEMES
-from pilotfish.catalog.verdict import How, Placed, judge, published
+from pilotfish.catalog.verdict import How, Placed, published
 
 ENDPOINT_TTL = 5  # seconds; endpoints come and go, and a client that keeps a dead one waits for a timeout
 PROXY_TTL = 10  # seconds; proxies live longer than what they serve
@@ -216,7 +216,7 @@ def of_endpoints(placed: Iterable[Placed], name: bytes) -> Own:
         addresses += addressed((ip for ip, _ in reached), ttl)
         target = under(endpoint.label, name)
         if target is not None:
-            weight = judge(endpoint).weight
+            weight = one.verdict.weight
             services += [
                 Offered(ttl, Service(endpoint.priority, weight, port, target))
                 for port in dict.fromkeys(port for _, port in reached)

@@ -64,6 +64,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         tags: TAGS in the order given, and `udp` for a UDP port.
         attrs: tags that mean nothing to us, for templates; keys in lower case.
         state: readiness and health; only `passing` is served.
+        passed: it was passing since its container started: what fails now did work.
+        why: in a few words, why it is in this state, if there is more to say: "GET /health: 500".
         deadline: for `draining`: UNIX time in seconds at which it ends if the container still runs.
         weight: SRV and upstream weight; 0: not served.
         priority: SRV priority.
@@ -84,6 +86,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     attrs: dict[Text, Text] = {}
     state: State = "starting"
     deadline: float = 0.0
+    passed: bool = False
+    why: Text = ""
     weight: Weight = DEFAULT_WEIGHT
     priority: Priority = DEFAULT_PRIORITY
     ttl: Ttl = 0
@@ -179,13 +183,39 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
     idle_since: float = 0.0
 
 
-Record: TypeAlias = Container | Node | Proxy | Claim
-R = TypeVar("R", Container, Node, Proxy, Claim)
+class Drain(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
+    """An operator takes a node, a container or a service out, until he takes the wish back.
+
+    Attributes:
+        since: UNIX time in seconds.
+        by: who asked, in words, for others to know.
+    """
+
+    since: float
+    by: Text = ""
+
+
+class Shift(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
+    """An operator says how the versions of a service share the load.
+
+    Attributes:
+        since: UNIX time in seconds.
+        percents: VERSION tag -> its share of all requests; what is left of 100 goes to versions that are not named.
+        by: who asked, in words.
+    """
+
+    since: float
+    percents: dict[Text, Annotated[int, msgspec.Meta(ge=0, le=100)]]
+    by: Text = ""
+
+
+Record: TypeAlias = Container | Node | Proxy | Claim | Drain | Shift
+R = TypeVar("R", Container, Node, Proxy, Claim, Drain, Shift)
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (Container, Node, Proxy, Claim)
+    kind: msgspec.json.Decoder(kind) for kind in (Container, Node, Proxy, Claim, Drain, Shift)
 }
 
 

@@ -7,17 +7,18 @@ held as octets (`containers`), and an index names keys of the store: a hundred t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.containers import AT_HAND, Containers
-from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey
+from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey, WishKey
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.record import BadRecord, Claim, Endpoint, Node, Proxy, decode
+from pilotfish.catalog.record import BadRecord, Claim, Container, Endpoint, Node, Proxy, decode
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry
-from pilotfish.catalog.verdict import How, Placed, names_of
+from pilotfish.catalog.verdict import CALM, How, Placed, Situation, judge, names_of, situation
+from pilotfish.catalog.wishes import SHIFT, Kind, Wishes, subject_of
 
 T = TypeVar("T", Node, Proxy)
 V = TypeVar("V")
@@ -32,6 +33,7 @@ class Touched:
         nodes: hosts whose record came, changed or went.
         proxies: hosts whose proxy came, changed or went.
         places: places whose claim changed.
+        situations: services, in lower case, whose endpoints are judged otherwise for what happened to others.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class Touched:
         self.nodes: set[str] = set()
         self.proxies: set[str] = set()
         self.places: set[Place] = set()
+        self.situations: set[str] = set()
 
 
 class Named(NamedTuple):
@@ -61,10 +64,13 @@ class Registry:
         self.nodes: dict[str, Node] = {}
         self.proxies: dict[str, Proxy] = {}
         self.claims: dict[Place, Claim] = {}
+        self.wishes = Wishes()
         self.containers = Containers(at_hand)
         self.refused: dict[str, str] = {}  # key -> why its record was left out
         self._services: dict[str, dict[str, None]] = {}  # service -> keys of its containers
         self._names: dict[str, dict[str, int]] = {}  # name -> keys -> in which ways they stand behind it, as bits
+        self._failing: dict[str, int] = {}  # service -> endpoints that fail
+        self._situations: dict[str, Situation] = {}  # those that are not calm
 
     def apply(self, difference: Difference) -> Touched:
         """Take in a difference of the mirror of /pilotfish/v1/."""
@@ -74,13 +80,53 @@ class Registry:
         for entry in difference.puts:
             self._put(entry, touched)
         self.revision = difference.revision
+        self._judge_again(touched)
         return touched
+
+    def situation(self, service: str) -> Situation:
+        """What decides about the endpoints of a service, in lower case, besides their own records."""
+        return self._situations.get(service, CALM)
+
+    def _judge_again(self, touched: Touched) -> None:
+        """Find the situation of each service that changed; where it is another, all of its names are touched."""
+        for service in touched.services:
+            before, now = self._situations.get(service, CALM), self._situation_now(service)
+            if now == before:
+                continue
+            self._situations[service] = now
+            if now == CALM:
+                del self._situations[service]
+            touched.situations.add(service)
+            for _, endpoint in self._members(service):
+                touched.names.update(names_of(endpoint))
+
+    # Calm is known without a look at the endpoints, so that a change costs the same however many there are.
+    def _situation_now(self, service: str) -> Situation:
+        if service not in self._failing and service not in self.wishes.shifts and not self.wishes.drains:
+            return CALM
+        return situation(self._members(service), service, self.wishes)
+
+    def _members(self, service: str) -> list[tuple[Container, Endpoint]]:
+        containers = (self.containers.at(key) for key in self._services.get(service, ()))
+        return [
+            (container, endpoint)
+            for container in containers
+            for endpoint in container.endpoints
+            if endpoint.service.lower() == service
+        ]
 
     def service(self, name: str) -> tuple[Placed, ...]:
         """All endpoints of a service, sorted by id; empty for one that is not known."""
         service = name.lower()
         placed = self._placed(self._services.get(service, ()))
         return tuple(sorted((one for one in placed if one.endpoint.service.lower() == service), key=_order))
+
+    def proxied(self, container: Container) -> bool:
+        """True when proxies serve one of a container's endpoints."""
+        return any(
+            one.route is not None and judge(container, one, self.situation(one.service.lower())).published
+            for one in container.endpoints
+        )
 
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""
@@ -115,7 +161,9 @@ class Registry:
     def _placed(self, entry_keys: Iterable[str]) -> Iterator[Placed]:
         for key in entry_keys:
             container = self.containers.at(key)
-            yield from (Placed(container, endpoint) for endpoint in container.endpoints)
+            for endpoint in container.endpoints:
+                around = self.situation(endpoint.service.lower())
+                yield Placed(container, endpoint, judge(container, endpoint, around))
 
     def knows(self, name: str) -> bool:
         """True for a service or a name that has an endpoint, in whatever state."""
@@ -142,6 +190,9 @@ class Registry:
             case ClaimKey(place):
                 self.claims[place] = decode(Claim, entry.value)
                 touched.places.add(place)
+            case WishKey():
+                self.wishes.take(key, entry.value)
+                self._touch_wished(key, touched)
             case None:
                 raise BadRecord("its key is of no known form")
 
@@ -156,11 +207,36 @@ class Registry:
                 touched.proxies.add(name)
             case ClaimKey(place) if self.claims.pop(place, None):
                 touched.places.add(place)
+            case WishKey():
+                self.wishes.drop(key)
+                self._touch_wished(key, touched)
+
+    def _touch_wished(self, key: WishKey, touched: Touched) -> None:
+        """Touch the services that a wish is about."""
+        subject = subject_of(key.name)
+        if key.kind == SHIFT:
+            touched.services.add(key.name.lower())
+        elif subject is not None:
+            if subject.kind is Kind.SERVICE:
+                touched.services.add(subject.name)
+            elif subject.kind is Kind.NODE:
+                touched.nodes.add(subject.name)
+                touched.proxies.add(subject.name)
+                self._touch_containers(lambda one: one.node == subject.name, touched)
+            else:
+                self._touch_containers(lambda one: one.id == subject.name, touched)
+
+    def _touch_containers(self, is_meant: Callable[[ContainerKey], bool], touched: Touched) -> None:
+        for one in self.containers:
+            if is_meant(one):
+                touched.services |= _services_of(self.containers[one].endpoints)
 
     def _index(self, key: str, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
         for service in _services_of(endpoints):
             self._services.setdefault(service, {})[key] = None
             touched.services.add(service)
+        for service in _failing_of(endpoints):
+            self._failing[service] = self._failing.get(service, 0) + 1
         for name, ways in _ways_of(endpoints).items():
             self._names.setdefault(name, {})[key] = ways
             touched.names.add(name)
@@ -169,6 +245,10 @@ class Registry:
         for service in _services_of(endpoints):
             _discard(self._services, service, key)
             touched.services.add(service)
+        for service in _failing_of(endpoints):
+            self._failing[service] -= 1
+            if not self._failing[service]:
+                del self._failing[service]
         for name in _ways_of(endpoints):
             _discard(self._names, name, key)
             touched.names.add(name)
@@ -187,6 +267,10 @@ def _order(placed: Placed) -> tuple[str, str, str]:
 
 def _services_of(endpoints: Iterable[Endpoint]) -> set[str]:
     return {endpoint.service.lower() for endpoint in endpoints}
+
+
+def _failing_of(endpoints: Iterable[Endpoint]) -> list[str]:
+    return [endpoint.service.lower() for endpoint in endpoints if endpoint.state == "failing"]
 
 
 def _ways_of(endpoints: Iterable[Endpoint]) -> dict[str, int]:

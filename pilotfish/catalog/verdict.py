@@ -1,7 +1,7 @@
 """Who is served, with what weight, and why: the one judgement that DNS, proxies, exports and status share.
 
-Pure: records in, verdicts out. Every reader calls this and nothing else to decide whether an endpoint is served, so
-that a name and a URL never disagree about the same container.
+Pure: records in, verdicts out. The registry asks it about every endpoint that it hands out (`Placed.verdict`), so that
+a name and a URL never disagree about the same container.
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from pilotfish.catalog import values
 from pilotfish.catalog.record import Claim, Container, Endpoint, State
 from pilotfish.catalog.route import Place, places_of
+from pilotfish.catalog.wishes import Subject, Wishes, shares, subjects
 
-
-class Placed(NamedTuple):
-    """An endpoint with the container and so the node it belongs to."""
-
-    container: Container
-    endpoint: Endpoint
-
-    @property
-    def node(self) -> str:
-        """Name of the host it runs on."""
-        return self.container.node
+MAX_WEIGHT = 65535  # of SRV, RFC 2782
 
 
 class Verdict(NamedTuple):
@@ -38,6 +30,63 @@ class Verdict(NamedTuple):
         return self.weight > 0
 
 
+class Placed(NamedTuple):
+    """An endpoint with the container and so the node it belongs to, and the verdict on it."""
+
+    container: Container
+    endpoint: Endpoint
+    verdict: Verdict
+
+    @property
+    def node(self) -> str:
+        """Name of the host it runs on."""
+        return self.container.node
+
+
+class Situation(NamedTuple):
+    """What decides about the endpoints of one service besides their own records.
+
+    Attributes:
+        panic: most of those that worked fail at once: a fault of the check or of something behind all of them is
+            likelier than that all of them broke, and to serve none helps nobody (as Envoy does).
+        drained: whom of their nodes, containers and themselves operators took out.
+        shares: version -> by what weights are multiplied; None: as they are.
+    """
+
+    panic: bool = False
+    drained: frozenset[Subject] = frozenset()
+    shares: Mapping[str, float] | None = None
+
+
+CALM = Situation()
+PANIC_FROM = 3  # formerly passing endpoints of a service; with fewer, each failure is believed
+
+
+def situation(members: Sequence[tuple[Container, Endpoint]], service: str, wishes: Wishes) -> Situation:
+    """What decides about the endpoints of a service together.
+
+    Args:
+        members: all its endpoints on all hosts.
+        service: its name in lower case.
+        wishes: all that stand.
+    """
+    judged = [endpoint for _, endpoint in members if endpoint.passed and endpoint.state in _WORKED]
+    failing = sum(endpoint.state == "failing" for endpoint in judged)
+    panic = len(judged) >= PANIC_FROM and failing * 2 > len(judged)
+    ours = {one for container, _ in members for one in subjects(container.node, container.id, service)}
+    plain = Situation(panic, frozenset(ours & wishes.drains.keys()))
+    shift = wishes.shifts.get(service)
+    if shift is None:
+        return plain
+    weights: dict[str, int] = {}
+    for container, endpoint in members:
+        weight = judge(container, endpoint, plain).weight
+        weights[endpoint.version] = weights.get(endpoint.version, 0) + weight
+    return plain._replace(shares=shares(shift.percents, weights))
+
+
+_WORKED = frozenset({"passing", "failing"})
+
 REASONS: dict[State, str] = {
     "starting": "starting: not yet ready",
     "passing": "passing",
@@ -46,24 +95,46 @@ REASONS: dict[State, str] = {
 }
 
 
-def judge(endpoint: Endpoint) -> Verdict:
-    """Judge one endpoint by its own state and weight.
+def judge(container: Container, endpoint: Endpoint, around: Situation = CALM) -> Verdict:
+    """Judge one endpoint.
 
-    >>> from pilotfish.catalog.record import Endpoint
-    >>> judge(Endpoint(service="a", id="h:c:80", label="h-c-80", port=80, state="draining"))
+    Args:
+        container: whose it is.
+        endpoint: by its own state and weight.
+        around: the situation of its service.
+
+    >>> from pilotfish.catalog.record import Container, Endpoint
+    >>> container = Container(node="h", id="0123456789ab", name="c", image="i", started=0.0, observed=0.0)
+    >>> judge(container, Endpoint(service="a", id="h:c:80", label="h-c-80", port=80, state="draining"))
     Verdict(weight=0, reason='draining: about to stop')
     """
-    reason = REASONS[endpoint.state]
-    if endpoint.state != "passing":
+    reason = f"{endpoint.state}: {endpoint.why}" if endpoint.why else REASONS[endpoint.state]
+    if endpoint.state == "failing" and around.panic and endpoint.passed:
+        reason += "; kept, since most of its service fails"
+    elif endpoint.state != "passing":
         return Verdict(0, reason)
+    if around.drained:
+        ours = subjects(container.node, container.id, endpoint.service.lower())
+        taken = next((one for one in ours if one in around.drained), None)
+        if taken is not None:
+            return Verdict(0, f"drained: an operator took {taken} out")
     if endpoint.weight == 0:
         return Verdict(0, "weight 0: takes no traffic")
-    return Verdict(endpoint.weight, reason)
+    if around.shares is None:
+        return Verdict(endpoint.weight, reason)
+    return _shifted(endpoint, around.shares, reason)
+
+
+def _shifted(endpoint: Endpoint, by: Mapping[str, float], reason: str) -> Verdict:
+    factor = by.get(endpoint.version, 0.0)
+    if not factor:
+        return Verdict(0, f"version {values.quoted(endpoint.version)} has no share: an operator shifted the load")
+    return Verdict(min(MAX_WEIGHT, max(1, round(endpoint.weight * factor))), reason)
 
 
 def published(endpoints: Iterable[Placed]) -> tuple[Placed, ...]:
     """Those that are served, in the order given."""
-    return tuple(placed for placed in endpoints if judge(placed.endpoint).published)
+    return tuple(placed for placed in endpoints if placed.verdict.published)
 
 
 class How(IntEnum):

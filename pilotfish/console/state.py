@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.values import join_host_port
-from pilotfish.catalog.verdict import Placed, judge, judge_route
+from pilotfish.catalog.verdict import Placed, judge_route
 
 
 def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, object]:
@@ -33,7 +33,7 @@ def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, objec
 
 
 def _endpoint(registry: Registry, placed: Placed, domains: Sequence[str]) -> dict[str, object]:
-    verdict = judge(placed.endpoint)
+    verdict = placed.verdict
     routed = judge_route(placed.endpoint, registry.claims, domains)
     return {
         "id": placed.endpoint.id,

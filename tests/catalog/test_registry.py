@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pilotfish.catalog import keys
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference, Mirror
-from pilotfish.catalog.record import Claim, Container, Endpoint, Node, Proxy, encode
+from pilotfish.catalog.record import Claim, Container, Drain, Endpoint, Node, Proxy, Shift, encode
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.store import Change, Entry, Reading
@@ -35,6 +35,10 @@ ENDPOINTS = [
     endpoint("db", proxydns=("www",)),
     endpoint("db", port=90, dns=()),
     endpoint("shop", route=Route(scheme="http", hosts=("web", "a.example.com"))),
+    # Enough of these in one service make a panic.
+    *(endpoint("web", port=port, state="passing", passed=True, version="1") for port in (82, 83)),
+    *(endpoint("web", port=port, state="failing", passed=True, dns=("www",)) for port in (84, 85, 86)),
+    endpoint("web", port=87, state="failing"),
 ]
 BAD = [b"", b"{}", b"\xff", b'{"format":7}']
 
@@ -51,7 +55,11 @@ def pool():
             found[keys.container_key(name, id_)] = BAD
     found[keys.claim_key(PLACE)] = [encode(Claim(service=name, since=1.0)) for name in ("web", "db")] + BAD
     found[keys.claim_key(PLACE).replace("%2F", "%2f")] = [encode(Claim(service="thief", since=1.0))]
-    found[keys.wish_key("drain", "web")] = BAD
+    for name in ("web", "service:web", "node:h1", f"container:{IDS[0]}"):
+        found[keys.wish_key("drain", name)] = [encode(Drain(since=1.0)), *BAD]
+    shifts = ({"1": 10}, {"1": 100}, {"": 0, "2": 5})
+    found[keys.wish_key("shift", "web")] = [encode(Shift(since=1.0, percents=one)) for one in shifts] + BAD
+    found[keys.wish_key("hope", "web")] = [encode(Drain(since=1.0))]
     found[f"{keys.ROOT}nonsense"] = BAD
     return found
 
@@ -67,7 +75,7 @@ good_containers = st.builds(
 own_containers = st.builds(
     lambda key, chosen: (key, encode(container(*key.split("/")[-2:], *chosen))),
     st.sampled_from(CONTAINER_KEYS),
-    st.lists(st.sampled_from(ENDPOINTS), max_size=3),
+    st.lists(st.sampled_from(ENDPOINTS), max_size=6),
 )
 others = st.sampled_from([(key, value) for key, found in POOL.items() for value in found])
 deletions = st.sampled_from(list(POOL)).map(lambda key: (key, None))
@@ -87,6 +95,8 @@ def shown(found):
         "services": {name: found.service(name) for name in found.services()},
         "names": {name: found.name(name) for name in found.names()},
         "standing": {name: found.standing(name) for name in found.names()},
+        "drains": found.wishes.drains,
+        "shifts": found.wishes.shifts,
     }
 
 
@@ -150,6 +160,9 @@ REFUSED = {
     "a proxy for a node": (keys.node_key("h1"), POOL[keys.proxy_key("h1")][0], "missing required field"),
     "a claim that is none": (keys.claim_key(PLACE), b"[]", "Expected `object`"),
     "another spelling of a claim": (keys.claim_key(PLACE).replace("%2F", "%2f"), b"", "no known form"),
+    "a drain of nobody": (keys.wish_key("drain", "web"), encode(Drain(since=1.0)), "no kind that this version knows"),
+    "a wish of an unknown kind": (keys.wish_key("hope", "web"), encode(Drain(since=1.0)), "no kind that this version"),
+    "a drain that is none": (keys.wish_key("drain", "node:h1"), b"[]", "Expected `object`"),
     "an unknown key": (f"{keys.ROOT}what", b"", "no known form"),
 }
 
@@ -182,8 +195,20 @@ def test_a_bad_record_that_goes_is_forgotten():
     assert found.refused == {}
 
 
-def test_a_wish_is_not_refused():
-    assert filled((keys.wish_key("drain", "web"), b"{}")).refused == {}
+def test_a_drained_node_touches_what_runs_on_it():
+    """Services, names and the proxy of the node are judged anew; others are not touched."""
+    one = container("h1", IDS[0], endpoint("web", state="passing"))
+    other = container("h2", IDS[1], ENDPOINTS[3])
+    found = filled((CONTAINER_KEYS[0], encode(one)), (CONTAINER_KEYS[3], encode(other)))
+    key = keys.wish_key("drain", "node:h1")
+    touched = found.apply(Difference(2, (Entry(key, encode(Drain(since=1.0)), 2, 2),)))
+
+    assert (touched.services, touched.situations, touched.names) == ({"web"}, {"web"}, {"web"})
+    assert (touched.nodes, touched.proxies) == ({"h1"}, {"h1"})
+    assert [placed.verdict.weight for placed in found.service("web")] == [0]
+    touched = found.apply(Difference(3, (), (key,)))
+    assert (touched.situations, touched.names) == ({"web"}, {"web"})
+    assert [placed.verdict.weight for placed in found.service("web")] == [100]
 
 
 def test_who_stands_behind_a_name():

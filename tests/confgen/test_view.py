@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from confgen.shapes import stem
 from confgen.view import choose_address
 from pilotfish.catalog.record import Address
-from pilotfish.catalog.verdict import Placed
+from pilotfish.catalog.verdict import Placed, Verdict
 from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, key_of, put, tree_of
 
 BRIDGE = Address("172.17.0.2", 80, "node")
@@ -33,7 +33,7 @@ ADDRESSES = [
     ("node", "addresses", "chosen"), [row[1:] for row in ADDRESSES], ids=[row[0] for row in ADDRESSES]
 )
 def test_the_address_depends_on_where_the_proxy_is(node, addresses, chosen):
-    placed = Placed(container("web"), endpoint("web", addresses=addresses))
+    placed = Placed(container("web"), endpoint("web", addresses=addresses), Verdict(100, "passing"))
     assert choose_address(placed, node) == chosen
 
 

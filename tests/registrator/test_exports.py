@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pilotfish.catalog.verdict import How
+from pilotfish.catalog.verdict import How, Verdict
 from registrator.exports import exports, highest, judge_exports
 from registrator.settings import RegistratorSettings
 from tests.registrator.builders import IP, decide
@@ -22,7 +22,7 @@ LABEL = "docker01-estest-1-9200-69ebcdb4"
 def made(decided, settings=SEED, *, proxied=(), tagged=(), published=lambda _: True):
     return exports(
         decided.container,
-        published,
+        lambda one: Verdict(one.weight if published(one) else 0, ""),
         lambda name: name in proxied,
         settings,
         (),
@@ -206,4 +206,4 @@ def test_highest():
 def test_no_problems_without_templates():
     decided = decide(ports={"80/tcp": 1})
 
-    assert judge_exports(decided.container, lambda _: True, lambda _: False, SEED, ()).problems == ()
+    assert judge_exports(decided.container, lambda _: Verdict(1, ""), lambda _: False, SEED, ()).problems == ()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.record import Container, decode, encode
+from pilotfish.catalog.verdict import Verdict
 from registrator.address import Host, usable
 from registrator.exports import judge_exports
 from registrator.naming import label_of
@@ -102,7 +103,9 @@ def test_any_container(container, flags, host):
     assert published.isdisjoint(left.port for left in decided.left_out)
     assert published | {left.port for left in decided.left_out} >= set(container["ports"])
 
-    made = judge_exports(record, lambda _: True, lambda _: False, settings, parse(settings.etcd_tmpl))
+    made = judge_exports(
+        record, lambda one: Verdict(one.weight, ""), lambda _: False, settings, parse(settings.etcd_tmpl)
+    )
     for key, value in made.keys.items():
         assert keys.template_key(key) == key
         assert value.isprintable()

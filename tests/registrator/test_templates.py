@@ -3,6 +3,7 @@
 import pytest
 
 from pilotfish.catalog.settings import BadSettings
+from pilotfish.catalog.verdict import Verdict
 from registrator.exports import judge_exports
 from registrator.settings import RegistratorSettings
 from registrator.templates import parse, split
@@ -32,7 +33,13 @@ ESTEST = {
 def exported(texts, host=("h", (IP,)), **container):
     flags = {"etcd_tmpl": texts, "ip": (IP,)}
     decided = decide(flags, host=host, **container)
-    return judge_exports(decided.container, lambda _: True, lambda _: False, RegistratorSettings(**flags), parse(texts))
+    return judge_exports(
+        decided.container,
+        lambda one: Verdict(one.weight, ""),
+        lambda _: False,
+        RegistratorSettings(**flags),
+        parse(texts),
+    )
 
 
 @pytest.mark.parametrize("texts", [SEED_LINES, JINJA_LINES], ids=["go", "jinja2"])
