@@ -8,7 +8,7 @@ run: $(VENV)/run.stamp  ## start the suite: on the local Docker engine, else on 
 	$(BIN)/python -m lab.demo
 
 test: $(VENV)/dev.stamp tools  ## run all tests (as root also those on real engines, etcd and nginx)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 check: $(VENV)/dev.stamp  ## formatter, linter, strict types, layers
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.lab.faults import QUICK, Standing
 from tests.lab.suite import Suite
 
 DESELECTED = pytest.StashKey[str]()
+OUTPUT = "lab tests left out"
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k had their say
@@ -28,8 +30,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in theirs]
         config.hook.pytest_deselected(items=theirs)
         config.stash[DESELECTED] = f"{len(theirs)} lab tests did NOT run: {error}"
+        if hasattr(config, "workeroutput"):  # one of several processes: only the first of all can print
+            config.workeroutput[OUTPUT] = config.stash[DESELECTED]
     else:
         Tools(["lab"])  # fetched now: a slow mirror must not eat the first test's time limit
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of pytest-xdist ended: keep what it had to say."""
+    said = getattr(node, "workeroutput", {}).get(OUTPUT)
+    if said:
+        node.config.stash[DESELECTED] = said
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
