@@ -29,7 +29,7 @@ class Containers(Mapping[ContainerKey, Container]):
         self._at_hand = at_hand
 
     def take(self, key: str, means: ContainerKey, value: bytes) -> Container:
-        """Put the record of a key in the store, where there is none.
+        """Put the record of a key in the store, in the place of the one that it had.
 
         Args:
             key: as it is spelled.
@@ -43,18 +43,14 @@ class Containers(Mapping[ContainerKey, Container]):
         if (container.node, container.id) != means:
             raise BadRecord(f"says it is {container.node}/{container.id}, which is not its key")
         self._values[key] = value
-        if len(self._decoded) < self._at_hand:
+        if key in self._decoded or len(self._decoded) < self._at_hand:
             self._decoded[key] = container
         return container
 
-    def drop(self, key: str) -> Container | None:
-        """Remove the record of a key in the store; returns it if there was one."""
-        if key not in self._values:
-            return None
-        found = self.at(key)
-        del self._values[key]
+    def drop(self, key: str) -> None:
+        """Remove the record of a key in the store, if there is one."""
+        self._values.pop(key, None)
         self._decoded.pop(key, None)
-        return found
 
     def at(self, key: str) -> Container:
         """The record of a key in the store.

@@ -16,6 +16,7 @@ from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey, Wi
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import BadRecord, Claim, Container, Endpoint, Node, Proxy, decode
 from pilotfish.catalog.route import Place
+from pilotfish.catalog.standing import Footing, Standing
 from pilotfish.catalog.store import Entry
 from pilotfish.catalog.verdict import CALM, How, Placed, Situation, judge, names_of, situation
 from pilotfish.catalog.wishes import SHIFT, Kind, Wishes, subject_of
@@ -44,6 +45,12 @@ class Touched:
         self.places: set[Place] = set()
         self.situations: set[str] = set()
 
+    def add(self, *footings: Footing) -> None:
+        """What a container stood or stands behind is touched."""
+        for footing in footings:
+            self.services.update(footing.services)
+            self.names.update(name for name, _ in footing.names)
+
 
 class Named(NamedTuple):
     """Who stands behind a name: how, and the endpoints that stand so. Published or not is for `verdict` to say."""
@@ -67,9 +74,7 @@ class Registry:
         self.wishes = Wishes()
         self.containers = Containers(at_hand)
         self.refused: dict[str, str] = {}  # key -> why its record was left out
-        self._services: dict[str, dict[str, None]] = {}  # service -> keys of its containers
-        self._names: dict[str, dict[str, int]] = {}  # name -> keys -> in which ways they stand behind it, as bits
-        self._failing: dict[str, int] = {}  # service -> endpoints that fail
+        self._standing = Standing()
         self._situations: dict[str, Situation] = {}  # those that are not calm
 
     def apply(self, difference: Difference) -> Touched:
@@ -102,12 +107,12 @@ class Registry:
 
     # Calm is known without a look at the endpoints, so that a change costs the same however many there are.
     def _situation_now(self, service: str) -> Situation:
-        if service not in self._failing and service not in self.wishes.shifts and not self.wishes.drains:
+        if service not in self._standing.failing and service not in self.wishes.shifts and not self.wishes.drains:
             return CALM
         return situation(self._members(service), service, self.wishes)
 
     def _members(self, service: str) -> list[tuple[Container, Endpoint]]:
-        containers = (self.containers.at(key) for key in self._services.get(service, ()))
+        containers = (self.containers.at(key) for key in self._standing.services.get(service, ()))
         return [
             (container, endpoint)
             for container in containers
@@ -118,7 +123,7 @@ class Registry:
     def service(self, name: str) -> tuple[Placed, ...]:
         """All endpoints of a service, sorted by id; empty for one that is not known."""
         service = name.lower()
-        placed = self._placed(self._services.get(service, ()))
+        placed = self._placed(self._standing.services.get(service, ()))
         return tuple(sorted((one for one in placed if one.endpoint.service.lower() == service), key=_order))
 
     def proxied(self, container: Container) -> bool:
@@ -130,11 +135,11 @@ class Registry:
 
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""
-        return tuple(sorted(self._services))
+        return tuple(sorted(self._standing.services))
 
     def names(self) -> tuple[str, ...]:
         """All names that an endpoint stands behind, sorted."""
-        return tuple(sorted(self._names))
+        return tuple(sorted(self._standing.names))
 
     def name(self, name: str) -> Named | None:
         """Who stands behind a name; None when nobody does. Endpoints are sorted by id."""
@@ -147,16 +152,13 @@ class Registry:
     def standing(self, name: str) -> tuple[tuple[How, Placed], ...]:
         """Every endpoint that stands behind a name in whatever way, sorted by id."""
         lower = name.lower()
-        placed = self._placed(self._names.get(lower, ()))
+        placed = self._placed(self._standing.names.get(lower, ()))
         found = ((how, one) for one in placed if (how := names_of(one.endpoint).get(lower)))
         return tuple(sorted(found, key=lambda one: _order(one[1])))
 
     def ways(self, name: str) -> frozenset[How]:
         """In which ways endpoints stand behind a name; cheaper than `standing`."""
-        together = 0
-        for ways in self._names.get(name.lower(), {}).values():
-            together |= ways
-        return frozenset(how for how in How if together & 1 << how)
+        return self._standing.ways(name.lower())
 
     def _placed(self, entry_keys: Iterable[str]) -> Iterator[Placed]:
         for key in entry_keys:
@@ -167,20 +169,25 @@ class Registry:
 
     def knows(self, name: str) -> bool:
         """True for a service or a name that has an endpoint, in whatever state."""
-        return name.lower() in self._names or name.lower() in self._services
+        return name.lower() in self._standing.names or name.lower() in self._standing.services
 
     def _put(self, entry: Entry, touched: Touched) -> None:
         key = keys.parse(entry.key)
-        self._remove(entry.key, key, touched)
+        if isinstance(key, ContainerKey):
+            self.refused.pop(entry.key, None)
+        else:
+            self._remove(entry.key, key, touched)
         try:
             self._take(key, entry, touched)
         except BadRecord as error:
+            self._remove(entry.key, key, touched)
             self.refused[entry.key] = str(error)
 
     def _take(self, key: keys.OurKey | None, entry: Entry, touched: Touched) -> None:
         match key:
             case ContainerKey():
-                self._index(entry.key, self.containers.take(entry.key, key, entry.value).endpoints, touched)
+                container = self.containers.take(entry.key, key, entry.value)
+                touched.add(*self._standing.put(entry.key, container.endpoints))
             case NodeKey(name):
                 self.nodes[name] = _named(decode(Node, entry.value), name)
                 touched.nodes.add(name)
@@ -199,8 +206,9 @@ class Registry:
     def _remove(self, entry_key: str, key: keys.OurKey | None, touched: Touched) -> None:
         self.refused.pop(entry_key, None)
         match key:
-            case ContainerKey() if container := self.containers.drop(entry_key):
-                self._unindex(entry_key, container.endpoints, touched)
+            case ContainerKey():
+                self.containers.drop(entry_key)
+                touched.add(self._standing.drop(entry_key))
             case NodeKey(name) if self.nodes.pop(name, None):
                 touched.nodes.add(name)
             case ProxyKey(name) if self.proxies.pop(name, None):
@@ -231,28 +239,6 @@ class Registry:
             if is_meant(one):
                 touched.services |= _services_of(self.containers[one].endpoints)
 
-    def _index(self, key: str, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
-        for service in _services_of(endpoints):
-            self._services.setdefault(service, {})[key] = None
-            touched.services.add(service)
-        for service in _failing_of(endpoints):
-            self._failing[service] = self._failing.get(service, 0) + 1
-        for name, ways in _ways_of(endpoints).items():
-            self._names.setdefault(name, {})[key] = ways
-            touched.names.add(name)
-
-    def _unindex(self, key: str, endpoints: tuple[Endpoint, ...], touched: Touched) -> None:
-        for service in _services_of(endpoints):
-            _discard(self._services, service, key)
-            touched.services.add(service)
-        for service in _failing_of(endpoints):
-            self._failing[service] -= 1
-            if not self._failing[service]:
-                del self._failing[service]
-        for name in _ways_of(endpoints):
-            _discard(self._names, name, key)
-            touched.names.add(name)
-
 
 def _named(record: T, name: str) -> T:
     if record.node != name:
@@ -267,22 +253,3 @@ def _order(placed: Placed) -> tuple[str, str, str]:
 
 def _services_of(endpoints: Iterable[Endpoint]) -> set[str]:
     return {endpoint.service.lower() for endpoint in endpoints}
-
-
-def _failing_of(endpoints: Iterable[Endpoint]) -> list[str]:
-    return [endpoint.service.lower() for endpoint in endpoints if endpoint.state == "failing"]
-
-
-def _ways_of(endpoints: Iterable[Endpoint]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for endpoint in endpoints:
-        for name, how in names_of(endpoint).items():
-            found[name] = found.get(name, 0) | 1 << how
-    return found
-
-
-def _discard(index: dict[str, dict[str, V]], name: str, key: str) -> None:
-    held = index.get(name, {})
-    held.pop(key, None)
-    if not held:
-        index.pop(name, None)
