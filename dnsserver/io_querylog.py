@@ -91,7 +91,7 @@ class QueryLog:
         while True:
             first = self._next(due - time.monotonic())
             batch = self._batch(first)
-            self._write(b"".join(querylog.line(one) for one in batch if isinstance(one, Noted)))
+            self._write(b"".join(self._line(one) for one in batch if isinstance(one, Noted)))
             if _Order.REOPEN in batch:
                 self._reopen()
             if _Order.CLOSE in batch:
@@ -117,6 +117,15 @@ class QueryLog:
             except Empty:
                 break
         return batch
+
+    # A fault of ours may cost this line, not all that follow.
+    def _line(self, one: Noted) -> bytes:
+        try:
+            return querylog.line(one)
+        except Exception:  # noqa: BLE001  whatever it is, it is said
+            self.left_out += 1
+            self._log.exception("a line of the query log could not be made", extra={"cause": "query log"})
+            return b""
 
     def _say_left_out(self) -> None:
         count = self.left_out - self._said_left_out

@@ -14,7 +14,7 @@ import msgspec
 from dnsserver.message import wire
 from dnsserver.message.dname import to_text
 from dnsserver.message.rr import Type
-from dnsserver.message.wire import Malformed, Query, Rcode
+from dnsserver.message.wire import Malformed, Rcode
 
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 §2.5.5.2
 _FLAGS = {wire.RD: "rd", wire.CD: "cd", wire.AD: "ad"}
@@ -69,13 +69,10 @@ def _question(message: bytes) -> dict[str, object]:
         query = wire.read(message)
     except Malformed as error:
         return found | {"malformed": str(error)}
-    return found | {"name": to_text(query.name), "type": _type(query.type), **_details(query)}
-
-
-def _details(query: Query) -> dict[str, object]:
-    found: dict[str, object] = {}
-    if query.klass != wire.CLASS_IN:
-        found["class"] = query.klass
+    if query.question:  # there is none in a message that asks for a cookie only (RFC 7873 §5.4)
+        found |= {"name": to_text(query.name), "type": _type(query.type)}
+        if query.klass != wire.CLASS_IN:
+            found["class"] = query.klass
     if query.edns is not None:
         found |= {"edns": query.edns.version, "size": query.edns.size, "do": query.edns.do}
     return found

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnsserver import querylog
 from dnsserver.io_querylog import QueryLog
 from dnsserver.message.frames import framed
 from dnsserver.querylog import Noted, left_out, line
@@ -70,6 +71,8 @@ def test_a_line():
 
 
 HEADER = MESSAGE[:12]
+OPT = b"\0\0\x29\x04\xd0\0\0\0\0"  # an OPT record up to the length of its options
+COOKIE_ONLY = MESSAGE[:4] + bytes(7) + b"\1" + OPT + b"\0\x0c\0\x0a\0\x08abcdefgh"  # RFC 7873 §5.4
 IN_A = b"\x00\x01\x00\x01"
 SHOWN = {
     "no reply": (noted(reply=None), {"rcode": None}),
@@ -79,6 +82,7 @@ SHOWN = {
     "another class": (noted(MESSAGE[:-1] + b"\x03"), {"class": 3}),
     "an opcode": (noted(b"\0\0\x28\0" + MESSAGE[4:]), {"opcode": 5}),
     "no header": (noted(b"xyz"), {"octets": 3, "rcode": "NOERROR"}),
+    "no question": (noted(COOKIE_ONLY), {"octets": len(COOKIE_ONLY), "edns": 0, "size": 1232, "rcode": "NOERROR"}),
     "malformed": (noted(HEADER), {"malformed": "a name is cut short"}),
     "the root": (noted(HEADER + b"\0" + IN_A), {"name": "."}),
     "a newline": (noted(HEADER + b"\x03a\nb\0" + IN_A), {"name": "a\\010b."}),
@@ -106,6 +110,16 @@ def test_any_octets_make_one_line(message, reply, client):
 
     assert found["octets"] == len(message)
     assert all(char.isprintable() for char in found.get("name", ""))
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(max_size=30), st.sampled_from([b"", b"\0" + IN_A]))
+def test_a_message_with_options_makes_one_line(cookie, more, asked):
+    """With a question or without, whatever stands in its options."""
+    options = b"\0\x0a\0\x08" + cookie + b"\xff\xff" + len(more).to_bytes(2) + more
+    head = MESSAGE[:4] + bytes((0, bool(asked), 0, 0, 0, 0, 0, 1))
+    found = said(noted(head + asked + OPT + len(options).to_bytes(2) + options))
+
+    assert (found["edns"], "name" in found, "class" in found) == (0, bool(asked), False)
 
 
 @given(st.binary(min_size=1, max_size=63))
@@ -273,6 +287,21 @@ def test_a_pipe_that_is_not_read_holds_nothing_up(tmp_path, opened):
     assert log.left_out == before + 10_000
     assert log._orders.qsize() <= 2 * 2000
     os.close(reader)
+
+
+def test_a_line_that_cannot_be_made_costs_itself_only(path, opened, monkeypatch, caplog):
+    """A fault of ours is said and counted; the lines around it are written."""
+    log, bad = opened(), COOKIE_ONLY
+    made = querylog.line
+    monkeypatch.setattr(querylog, "line", lambda one: made(one) if one.message != bad else {}[bad])
+    for message in (MESSAGE, bad, MESSAGE):
+        give(log, message)
+    log.close()
+
+    written = lines(path)
+    assert [one.get("name") for one in written[:2]] == ["web.svc.internal."] * 2
+    assert (log.left_out, written[2]["left_out"]) == (1, 1)
+    assert "could not be made" in caplog.text
 
 
 def test_a_file_that_is_always_full(opened, caplog):
