@@ -7,7 +7,6 @@ anything is known, questions about our names are answered with SERVFAIL.
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import secrets
 import time
@@ -23,6 +22,7 @@ from dnsserver.forwarding.cache import ForwardCache
 from dnsserver.forwarding.figures import ForwardFigures
 from dnsserver.forwarding.io_forward import Forwarder
 from dnsserver.io_elsewhere import Elsewhere
+from dnsserver.io_garbage import Garbage
 from dnsserver.io_keeper import Keeper
 from dnsserver.io_querylog import QueryLog
 from dnsserver.message import dname
@@ -42,7 +42,6 @@ from pilotfish.catalog.values import join_host_port
 
 TICK_S = 0.5  # how often the age of the data is looked at
 SETTLE_S = 0.02  # in which datagrams arrive that the kernel was about to give us when we stood aside
-COLLECTED = (2000, 20, 1000)  # objects and rounds between two looks of the garbage collector; see _keep
 DRAIN_S = 2.0  # how long those who have asked already are waited for at the end
 LISTENING = "dns sockets"
 DATA = "dns data"
@@ -84,6 +83,7 @@ class DnsService:
             for prefix, changed in ((keys.ROOT, self._own_changed), (_skydns(settings), self._foreign_changed))
         }
         self._keeper = Keeper(settings.snapshot, self._followers, telemetry, self._heard_s, settings.snapshot_age_s)
+        self._garbage = Garbage(lambda: sum(self.responder.counts().values()), telemetry.log)
         self._query_log: QueryLog | None = None
         self._rereading: asyncio.Task[None] | None = None
         self._fresh = asyncio.Event()
@@ -125,7 +125,7 @@ class DnsService:
             CannotStart: an address to listen at cannot be had.
         """
         settings = self._settings
-        gc.set_threshold(*COLLECTED)
+        self._garbage.begin()
         if settings.query_log:
             self._query_log = QueryLog(settings.query_log, settings.query_log_rate, self._telemetry.log)
         note = self._note if self._query_log else None
@@ -144,7 +144,7 @@ class DnsService:
                 for work in (self._slots.sweep(), _outlived(forwarding), self._elsewhere.run(), self._notifier.run()):
                     tasks.create_task(work)
                 tasks.create_task(_every(TICK_S, self._tick))
-                tasks.create_task(_every(TICK_S, _keep))
+                tasks.create_task(_every(TICK_S, self._garbage.look))
                 tasks.create_task(self._keep_listening(edges))
                 if self._settings.snapshot and self._first:
                     tasks.create_task(self._keeper.run())
@@ -277,7 +277,7 @@ class DnsService:
             data = Data.FRESH if heard_s <= self._settings.stale_after_s else Data.STALE
         if data is not self.responder.data:
             if self.responder.data is Data.NONE:
-                _keep()
+                self._garbage.keep()
             self.responder.set_data(data)
             self._telemetry.log.info("answers come from %s data", data.value)
         if data is Data.FRESH:
@@ -292,12 +292,6 @@ class DnsService:
 # All processes at one address have one token, which anybody may see who is asked; the secret is seen by nobody.
 def _loop_token(secret: str) -> str:
     return blake2b(secret.encode(), digest_size=16, person=b"loop").hexdigest() if secret else ""
-
-
-# What is there stays for long: records and finished answers. To look through all of them for cycles, where there are
-# none, holds up answers for 100 ms; so what outlived the quick looks at what is young is set aside, without a look.
-def _keep() -> None:
-    gc.freeze()
 
 
 def _skydns(settings: DnsSettings) -> str:

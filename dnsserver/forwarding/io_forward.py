@@ -247,8 +247,9 @@ class Forwarder:
         return step
 
     def _finish(self, flight: _Flight, ended: Ended) -> None:
-        if flight.ended is not None:
-            flight.ended(ended)
+        probed, flight.ended, flight.out, flight.step = flight.ended, None, None, None
+        if probed is not None:
+            probed(ended)
             return
         if self._flights.get(flight.key) is not flight:
             return  # given up before

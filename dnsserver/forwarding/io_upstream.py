@@ -137,7 +137,8 @@ class Exchange:
         self, watch: Watch, question: Question, tell: Callable[[Said | Event], None], wrong: Callable[[Wrong], None]
     ) -> None:
         self._watch = watch
-        self._question, self._tell, self._wrong = question, tell, wrong
+        self._question, self._wrong = question, wrong
+        self._tell: Callable[[Said | Event], None] | None = tell
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -188,11 +189,15 @@ class Exchange:
             self._end(Event.FLOODED)
 
     def _end(self, what: Said | Event) -> None:
+        tell = self._tell
         self.close()
-        self._tell(what)
+        if tell is not None:
+            tell(what)
 
+    # Whoever is told mostly holds this exchange: without the way back both are freed at once, not by the collector.
     def close(self) -> None:
         """Wait no longer."""
+        self._tell = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import math
 import random
 import socket
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,6 +27,7 @@ from dnsserver.forwarding.health import DEAD_AFTER, Server
 from dnsserver.forwarding.io_forward import Forwarder
 from dnsserver.forwarding.lookup import PATIENCE_S, Try
 from dnsserver.forwarding.upstream import STUB_OPTION, Wrong
+from dnsserver.io_garbage import Garbage
 from dnsserver.message.dname import from_text
 from dnsserver.message.rr import Type
 from dnsserver.message.wire import Ede, Rcode
@@ -851,3 +854,67 @@ async def test_it_shows_what_it_did(forward):
         "pilotfish_dns_forward_cache_hits_total 1.0",
         "pilotfish_dns_forward_joined_total 0.0",
     } <= set(lines)
+
+
+# --- what is left
+
+
+class Watched(io_forward._Flight):
+    """A question that can be counted."""
+
+    __slots__ = ("__weakref__",)
+
+
+ENDS: dict[str, Manner] = {
+    "answered": good(),
+    "never answered": fake.silent,
+    "answered over TCP": fake.over_udp(fake.truncated, good()),
+}
+
+
+@pytest.mark.parametrize("manner", ENDS.values(), ids=ENDS)
+async def test_nothing_is_left_for_the_collector(forward, monkeypatch, manner):
+    """A question that has ended, or a probe, is freed at once: the collector may have set it aside for good."""
+    flights: list[weakref.ref[Watched]] = []
+    monkeypatch.setattr(io_forward, "_Flight", lambda *how: _remembered(flights, Watched(*how)))
+    async with FakeUpstream(manner) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            client = forward(server, timeout_s=SHORT_S)
+            async with running(client):
+                for number in range(20):
+                    client.ask(numbered(number))
+                await until(lambda: len(client.told) == 20 and not client.forwarder._probing, "all have ended")
+            await until(lambda: not client.forwarder._connections, "connections are closed")
+            assert len(flights) >= 21
+            assert [one() for one in flights if one() is not None] == []
+        finally:
+            gc.enable()
+
+
+def _remembered(flights: list[weakref.ref[Watched]], one: Watched) -> Watched:
+    flights.append(weakref.ref(one))
+    return one
+
+
+async def test_nothing_is_left_while_it_sets_aside(forward, monkeypatch):
+    """With the collector's own policy beside it, no question outlives its answer."""
+    flights: list[weakref.ref[Watched]] = []
+    monkeypatch.setattr(io_forward, "_Flight", lambda *how: _remembered(flights, Watched(*how)))
+    garbage = Garbage(lambda: len(flights), LOG)
+    thresholds = gc.get_threshold()
+    garbage.begin()
+    try:
+        async with FakeUpstream(fake.slow(0.02, good())) as server:
+            client = forward(server)
+            for number in range(300):
+                client.ask(numbered(number))
+                if number % 30 == 29:
+                    garbage.keep()  # with questions under way
+                    await until(lambda: not client.forwarder.in_flight, "all are answered")
+        assert len(flights) == 300
+        assert [one() for one in flights if one() is not None] == []
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
