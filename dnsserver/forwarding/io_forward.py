@@ -55,6 +55,11 @@ class _Flight:
         self.stale_timer: asyncio.TimerHandle | None = None
         self.ended: Callable[[Ended], None] | None = None  # of a probe, for which nobody waits
 
+    def taken(self) -> list[Done]:
+        """Those who wait, who do so no longer."""
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
 
 class Forwarder:
     """Asks name servers for what others want to know; made and used in a running event loop.
@@ -114,7 +119,7 @@ class Forwarder:
 
     @property
     def waiting(self) -> int:
-        """Those who wait for an answer."""
+        """Those who wait for an answer, or whose answer is there and was not given yet."""
         return self._waiting
 
     def set_servers(self, servers: Iterable[Server]) -> None:
@@ -191,7 +196,7 @@ class Forwarder:
         flight.late = True
         stale = self.cache.past_its_end(flight.asked, self._loop.time()) if flight.waiting else None
         if stale is not None:
-            self._deliver(self._taken(flight), stale)
+            self._deliver(flight.taken(), stale)
 
     # --- tries
 
@@ -259,21 +264,18 @@ class Forwarder:
         now = self._loop.time()
         put = self.cache.put if ended.answered else self.cache.put_failure
         if flight.key[2] != self.cache.epoch:  # others are asked by now: good for those who wait, not to be kept
-            self._deliver(self._taken(flight), Outcome(ended.reply, now, now))
+            self._deliver(flight.taken(), Outcome(ended.reply, now, now))
             return
-        self._deliver(self._taken(flight), put(flight.asked, ended.reply, now))
-
-    def _taken(self, flight: _Flight) -> list[Done]:
-        waiting, flight.waiting = flight.waiting, []
-        self._waiting -= len(waiting)
-        return waiting
+        self._deliver(flight.taken(), put(flight.asked, ended.reply, now))
 
     # Other work of the loop has its turn between those who waited for one answer.
     def _deliver(self, waiting: list[Done], outcome: Outcome) -> None:
-        for done in waiting[:BURST]:
+        now, later = waiting[:BURST], waiting[BURST:]
+        self._waiting -= len(now)
+        for done in now:
             self._tell(done, outcome)
-        if len(waiting) > BURST:
-            self._loop.call_soon(self._deliver, waiting[BURST:], outcome)
+        if later:
+            self._loop.call_soon(self._deliver, later, outcome)
 
     def _tell(self, done: Done, outcome: Outcome) -> None:
         try:
@@ -296,6 +298,9 @@ class Forwarder:
         finally:
             self.close()
             await asyncio.gather(*self._connections, return_exceptions=True)
+            for _ in range(MAX_WAITING // BURST + 1):  # each turn of the loop tells some, see _deliver
+                if self._waiting:
+                    await asyncio.sleep(0)
 
     def _tick(self, now: float) -> None:
         self._allowed.clear()

@@ -814,6 +814,33 @@ async def test_all_are_told_at_the_end(forward):
         assert not asyncio.get_running_loop().remove_reader(watched)
 
 
+async def test_a_crowd_is_told_at_the_end(forward):
+    """However many wait for one name, each is told before the forwarder's task ends, and counted until then."""
+    crowd = 5 * io_forward.BURST + 1
+    async with FakeUpstream(fake.silent) as server:
+        client = forward(server)
+        async with running(client):
+            for _ in range(crowd):
+                client.ask()
+            await until(lambda: len(server.seen) == 2, "a probe and the question are out")
+            assert client.forwarder.waiting == crowd
+        assert (len(client.told), client.forwarder.waiting) == (crowd, 0)
+
+
+async def test_who_is_not_told_yet_still_waits(forward):
+    """Between the turns in which a crowd is told, those whose turn comes are counted: the end waits for them."""
+    crowd = 3 * io_forward.BURST
+    async with FakeUpstream(good()) as server:
+        client = forward(server)
+        for _ in range(crowd):
+            client.ask()
+        sums: set[int] = set()
+        while client.forwarder.waiting:
+            sums.add(len(client.told) + client.forwarder.waiting)
+            await asyncio.sleep(0)
+        assert (sums, len(client.told)) == ({crowd}, crowd)
+
+
 async def test_a_forgotten_question_is_ended(forward, monkeypatch, caplog):
     """Should a question ever hang, those who wait are told all the same, and it is written down."""
     monkeypatch.setattr(io_forward, "OVERDUE_S", 0.1)
