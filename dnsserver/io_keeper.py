@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from threading import Lock
 
 from pilotfish.catalog import io_snapshot
 from pilotfish.catalog.io_follow import Follower
@@ -37,6 +38,7 @@ class Keeper:
     ) -> None:
         self._path, self._followers, self._telemetry = path, followers, telemetry
         self._age_s, self._most_s = age_s, most_s
+        self._writing = Lock()
         self._written: tuple[int, ...] = ()
         self._counts = -math.inf  # UNIX time up to which what was written counts
         self.taken: float | None = None  # UNIX time up to which what was read counts; None: nothing was read
@@ -66,17 +68,24 @@ class Keeper:
         self._telemetry.log.info("read the snapshot", extra={"revision": found.revision, "taken": found.taken})
 
     async def run(self) -> None:
-        """Write what changed, for ever, and once more at the end."""
-        try:
-            while math.isinf(self._age_s()):  # noqa: ASYNC110  the first one as soon as everything was read; a clock is read
-                await asyncio.sleep(FIRST_S)
-            while True:
-                await asyncio.to_thread(self.write, min(ANEW_S, self._most_s / 4))
-                await asyncio.sleep(SNAPSHOT_S)
-        finally:
-            self.write()
+        """Write what changed, for ever."""
+        while math.isinf(self._age_s()):  # noqa: ASYNC110  the first one as soon as everything was read; a clock is read
+            await asyncio.sleep(FIRST_S)
+        while True:
+            await asyncio.to_thread(self._write, min(ANEW_S, self._most_s / 4))
+            await asyncio.sleep(SNAPSHOT_S)
 
-    def write(self, newer_s: float = 0.0) -> None:
+    async def last(self) -> None:
+        """Write once more what is known now, after `run` has ended; does not hold up the event loop."""
+        await asyncio.to_thread(self._write)
+
+    # A thread cannot be cancelled: the one that `run` began may still be at work when the last one begins, and a
+    # writer removes what it finds aside.
+    def _write(self, newer_s: float = 0.0) -> None:
+        with self._writing:
+            self._write_now(newer_s)
+
+    def _write_now(self, newer_s: float) -> None:
         """Write what is known, if all is; the same once more when it counts for at least `newer_s` longer."""
         mirrors = [follower.mirror for follower in self._followers.values()]
         revisions = tuple(mirror.revision for mirror in mirrors)

@@ -171,6 +171,8 @@ class DnsService:
         forwarding.cancel()
         await asyncio.wait([forwarding])  # whoever still waits is told so
         edges.close()
+        if self._settings.snapshot and self._first:
+            await self._keeper.last()
         if self._query_log is not None:
             await asyncio.to_thread(self._query_log.close)
         self._telemetry.ready.bad(LISTENING, "closed")

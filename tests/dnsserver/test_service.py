@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+import threading
 import time
 
 import dns.message
@@ -13,9 +15,10 @@ from prometheus_client.exposition import generate_latest
 from dnsserver import assembly
 from dnsserver.responder import Data
 from dnsserver.transport import io_addresses, io_edges
+from pilotfish.catalog import io_snapshot
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.store import StoreUnavailable
-from tests.dnsserver.conftest import until
+from tests.dnsserver.conftest import DEADLINE_S, until
 from tests.dnsserver.kit import container, endpoint, lan, node, question, said
 
 WEB = container(1, endpoint("web", 80, lan("192.168.0.1", 32768)))
@@ -86,6 +89,46 @@ async def test_a_snapshot_carries_over_a_restart_without_the_store(run, tmp_path
     found = await second.ask("web.svc.internal.", use_edns=0)
     assert (found.answer, found.ede) == (["web.svc.internal. 30 A 192.168.0.1"], 3)
     assert (await second.ask("nope.svc.internal.", use_edns=0)).ede == 19
+
+
+class SlowDisk:
+    """Snapshots are written when `free` is set; keeps how many were begun, and how many at once at most."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.free = threading.Event()
+        self.begun = self.at_once = self.most = 0
+        self._save = io_snapshot.save
+        monkeypatch.setattr(io_snapshot, "save", self.save)
+
+    def save(self, *what) -> None:
+        self.begun, self.at_once = self.begun + 1, self.at_once + 1
+        self.most = max(self.most, self.at_once)
+        assert self.free.wait(DEADLINE_S)
+        self._save(*what)
+        self.at_once -= 1
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["at the end", "under way when the end comes"])
+async def test_the_last_snapshot_holds_nobody_up(run, tmp_path, monkeypatch, written):
+    """It is written when all sockets are closed, by nobody else at the time, and while the loop goes on."""
+    path, disk = tmp_path / "zone", SlowDisk(monkeypatch)
+    if written:
+        disk.free.set()
+    server = await run(snapshot=str(path))
+    await until(lambda: path.exists() if written else disk.begun == 1, "the first snapshot")
+    await until(lambda: disk.at_once == (0 if written else 1), "it is there, or under way")
+    disk.free.clear()
+    await server.put(WEB)
+    begun = disk.begun
+    stopping = asyncio.create_task(server.stop())
+    await until(lambda: not server.service.listening, "the sockets are closed")
+    if written:
+        await until(lambda: disk.begun == begun + 1, "the last snapshot is begun")
+    assert not stopping.done()
+    disk.free.set()
+    await stopping
+    assert (disk.begun, disk.most) == (begun + 1, 1)
+    assert b"192.168.0.1" in path.read_bytes()
 
 
 @pytest.mark.parametrize("damage", [b"", b"PFSNAP", b"\x00" * 200], ids=["empty", "cut", "zeros"])
