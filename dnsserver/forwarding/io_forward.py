@@ -110,7 +110,7 @@ class Forwarder:
         self._loop = asyncio.get_running_loop()
         self._watch = Watch()
         self._allowed: dict[tuple[Server, ...], tuple[Server, ...]] = {}
-        self._closed = False
+        self._looks_after = self._closed = False
 
     @property
     def in_flight(self) -> int:
@@ -129,6 +129,8 @@ class Forwarder:
         self.healths = Healths(self.servers)
         self._labels = {server: join_host_port(*server) for server in self.servers}
         self._allowed.clear()
+        if self._looks_after:
+            self._meet()
 
     # --- questions
 
@@ -288,10 +290,8 @@ class Forwarder:
     async def run(self) -> None:
         """Look after the servers until cancelled; then everybody who waits is told."""
         try:
-            for server in forward.ours(self.servers, self._own()):
-                self._log.error("name server %s is this server itself: it is not asked", join_host_port(*server))
-            for server in self.servers:
-                self._probe(server)
+            self._looks_after = True
+            self._meet()
             while True:
                 await asyncio.sleep(TICK_S)
                 self._tick(self._loop.time())
@@ -301,6 +301,12 @@ class Forwarder:
             for _ in range(MAX_WAITING // BURST + 1):  # each turn of the loop tells some, see _deliver
                 if self._waiting:
                     await asyncio.sleep(0)
+
+    def _meet(self) -> None:
+        for server in forward.ours(self.servers, self._own()):
+            self._log.error("name server %s is this server itself: it is not asked", join_host_port(*server))
+        for server in self.servers:
+            self._probe(server)
 
     def _tick(self, now: float) -> None:
         self._allowed.clear()
@@ -351,7 +357,7 @@ class Forwarder:
 
     def close(self) -> None:
         """Ask no more; everybody who waits is told."""
-        self._closed = True
+        self._closed, self._looks_after = True, False
         for flight in [*self._flights.values(), *self._probing]:
             self._abandon(flight)
         self._probing.clear()

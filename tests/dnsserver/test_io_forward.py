@@ -584,6 +584,21 @@ async def test_a_loop_is_seen_and_cut(forward, caplog):
     assert "comes back here" in caplog.text
 
 
+async def test_servers_that_come_later_are_met_as_well(forward, caplog):
+    """Named while it runs, as `/skydns/config` can: one that asks us is found out, one that is us is written down."""
+    async with upstreams(fake.silent, good("192.0.2.2"), good()) as (loop, other, own):
+        client = forward(own=lambda: [own.server])
+        loop.manner = Ourselves(client)
+        async with asyncio.timeout(5), running(client):
+            assert await client.address() == "SERVFAIL NETWORK_ERROR"
+            client.forwarder.set_servers([loop.server, own.server, other.server])
+            await until(lambda: client.forwarder.healths[loop.server].looping, "the loop is seen")
+            assert await client.address() == "192.0.2.2"
+    assert (loop.names(), own.seen) == ([], [])
+    assert "comes back here" in caplog.text
+    assert "is this server itself" in caplog.text
+
+
 async def test_a_loop_alone_costs_one_question(forward):
     """Before it is found out, the question that comes back is joined to the one that is out."""
     async with FakeUpstream(fake.silent) as loop:
