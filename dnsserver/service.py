@@ -30,7 +30,7 @@ from dnsserver.settings import DnsSettings
 from dnsserver.skydns import config as skydns_config
 from dnsserver.skydns.config import NO_CONFIG
 from dnsserver.transfers.io_notify import Notifier
-from dnsserver.transport.io_edges import Edges, Manner
+from dnsserver.transport.io_edges import LISTENING, Edges, Manner
 from dnsserver.transport.io_slots import Slots
 from pilotfish.catalog import io_host, keys
 from pilotfish.catalog.io_follow import Follower, compared
@@ -43,7 +43,6 @@ from pilotfish.catalog.values import join_host_port
 TICK_S = 0.5  # how often the age of the data is looked at
 SETTLE_S = 0.02  # in which datagrams arrive that the kernel was about to give us when we stood aside
 DRAIN_S = 2.0  # how long those who have asked already are waited for at the end
-LISTENING = "dns sockets"
 DATA = "dns data"
 MAX_SHOWN = 100  # refused records in /api/state
 
@@ -137,7 +136,7 @@ class DnsService:
             if self._settings.snapshot:
                 await self._keeper.load()
             if not settings.beside:
-                self._listen(edges)
+                edges.listen(settings.listen)
             async with asyncio.TaskGroup() as tasks:
                 for follower in self._followers.values():
                     tasks.create_task(follower.run())
@@ -151,14 +150,10 @@ class DnsService:
         finally:
             await self._end(edges, forwarding)
 
-    def _listen(self, edges: Edges) -> None:
-        edges.listen(self._settings.listen)
-        self._telemetry.ready.good(LISTENING)
-
     async def _keep_listening(self, edges: Edges) -> None:
         if self._settings.beside:
             await self._fresh.wait()
-            self._listen(edges)
+            edges.listen(self._settings.listen)
         await edges.follow_addresses(self._settings.listen)
 
     async def _end(self, edges: Edges, forwarding: asyncio.Task[None]) -> None:

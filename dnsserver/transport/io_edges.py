@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.values import join_host_port
 
 TCP = "tcp"
+LISTENING = "dns sockets"  # in /ready
 REBIND_S = 10.0  # how often addresses that came or went are looked for, when listening at all of them
 At = tuple[str, int]
 
@@ -62,15 +63,17 @@ class Edges:
         """Open everything that is asked for.
 
         Raises:
-            CannotStart: an address cannot be had; of all addresses of the host, not one.
+            CannotStart: an address cannot be had; of all addresses of the host, not one, or there is none.
         """
         for ip, port in where:
             if io_addresses.is_any(ip):
                 self._listen_at_all(ip, port)
             else:
                 self._listen_at(ip, port)
-        at = ", ".join(join_host_port(*at) for at in self.open)
-        self._telemetry.log.info("DNS answers at %s, UDP and TCP", at)
+        if not self.open:
+            raise CannotStart(f"--listen {_joined(where)}: this host has no address of that kind; name another")
+        self._telemetry.log.info("DNS answers at %s, UDP and TCP", _joined(self.open))
+        self._say_ready()
 
     async def follow_addresses(self, where: Sequence[At]) -> None:
         """Open and close sockets as addresses of this host come and go, for ever; at once when nothing asks for all."""
@@ -89,6 +92,13 @@ class Edges:
             with contextlib.suppress(OSError):
                 self._add(*at)
                 self._telemetry.log.info("a new address: DNS answers at %s too", join_host_port(*at))
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        if self.open:
+            self._telemetry.ready.good(LISTENING)
+        else:
+            self._telemetry.ready.bad(LISTENING, "this host has no address to listen at any more")
 
     def _listen_at(self, ip: str, port: int) -> None:
         try:
@@ -168,6 +178,10 @@ class Edges:
     def evicted(self) -> int:
         """TCP connections closed because they were silent, slow, or in the way of others."""
         return self._slots.evicted
+
+
+def _joined(where: Iterable[At]) -> str:
+    return ", ".join(join_host_port(*at) for at in where)
 
 
 # What had to be waited for is noted when its reply is there; the client's options are not known any more.

@@ -186,6 +186,35 @@ async def test_any_address_means_each_one(run):
         assert said(await server.udp(question("example.com."), at)).rcode == "REFUSED"
 
 
+async def test_a_host_without_ipv6_has_no_address_of_that_kind(run, monkeypatch):
+    """`[::]` alone is an error there, and not a server without a socket; beside 0.0.0.0 it does no harm."""
+    monkeypatch.setattr(io_addresses, "_host_v6", list)
+    server = await run(listen=(("::", 0),))
+    with pytest.raises(CannotStart, match=r"--listen \[::\]:0: this host has no address of that kind"):
+        await server.task
+    assert "dns sockets" in server.telemetry.ready.missing
+    both = await run(listen=(("0.0.0.0", 0), ("::", 0)))
+    assert (await both.ask("example.com.")).rcode == "REFUSED"
+
+
+async def test_without_an_address_it_is_not_ready(run, monkeypatch):
+    """All addresses of the host go, and come back: `/ready` says so."""
+    monkeypatch.setattr(io_edges, "REBIND_S", 0.05)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = ["127.0.0.1"]
+    monkeypatch.setattr(io_addresses, "_host_v4", lambda: list(here))
+    server = await run(listen=(("0.0.0.0", port),))
+    assert "dns sockets" not in server.telemetry.ready.missing
+    here.clear()
+    await until(lambda: "dns sockets" in server.telemetry.ready.missing, "it has no socket, and says so")
+    assert server.service.listening == ()
+    here.append("127.0.0.1")
+    await until(lambda: "dns sockets" not in server.telemetry.ready.missing, "it is ready again")
+    assert (await server.ask("example.com.")).rcode == "REFUSED"
+
+
 async def test_ipv6(run):
     """The same over IPv6."""
     try:
