@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TextIO
 
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.resolver import io_disk
@@ -37,18 +38,25 @@ class RecordFile:
         Raises:
             CannotStart: another is at work, or the folder cannot be used.
         """
+        with self._opened() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise CannotStart(f"another `pilotfish resolver` is at work ({LOCK} is locked); try again") from error
+            except OSError as error:
+                raise CannotStart(f"{LOCK}: {error.strerror}") from error
+            yield
+
+    def _opened(self) -> TextIO:
         real = self._disk.real(LOCK)
         try:
             real.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
-            with real.open("w", encoding="ascii") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield
-        except BlockingIOError as error:
-            raise CannotStart(f"another `pilotfish resolver` is at work ({LOCK} is locked); try again") from error
+            return real.open("w", encoding="ascii")
         except OSError as error:
-            if error.filename != str(real):
-                raise
-            raise CannotStart(f"{LOCK}: {error.strerror}") from error
+            raise CannotStart(
+                f"{LOCK}: {error.strerror}; what is installed is remembered in {FOLDER}: make it a folder that can be"
+                " written"
+            ) from error
 
     def load(self) -> Record:
         """What was kept; an empty record when nothing was.

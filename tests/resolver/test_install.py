@@ -255,6 +255,24 @@ def test_a_record_that_cannot_be_read(place):
         assert tree(root) == before
 
 
+@pytest.mark.parametrize("what", ["var", "var/lib/pilotfish", "var/lib/pilotfish/resolver.lock"])
+def test_a_place_for_the_record_that_cannot_be_had(place, what):
+    """Something else stands where our folder or the lock has to be: it is named, and nothing is changed."""
+    root = make(place)
+    (root / what).parent.mkdir(parents=True, exist_ok=True)
+    if what.endswith("lock"):
+        (root / what).mkdir()
+    else:
+        (root / what).write_text("")
+    before = tree(root)
+    with pytest.raises(
+        CannotStart, match=r"^/var/lib/pilotfish/resolver\.lock: .*; what is installed is remembered in"
+    ):
+        resolver(root).install(ALL)
+
+    assert tree(root) == before
+
+
 def test_what_cannot_be_changed_is_named(place):
     """A folder where a file should be."""
     root = make(place)
