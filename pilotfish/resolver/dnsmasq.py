@@ -19,6 +19,7 @@ from pilotfish.resolver.plan import (
     append,
     asks,
     has_mark,
+    is_told_how,
     listed_in,
     local_trap,
     restart,
@@ -143,7 +144,8 @@ def _reload(facts: Facts, wishes: Wishes) -> Command | None:
     managed = process is not None and MANAGED_FOLDER in _folders(process.argv)
     if managed and NAME not in wishes.reload_with and "nmcli" in facts.programs:
         return Command(("nmcli", "general", "reload", "dns-full"), "make NetworkManager start its dnsmasq anew")
-    return restart(facts, wishes, NAME, "dnsmasq") if process is not None else None
+    known = process is not None or is_told_how(facts, wishes, NAME)
+    return restart(facts, wishes, NAME, "dnsmasq") if known else None
 
 
 def _is_used(facts: Facts) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pilotfish.resolver.io_disk import Disk, DiskTrouble
 from pilotfish.resolver.io_record import RecordFile
-from pilotfish.resolver.journal import Installed, Record, begun, done, in_place, tidied, undoing, undone
+from pilotfish.resolver.journal import Installed, Record, begun, done, in_place, telling, tidied, undoing, undone
 from pilotfish.resolver.plan import Command
 from pilotfish.resolver.state import Change, same
 
@@ -67,6 +67,8 @@ class Applier:
                 self._disk.move(move, self._in_place)
             for command in steps.checks:
                 self._run(command)
+            if steps.reloads:
+                self._save(telling(self._record, steps.reloads))
             told = True
             for command in steps.reloads:
                 self._run(command)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from pilotfish.resolver.plan import Command
 from pilotfish.resolver.state import FOLDER, Change, State, same
 
 FORMAT = 1
@@ -40,11 +41,14 @@ class Pending(msgspec.Struct, frozen=True):
         moves: changes in the order in which they are made.
         then: what is installed once all of them are made.
         in_place: paths that had to be written in place, and may be found half written.
+        reloads: what programs are told by, from the moment at which they are; a program that does not run any more when
+            all this is taken back is started by them again.
     """
 
     moves: tuple[Change, ...]
     then: dict[str, Installed]
     in_place: tuple[str, ...] = ()
+    reloads: tuple[Command, ...] = ()
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -98,6 +102,14 @@ def in_place(record: Record, path: str) -> Record:
         return record
     pending = msgspec.structs.replace(record.pending, in_place=(*record.pending.in_place, path))
     return msgspec.structs.replace(record, pending=pending)
+
+
+def telling(record: Record, reloads: Iterable[Command]) -> Record:
+    """The record before programs are told."""
+    lasting = tuple(command for command in reloads if command.lasts)
+    if record.pending is None or not lasting:
+        return record
+    return msgspec.structs.replace(record, pending=msgspec.structs.replace(record.pending, reloads=lasting))
 
 
 def done(record: Record) -> Record:

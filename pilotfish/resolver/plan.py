@@ -30,10 +30,12 @@ class Command(NamedTuple):
     Attributes:
         argv: program and arguments.
         why: completes "to ...".
+        lasts: it is right at another time too; False: it names a process of now.
     """
 
     argv: tuple[str, ...]
     why: str
+    lasts: bool = True
 
 
 class Proof(NamedTuple):
@@ -153,6 +155,11 @@ def must_forward(servers: Iterable[Server], whose: str) -> None:
                 f"{server} would become the only resolver of {whose}, and {server.outside}; start it with"
                 " --forward ADDR, the name server that other names are asked of"
             )
+
+
+def is_told_how(facts: Facts, wishes: Wishes, kind: str) -> bool:
+    """True when the admin named the command for a kind: it is run though the program does not, for it may start it."""
+    return facts.live and kind in wishes.reload_with
 
 
 def restart(facts: Facts, wishes: Wishes, kind: str, service: str, *, reload: bool = False) -> Command | None:

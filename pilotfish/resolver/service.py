@@ -104,7 +104,9 @@ class Resolver:
         if record.pending is not None:
             self._say("an install or remove was interrupted: it is taken back first")
         kinds = {*record.installed, *(record.pending.then if record.pending else ())}
-        return self._applier.take_back(record, self._reloads(kinds, options))
+        told = record.pending.reloads if record.pending else ()
+        now = self._reloads(kinds, options)
+        return self._applier.take_back(record, dict.fromkeys((*told, *now)))
 
     def repaired(self, options: Options) -> Record:
         """The record, for somebody who only looks: what was interrupted is taken back, if we may.

@@ -21,6 +21,7 @@ from pilotfish.resolver.plan import (
     Proposal,
     Refused,
     has_mark,
+    is_told_how,
     listed_in,
     local_trap,
     must_forward,
@@ -173,7 +174,8 @@ def _notes(facts: Facts, wishes: Wishes, others: Told) -> list[str]:
 
 
 def _reload(facts: Facts, wishes: Wishes) -> Command | None:
-    return restart(facts, wishes, NAME, SERVICE) if facts.process(COMM) else None
+    known = facts.process(COMM) or is_told_how(facts, wishes, NAME)
+    return restart(facts, wishes, NAME, SERVICE) if known else None
 
 
 def _is_used(facts: Facts) -> bool:

@@ -22,6 +22,7 @@ from pilotfish.resolver.plan import (
     append,
     asks,
     has_mark,
+    is_told_how,
     listed_in,
     local_trap,
     restart,
@@ -129,8 +130,8 @@ def _reload(facts: Facts, wishes: Wishes) -> Command | None:
     command = restart(facts, wishes, NAME, "unbound", reload=True)
     process = facts.process("unbound")
     if command is None and facts.live and process is not None:
-        return Command(("sh", "-c", f"kill -HUP {process.pid}"), "make unbound read its files")
-    return command if process is not None else None
+        return Command(("sh", "-c", f"kill -HUP {process.pid}"), "make unbound read its files", lasts=False)
+    return command if process is not None or is_told_how(facts, wishes, NAME) else None
 
 
 def _is_used(facts: Facts) -> bool:

@@ -125,6 +125,44 @@ def test_a_failing_program_takes_everything_back(place):
     assert told.read_text() == "told\ntold\n"
 
 
+@pytest.mark.parametrize("lasts", [True, False], ids=["a service", "a process that is gone"])
+def test_killed_while_a_program_is_told(place, lasts):
+    """Whoever takes it back tells it again, though it may not run any more, unless that made sense at the time only."""
+    root, told = make(place / "root"), place / "told"
+    before = tree(root)
+    reload = Command(("sh", "-c", f"echo told >> {told}"), "be told", lasts=lasts)
+
+    def install(gate):
+        def killing(what):
+            if what == "prove it":
+                gate(what)
+
+        _apply(resolver(root, killing), Steps(reloads=(reload,)), "it is killed")
+
+    assert killed_at(0, install)
+    assert told.read_text() == "told\n"
+    resolver(root).repaired(EVERYTHING)
+
+    assert tree(root) == before
+    assert told.read_text() == ("told\ntold\n" if lasts else "told\n")
+
+
+def test_killed_before_a_program_is_told(place):
+    """Nobody has read the files: nobody is told when they are put back."""
+    root, told = make(place / "root"), place / "told"
+    before = tree(root)
+    steps = Steps((Command(("true",), "see"),), (Command(("touch", str(told)), "be told"),))
+
+    def install(gate):
+        _apply(resolver(root, lambda what: gate(what) if what == "run true" else None), steps, "it is killed")
+
+    assert killed_at(0, install)
+    resolver(root).repaired(EVERYTHING)
+
+    assert tree(root) == before
+    assert not told.exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

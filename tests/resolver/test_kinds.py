@@ -396,6 +396,15 @@ def test_how_its_program_is_told(kind, found, argv):
     assert (command.argv if command else None) == argv
 
 
+@pytest.mark.parametrize("kind", ["systemd-resolved", "dnsmasq", "unbound"])
+def test_the_admins_own_way_starts_what_does_not_run(kind):
+    """--reload-with is honoured though the program is down, as it is after an interrupted install; not elsewhere."""
+    wished, found = wishes(reload_with={kind: ("sv", "restart", kind)}), facts({})
+
+    assert KINDS[kind].reload(found, wished) == (("sv", "restart", kind), KINDS[kind].reload(found, wished).why, True)
+    assert KINDS[kind].reload(found._replace(live=False), wished) is None
+
+
 def test_the_admins_own_way_goes_first():
     """--reload-with beats what we would do, and makes the engine's restart wanted."""
     wished = wishes(reload_with={"docker": ("sv", "restart", "docker"), "dnsmasq": ("sv", "restart", "dnsmasq")})
