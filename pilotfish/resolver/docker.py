@@ -128,6 +128,7 @@ def _propose(facts: Facts, wishes: Wishes) -> Proposal:
         write(facts, path, after),
         checks=_checks(facts, path),
         reload=command,
+        needs_outside=True,
         later="" if command or not facts.process("dockerd") else _later(facts, live_restore=live_restore),
         notes=tuple(_notes(before, servers, facts, restarts=command is not None and not live_restore)),
     )

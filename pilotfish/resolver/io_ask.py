@@ -79,6 +79,23 @@ def examine(ip: str, port: int, domains: Sequence[str], outside: str) -> Server:
     return Server(ip, port, "", _outside(ask(ip, port, outside, "NS" if outside == "." else "A"), outside))
 
 
+def unknown_outside(ip: str, port: int, outside: str) -> str:
+    """Ask for a name outside our domains that is in no cache, and most likely does not exist.
+
+    It has two labels at least: some resolvers never ask anybody for a name of one.
+
+    Args:
+        ip: of a server, or of a resolver.
+        port: its port.
+        outside: see `examine`; the name is below it.
+
+    Returns:
+        Why other names are not resolved there; empty when they are.
+    """
+    name = ".".join([secrets.token_hex(8), secrets.token_hex(8), *outside.strip(".").split(".")]).rstrip(".")
+    return _outside(ask(ip, port, name, "A"), name)
+
+
 def _is_top(answer: Answer) -> bool:
     return answer.rcode == "NOERROR" and answer.authoritative and bool(answer.records)
 

@@ -55,6 +55,7 @@ class Proposal(NamedTuple):
         checks: run when the files are there, before anybody is told; each must succeed.
         reload: what makes the program read them; None when nothing has to, or nobody can.
         proofs: asked afterwards, until they answer or time is up.
+        needs_outside: other names come to our servers too: `must_forward` looked before, and the proof asks again.
         later: what is left to the admin; empty when nothing is.
         notes: the traps that apply to this host.
     """
@@ -65,6 +66,7 @@ class Proposal(NamedTuple):
     checks: tuple[Command, ...] = ()
     reload: Command | None = None
     proofs: tuple[Proof, ...] = ()
+    needs_outside: bool = False
     later: str = ""
     notes: tuple[str, ...] = ()
 

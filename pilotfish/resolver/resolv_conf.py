@@ -111,6 +111,7 @@ def _propose(facts: Facts, wishes: Wishes) -> Proposal:
         servers,
         write(facts, RESOLV_CONF, text),
         proofs=tuple(Proof(server.ip, server.port) for server in servers),
+        needs_outside=True,
         notes=tuple(_notes(facts, wishes, servers)),
     )
 

@@ -228,8 +228,21 @@ class Resolver:
                         functools.partial(_gives, proof, domain, wanted),
                         f"{join_host_port(proof.ip, proof.port)} does not give our answer for {domain}",
                     )
+            if proposal.needs_outside:
+                self._prove_outside(proposal, options)
             if proposal.kind == resolv_conf.NAME and (name := self.known_name(server, options)):
                 self._until(functools.partial(io_ask.system_addresses, name), f"getaddrinfo does not find {name}")
+
+    # Before the change our server could forward, perhaps to a resolver that now forwards to it: a circle. Caches hide
+    # that for a while, so a name is asked for that is in none.
+    def _prove_outside(self, proposal: Proposal, options: Options) -> None:
+        asked = [(server.ip, server.port) for server in proposal.servers] + [(at.ip, at.port) for at in proposal.proofs]
+        for ip, port in dict.fromkeys(asked):
+            self._until(
+                functools.partial(_resolves_others, ip, port, options.outside),
+                f"{join_host_port(ip, port)} does not resolve other names any more: do its forwarders (--forward) ask"
+                " this host's resolver, and so our server again? Name servers elsewhere, or --outside NAME",
+            )
 
     def known_name(self, server: Server, options: Options) -> str:
         """A name of ours that has an address; empty when none that we know of has."""
@@ -313,6 +326,10 @@ class Resolver:
         if not self._confirm():
             raise Failed("nothing was changed (--yes goes on without asking)")
         return True
+
+
+def _resolves_others(ip: str, port: int, outside: str) -> bool:
+    return not io_ask.unknown_outside(ip, port, outside)
 
 
 def settled(options: Options, record: Record) -> Options:

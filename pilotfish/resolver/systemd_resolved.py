@@ -113,10 +113,13 @@ def _propose(facts: Facts, wishes: Wishes) -> Proposal:
             " would ask one of all these servers for our names, not ours: give those servers to a link instead"
             " (DNS= in its .network file, or its connection in NetworkManager)"
         )
+    whose = ""
     if not _uplinks(facts, servers):
-        must_forward(servers, "this host: no link has a DNS server,")
+        whose = "this host: no link has a DNS server,"
     elif others.domains:
-        must_forward(servers, f"{' '.join(others.domains)} (Domains= without DNS= in {MAIN} or a drop-in)")
+        whose = f"{' '.join(others.domains)} (Domains= without DNS= in {MAIN} or a drop-in)"
+    if whose:
+        must_forward(servers, whose)
     prefix = "" if wishes.search else "~"
     text = (
         f"{HEAD}[Resolve]\nDNS={' '.join(join_host_port(server.ip, server.port) for server in servers)}\n"
@@ -129,6 +132,7 @@ def _propose(facts: Facts, wishes: Wishes) -> Proposal:
         write(facts, DROP_IN, text),
         reload=command,
         proofs=(Proof("127.0.0.53", 53),) if others.stub and command else (),
+        needs_outside=bool(whose),
         later="" if command or not facts.live else f"restart {SERVICE}",
         notes=tuple(_notes(facts, wishes, others)),
     )

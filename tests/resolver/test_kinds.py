@@ -516,3 +516,29 @@ def test_who_has_to_prove_it(kind, found, ip):
     proofs = KINDS[kind].propose(found, wishes(LOOPBACK)).proofs
 
     assert [proof.ip for proof in proofs] == ([ip] if ip else [])
+
+
+UPLINK = {"/run/systemd/resolve/resolv.conf": "nameserver 192.0.2.53\n"}
+NEEDED = {
+    "resolv.conf": ("resolv.conf", facts(PLAIN), True),
+    "the engine": ("docker", facts(HOST, DOCKERD), True),
+    "resolved, a link has a server": ("systemd-resolved", facts({**AT_STUB, **UPLINK}, RESOLVED), False),
+    "resolved, no link has one": (
+        "systemd-resolved",
+        facts({**AT_STUB, "/run/systemd/resolve/resolv.conf": ""}, RESOLVED),
+        True,
+    ),
+    "unbound": ("unbound", facts(HOST, UNBOUND), False),
+    "dnsmasq": ("dnsmasq", facts(HOST, DNSMASQ), False),
+}
+
+
+@pytest.mark.parametrize(("kind", "found", "needed"), NEEDED.values(), ids=NEEDED)
+def test_who_needs_other_names_of_us(kind, found, needed):
+    """What `install` refuses without a forwarder, it proves with one; nothing else."""
+    assert KINDS[kind].propose(found, wishes()).needs_outside is needed
+    if needed:
+        with pytest.raises(Refused):
+            KINDS[kind].propose(found, wishes(deaf(OURS)))
+    else:
+        assert KINDS[kind].propose(found, wishes(deaf(OURS)))
