@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from dnsserver.faults import Faults
 from dnsserver.responder import Responder
 
 
@@ -51,10 +52,17 @@ class Figures(Collector):
         responder: what answers.
         sockets: the open sockets; None before they are open.
         age_s: seconds since the store's last sign of life.
+        faults: of our own.
     """
 
-    def __init__(self, responder: Responder, sockets: Callable[[], Sockets | None], age_s: Callable[[], float]) -> None:
-        self._responder, self._sockets, self._age_s = responder, sockets, age_s
+    def __init__(
+        self,
+        responder: Responder,
+        sockets: Callable[[], Sockets | None],
+        age_s: Callable[[], float],
+        faults: Faults,
+    ) -> None:
+        self._responder, self._sockets, self._age_s, self._faults = responder, sockets, age_s, faults
 
     def collect(self) -> Iterable[Metric]:
         """All metrics as they are now."""
@@ -103,4 +111,7 @@ class Figures(Collector):
         yield CounterMetricFamily("pilotfish_dns_dropped", "Messages without a reply", value=responder.dropped)
         yield GaugeMetricFamily("pilotfish_dns_cache_entries", "Finished answers held", value=responder.kept)
         yield GaugeMetricFamily("pilotfish_dns_refused_records", "Records that are left out", value=refused)
+        yield CounterMetricFamily(
+            "pilotfish_dns_faults", "Messages and lines lost to faults of ours", value=self._faults.count
+        )
         yield GaugeMetricFamily("pilotfish_dns_data_age_seconds", "Since the store was heard", value=self._age_s())

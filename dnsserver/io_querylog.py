@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from dnsserver import querylog
+from dnsserver.faults import Faults
 from dnsserver.querylog import Noted
 from pilotfish.catalog.failure import CannotStart
 
@@ -39,16 +40,24 @@ class QueryLog:
         per_second: lines; what is above is counted, and said in a line of its own.
         log: where it is said that the file cannot be written.
         now: UNIX time in seconds.
+        faults: told of lines that could not be made.
 
     Raises:
         CannotStart: the file cannot be opened.
     """
 
     def __init__(
-        self, path: str, per_second: int, log: logging.Logger, *, now: Callable[[], float] = time.time
+        self,
+        path: str,
+        per_second: int,
+        log: logging.Logger,
+        *,
+        now: Callable[[], float] = time.time,
+        faults: Faults | None = None,
     ) -> None:
         self.left_out = 0  # messages that were not written down
         self._path, self._per_second, self._log, self._now = path, per_second, log, now
+        self._faults = faults or Faults(log)
         self._left = per_second
         self._said_left_out = 0
         self._torn = self._failing = False
@@ -122,9 +131,9 @@ class QueryLog:
     def _line(self, one: Noted) -> bytes:
         try:
             return querylog.line(one)
-        except Exception:  # noqa: BLE001  whatever it is, it is said
+        except Exception as error:  # noqa: BLE001  whatever it is, it is said
             self.left_out += 1
-            self._log.exception("a line of the query log could not be made", extra={"cause": "query log"})
+            self._faults.caught("a line of the query log could not be made", error)
             return b""
 
     def _say_left_out(self) -> None:

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from dnsserver import assembly
 from dnsserver.aging import Clock
 from dnsserver.assembly import Here
+from dnsserver.faults import Faults
 from dnsserver.figures import Figures
 from dnsserver.finished import Data
 from dnsserver.forwarding.cache import ForwardCache
@@ -82,13 +83,14 @@ class DnsService:
             for prefix, changed in ((keys.ROOT, self._own_changed), (_skydns(settings), self._foreign_changed))
         }
         self._keeper = Keeper(settings.snapshot, self._followers, telemetry, self._heard_s, settings.snapshot_age_s)
+        self._faults = Faults(telemetry.log)
         self._garbage = Garbage(lambda: sum(self.responder.counts().values()), telemetry.log)
         self._query_log: QueryLog | None = None
         self._rereading: asyncio.Task[None] | None = None
         self._fresh = asyncio.Event()
         telemetry.ready.bad(LISTENING, "not open yet")
         telemetry.ready.bad(DATA, "nothing read yet")
-        telemetry.registry.register(Figures(self.responder, lambda: self._edges, self.age_s))
+        telemetry.registry.register(Figures(self.responder, lambda: self._edges, self.age_s, self._faults))
         telemetry.registry.register(ForwardFigures(self._forwarder))
 
     def _look_around(self) -> Here:
@@ -126,10 +128,12 @@ class DnsService:
         settings = self._settings
         self._garbage.begin()
         if settings.query_log:
-            self._query_log = QueryLog(settings.query_log, settings.query_log_rate, self._telemetry.log)
+            self._query_log = QueryLog(
+                settings.query_log, settings.query_log_rate, self._telemetry.log, faults=self._faults
+            )
         note = self._note if self._query_log else None
         shared = settings.workers > 1 or settings.beside
-        manner = Manner(self._elsewhere.defer, note, shared=shared, short_cut=not settings.rate_limit)
+        manner = Manner(self._elsewhere.defer, note, shared, not settings.rate_limit, self._faults)
         self._edges = edges = Edges(self.responder, self._slots, manner, self._telemetry)
         forwarding = asyncio.create_task(self._forwarder.run())
         try:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from dnsserver.faults import Faults
 from dnsserver.responder import Responder, Told
 from dnsserver.transport import io_addresses
 from dnsserver.transport.io_slots import Slots
 from dnsserver.transport.io_tcp import TcpEdge
-from dnsserver.transport.io_udp import UDP, Defer, Note, UdpEdge
+from dnsserver.transport.io_udp import NOT_ANSWERED, UDP, Defer, Note, UdpEdge
 from dnsserver.transport.later import Transfer, Wanted
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.telemetry import Telemetry
@@ -35,12 +36,14 @@ class Manner(NamedTuple):
         note: told of each message; None: nobody asks.
         shared: other processes of ours have sockets at the same addresses.
         short_cut: see UdpEdge.
+        faults: told of what costs a message its answer.
     """
 
     defer: Defer
     note: Note | None = None
     shared: bool = False
     short_cut: bool = True
+    faults: Faults | None = None
 
 
 class Edges:
@@ -55,6 +58,7 @@ class Edges:
 
     def __init__(self, responder: Responder, slots: Slots, manner: Manner, telemetry: Telemetry) -> None:
         self._responder, self._slots, self._manner, self._telemetry = responder, slots, manner, telemetry
+        self._faults = manner.faults or Faults(telemetry.log)
         self.open: dict[At, tuple[UdpEdge, TcpEdge]] = {}
         self._overflowed_before = 0  # of sockets that are closed
         self._now = asyncio.get_running_loop().time
@@ -123,12 +127,16 @@ class Edges:
         at = ip, udp.getsockname()[1]
         defer = manner.defer if manner.note is None else _noting(manner.defer, manner.note)
         stream = TcpEdge(tcp, self._slots, self._tcp, defer, self._telemetry.log)
-        edge = UdpEdge(udp, self._responder, defer, manner.note, short_cut=manner.short_cut)
+        edge = UdpEdge(udp, self._responder, defer, manner.note, short_cut=manner.short_cut, faults=self._faults)
         self.open[at] = edge, stream
 
     def _tcp(self, message: bytes, client: bytes) -> Told:
         self._responder.clock.now = self._now()
-        told, note = self._responder.tcp(message, client), self._manner.note
+        try:
+            told, note = self._responder.tcp(message, client), self._manner.note
+        except Exception as error:  # noqa: BLE001  it costs this message, not the connection's others
+            self._faults.caught(NOT_ANSWERED, error)
+            return None
         if note is None or isinstance(told, Wanted):
             return told
         if isinstance(told, Transfer):

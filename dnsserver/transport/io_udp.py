@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import functools
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from dnsserver.aging import Clock
 from dnsserver.cache import Kept
+from dnsserver.faults import Faults
 from dnsserver.message.wire import MAX_QUERY, MAX_UDP
 from dnsserver.transport import io_mmsg
 from dnsserver.transport.io_mmsg import SLOTS, Mailbox
@@ -30,6 +32,8 @@ _SO_MEMINFO = 55  # asm-generic/socket.h
 _MEMINFO_SIZE = 36  # nine numbers; linux/sock_diag.h
 _DROPS = 8  # which of them counts datagrams that found the buffer full
 
+NOT_ANSWERED = "a DNS message was not answered"
+_Address = tuple[str, int] | tuple[str, int, int, int]
 Defer = Callable[[Wanted, Callable[[bytes], None]], None]
 Note = Callable[[bytes, str, bytes, bytes | None], None]
 
@@ -54,13 +58,22 @@ class UdpEdge:
         defer: takes what others must be asked for, and how to send the reply.
         note: told of each message: the client's octets, how it came, the message, the reply; None: nobody asks.
         short_cut: finished answers may be given without asking `answers` (there is no limit to keep).
+        faults: told of what `answers` and `defer` raise; it costs this message, not those beside it.
     """
 
     def __init__(
-        self, opened: socket.socket, answers: Answers, defer: Defer, note: Note | None = None, *, short_cut: bool = True
+        self,
+        opened: socket.socket,
+        answers: Answers,
+        defer: Defer,
+        note: Note | None = None,
+        *,
+        short_cut: bool = True,
+        faults: Faults | None = None,
     ) -> None:
         self.unsent = 0  # replies that the kernel did not take
         self._socket, self._answers, self._defer, self._note = opened, answers, defer, note
+        self._faults = faults or Faults(logging.getLogger("pilotfish.dns"))
         self._hot = answers.hot if short_cut else _nothing
         self._handle = ctypes.c_int(opened.fileno())
         self._loop = asyncio.get_running_loop()
@@ -107,20 +120,22 @@ class UdpEdge:
 
     def _other(self, box: Mailbox, slot: int) -> bytes | None:
         """The body of a reply that is not finished yet; None: there is none now."""
-        message = box.message(slot)
+        told = self._told(box.message(slot), box.client(slot), functools.partial(box.address, slot))
+        return None if told is None else told[2:]
+
+    def _told(self, message: bytes, client: bytes, address: Callable[[], _Address]) -> bytes | None:
+        """The reply to a message; None: there is none now."""
         try:
-            told = self._answers.udp(message, box.client(slot))
+            told = self._answers.udp(message, client)
             if isinstance(told, Wanted):
-                self._defer(told, functools.partial(self._send, box.address(slot)))
+                self._defer(told, functools.partial(self._send, address()))
                 return None
-        except Exception as error:  # noqa: BLE001  a fault of ours may cost this message, not those beside it
-            self._loop.call_exception_handler({"message": "a DNS message was not answered", "exception": error})
+        except Exception as error:  # noqa: BLE001  whatever it is, it is said
+            self._faults.caught(NOT_ANSWERED, error)
             return None
-        if told is not None:
-            return told[2:]
-        if self._note is not None:
-            self._note(box.client(slot), UDP, message, None)
-        return None
+        if told is None and self._note is not None:
+            self._note(client, UDP, message, None)
+        return told
 
     def _noted(self, box: Mailbox, slot: int, body: bytes) -> None:
         message = box.message(slot)
@@ -137,16 +152,13 @@ class UdpEdge:
             except OSError:  # as above
                 continue
             client = socket.inet_pton(self._socket.family, str(address[0]).partition("%")[0])
-            told = self._answers.udp(message, client)
-            if isinstance(told, Wanted):
-                self._defer(told, functools.partial(self._send, address))
-                continue
+            told = self._told(message, client, functools.partial(_itself, address))
             if told is not None:
                 self._send(address, told)
-            if self._note is not None:
-                self._note(client, UDP, message, told)
+                if self._note is not None:
+                    self._note(client, UDP, message, told)
 
-    def _send(self, address: tuple[str, int] | tuple[str, int, int, int], reply: bytes) -> None:
+    def _send(self, address: _Address, reply: bytes) -> None:
         if self._socket.fileno() < 0:
             return
         try:
@@ -192,6 +204,10 @@ class UdpEdge:
         self._loop.remove_reader(self._socket.fileno())
         self.drain()
         self._socket.close()
+
+
+def _itself(address: _Address) -> _Address:
+    return address
 
 
 def _nothing(_key: bytes) -> None:

@@ -301,7 +301,7 @@ def test_a_line_that_cannot_be_made_costs_itself_only(path, opened, monkeypatch,
     written = lines(path)
     assert [one.get("name") for one in written[:2]] == ["web.svc.internal."] * 2
     assert (log.left_out, written[2]["left_out"]) == (1, 1)
-    assert "could not be made" in caplog.text
+    assert ("could not be made" in caplog.text, log._faults.count) == (True, 1)
 
 
 def test_a_file_that_is_always_full(opened, caplog):

@@ -13,8 +13,9 @@ import pytest
 from prometheus_client.exposition import generate_latest
 
 from dnsserver import assembly
+from dnsserver.message.frames import framed
 from dnsserver.responder import Data
-from dnsserver.transport import io_addresses, io_edges
+from dnsserver.transport import io_addresses, io_edges, io_mmsg
 from pilotfish.catalog import io_snapshot
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.store import StoreUnavailable
@@ -234,6 +235,36 @@ async def test_what_is_not_answered_leaves_the_socket_usable(run):
             client.sendto(junk, server.at)
     assert (await server.ask("example.com.")).rcode == "REFUSED"
     await until(lambda: server.service.responder.dropped >= 3, "junk was read")
+
+
+@pytest.mark.parametrize("way", ["UDP in batches", "UDP one by one", "TCP"])
+async def test_a_fault_of_ours_costs_one_message(run, monkeypatch, caplog, way):
+    """Whatever answering a message raises: those beside it are answered, it is said, and counted."""
+    if way == "UDP one by one":
+        monkeypatch.setattr(io_mmsg, "available", lambda: False)
+    server = await run()
+    responder = server.service.responder
+    name = "tcp" if way == "TCP" else "udp"
+    right = getattr(responder, name)
+    wrong = lambda message, client: {}["no such thing"] if b"bad" in message else right(message, client)  # noqa: E731
+    monkeypatch.setattr(responder, name, wrong)
+    asked = [question(f"{one}.example.com.", id=number) for number, one in enumerate(("a", "bad", "c"))]
+    if way == "TCP":
+        reader, writer = await asyncio.open_connection(*server.at)
+        writer.write(b"".join(framed(one) for one in asked))
+        async with asyncio.timeout(DEADLINE_S):
+            replies = [await reader.readexactly(int.from_bytes(await reader.readexactly(2))) for _ in range(2)]
+        writer.close()
+    else:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            for one in asked:
+                client.sendto(one, server.at)
+            async with asyncio.timeout(DEADLINE_S):
+                replies = [await asyncio.get_running_loop().sock_recv(client, 65535) for _ in range(2)]
+    assert sorted(one[:2] for one in replies) == [asked[0][:2], asked[2][:2]]
+    assert "a DNS message was not answered" in caplog.text
+    assert "pilotfish_dns_faults_total 1.0" in generate_latest(server.telemetry.registry).decode()
 
 
 async def test_metrics_and_state(run):
