@@ -13,7 +13,6 @@ import os
 import resource
 import select
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from dnsserver.forwarding import upstream
 from dnsserver.forwarding.lookup import Event, Try
 from dnsserver.forwarding.upstream import BadReply, Said, Wrong
+from dnsserver.message.frames import framed
 from dnsserver.outside import Asked
 
 MAX_WRONG = 30  # messages that are not the reply; then somebody is guessing
@@ -207,9 +207,13 @@ class Exchange:
             self._socket = None
 
 
-def _connected(server: tuple[str, int], port: int) -> socket.socket:
+def _unconnected(server: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
+def _connected(server: tuple[str, int], port: int) -> socket.socket:
+    opened = _unconnected(server, socket.SOCK_DGRAM)
     try:
         _bind(opened, port)
         opened.connect(server)
@@ -233,29 +237,37 @@ def _bind(opened: socket.socket, port: int) -> None:
             return
 
 
+# Sockets, not asyncio's streams: a stream's transport is freed by the collector only.
 async def over_tcp(question: Question, wrong: Callable[[Wrong], None]) -> Said | Event:
     """Ask over a connection of its own; never raises but for cancellation."""
+    loop, server = asyncio.get_running_loop(), question.step.server
     try:
-        async with asyncio.timeout(question.step.timeout_s):
-            reader, writer = await asyncio.open_connection(*question.step.server)
-            try:
-                writer.write(len(question.message).to_bytes(2) + question.message)
-                return await _reply(reader, question, wrong)
-            finally:
-                writer.transport.abort()
+        with _unconnected(server, socket.SOCK_STREAM) as opened:
+            async with asyncio.timeout(question.step.timeout_s):
+                await loop.sock_connect(opened, server)
+                await loop.sock_sendall(opened, framed(question.message))
+                return await _reply(opened, question, wrong)
     except TimeoutError:
         return Event.SILENT
-    except asyncio.IncompleteReadError:
-        return Event.UNREACHABLE
     except OSError as error:
         return event_of(error)
 
 
-async def _reply(reader: asyncio.StreamReader, question: Question, wrong: Callable[[Wrong], None]) -> Said | Event:
+async def _reply(opened: socket.socket, question: Question, wrong: Callable[[Wrong], None]) -> Said | Event:
     for _ in range(_MAX_TCP_MESSAGES):
-        (length,) = struct.unpack("!H", await reader.readexactly(2))
+        length = int.from_bytes(await _exactly(opened, 2))
         try:
-            return question.read(await reader.readexactly(length))
+            return question.read(await _exactly(opened, length))
         except BadReply as error:
             wrong(error.wrong)
     return Event.FLOODED
+
+
+async def _exactly(opened: socket.socket, size: int) -> bytes:
+    found, loop = bytearray(), asyncio.get_running_loop()
+    while len(found) < size:
+        more = await loop.sock_recv(opened, size - len(found))
+        if not more:
+            raise ConnectionResetError(errno.ECONNRESET, "closed in the middle of a reply")
+        found += more
+    return bytes(found)

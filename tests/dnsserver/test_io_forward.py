@@ -10,6 +10,7 @@ import logging
 import math
 import random
 import socket
+import threading
 import time
 import weakref
 from collections import Counter
@@ -26,9 +27,10 @@ from dnsserver.forwarding.figures import ForwardFigures
 from dnsserver.forwarding.health import DEAD_AFTER, Server
 from dnsserver.forwarding.io_forward import Forwarder
 from dnsserver.forwarding.lookup import PATIENCE_S, Try
-from dnsserver.forwarding.upstream import STUB_OPTION, Wrong
+from dnsserver.forwarding.upstream import STUB_OPTION, Said, Wrong
 from dnsserver.io_garbage import Garbage
 from dnsserver.message.dname import from_text
+from dnsserver.message.frames import framed
 from dnsserver.message.rr import Type
 from dnsserver.message.wire import Ede, Rcode
 from dnsserver.outside import Asked, Outcome
@@ -933,6 +935,37 @@ async def test_nothing_is_left_for_the_collector(forward, monkeypatch, manner):
             assert [one() for one in flights if one() is not None] == []
         finally:
             gc.enable()
+
+
+def _serve_once(listening: socket.socket, times: int) -> None:
+    """Answer so many questions over TCP, each on a connection of its own, in a thread."""
+    for _ in range(times):
+        opened, _ = listening.accept()
+        with opened:
+            message = opened.recv(4096)[2:]
+            opened.sendall(framed(fake.reply(message, fake.a())))
+            opened.recv(1)
+
+
+async def test_a_connection_leaves_nothing_for_the_collector():
+    """Over TCP too, all that a question needed is freed when it has its answer."""
+    times = 20
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+        step = Try(listening.getsockname(), tcp=True, exact=False, edns=True, timeout_s=5.0)
+        thread = threading.Thread(target=_serve_once, args=(listening, times), daemon=True)
+        thread.start()
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(times):
+                question = io_upstream.made(numbered(number), step, (40000, 50000), stub=False)
+                said = await io_upstream.over_tcp(question, lambda _: None)
+                assert isinstance(said, Said)
+            assert gc.collect() < times
+        finally:
+            gc.enable()
+        thread.join(10)
 
 
 def _remembered(flights: list[weakref.ref[Watched]], one: Watched) -> Watched:
