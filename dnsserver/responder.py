@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dnsserver import answer, cut
 from dnsserver.aging import Aging
 from dnsserver.answer import Answered, Authority
-from dnsserver.cache import Cache, Kept
-from dnsserver.denial import Shape, is_apart
-from dnsserver.finished import SERIAL_END, Data, Denial, Finished, Transport, octets_of
+from dnsserver.cache import Kept
+from dnsserver.finished import Data, Finished, Transport, octets_of
 from dnsserver.forwarding.recursion import NOT_OURS, Outside, Recursion, Servers
 from dnsserver.guests import Guest, Guests, Policy
+from dnsserver.holding import Made, place
 from dnsserver.message import wire, writer
 from dnsserver.message.rr import Record, Type
 from dnsserver.message.wire import Ede, Malformed, Query, Rcode, Reply
@@ -35,7 +35,6 @@ from dnsserver.zone import Changed, Zone, widened
 from pilotfish.catalog.mirror import Difference
 
 BUILT = 3  # tokens that an answer costs more when it has to be made; see rate.Limiter
-_HEADER = 10  # octets of a header without its id
 
 Told = bytes | Wanted | Transfer | None
 
@@ -53,8 +52,7 @@ class Responder:
     def __init__(
         self, zone: Zone, negative_ttl: int, guests: Guests | None = None, recursion: Recursion | None = None
     ) -> None:
-        self.misses = 0
-        self.dropped = 0
+        self.misses = self.dropped = self._turn = 0
         self.guests = guests or Guests()
         self.clock = self.guests.clock
         self._recursion = recursion
@@ -203,43 +201,13 @@ class Responder:
         if guest.tight or self._data is Data.NONE or reply.rcode == Rcode.SERVFAIL:
             return written.body
         tally = self._cell(side.transport, query.type, reply.rcode)
-        where, body = self._worth(query, answered, written, side, guest)
+        made, turning = Made(query, answered, written, tally), self.guests.turning
+        where, body = place(made, side, self.zone, self.clock, turning=turning, recursive=guest.recursive)
         if where is None or body is None:
             return written.body
-        octets = octets_of(written, answered.depends, turning=self.guests.turning)
+        octets = octets_of(written, answered.depends, turning=turning)
         where.put(key, Kept(body, octets, answered.depends, tally, apart=written.apart))
         return body() or written.body
-
-    def _worth(
-        self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest
-    ) -> tuple[Cache | None, Callable[[], bytes | None] | None]:
-        """Where an answer is held, and how it is given again."""
-        if answered.expires_s is not None:
-            now = self.clock.now
-            aging = Aging(written, now, now + answered.expires_s, self.clock, None, turning=self.guests.turning)
-            return (side.beyond, aging) if guest.recursive else (None, None)
-        if answered.reply.answer:
-            return side.some, writer.turns(written, turning=self.guests.turning)
-        if self._learned(query, answered, written, side) or not side.asked_again(query.plain):
-            return None, None
-        return side.nothing, Denial(side, written)
-
-    # What is said of one name that does not exist is said of all others below the same name.
-    def _learned(self, query: Query, answered: Answered, written: Written, side: Finished) -> bool:
-        reply, lower = answered.reply, query.name.lower()
-        if reply.rcode != Rcode.NXDOMAIN or not written.authority:
-            return False
-        found = None if self.zone.exists(lower) else self.zone.denies_below(lower)
-        if found is None:
-            return False
-        above, absent = found
-        body, start = written.body, _HEADER + len(query.question)
-        at = len(body) - written.opt - SERIAL_END
-        if not is_apart(body[start:at], query.name, reply.authority[0]):
-            return False
-        shape = Shape(body[:_HEADER], body[start:at], body[at + 4 :], self._cell(side.transport, query.type, 3))
-        side.denials.learn(query.plain, above, absent, shape)
-        return True
 
     # --- other names
 
@@ -257,16 +225,17 @@ class Responder:
         return Wanted(b"", query, guest.client, side.transport is Transport.TCP, (asked,), servers)
 
     def _repeated(self, query: Query, asked: Asked, outcome: Outcome, side: Finished, guest: Guest) -> bytes:
-        folded = query.folded()
-        written, body = self._written(folded, outcome.reply, side, guest), None
+        folded, reply, body = query.folded(), outcome.aged(self.clock.now), None
         if outcome.expires > self.clock.now and not guest.tight:
+            written = self._written(folded, outcome.reply, side, guest)
             aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
-            tally = self._cell(side.transport, query.type, outcome.reply.rcode)
+            tally = self._cell(side.transport, query.type, reply.rcode)
             octets = octets_of(written, (), turning=self.guests.turning)
             side.beyond.put(query.plain, Kept(aging, octets, frozenset(), tally, apart=written.apart))
             body = aging()
-        limit = side.limit(folded) - guest.room
-        return self._spelled(query, outcome.reply, written, body or written.body, limit)
+        else:
+            written = self._written(folded, reply, side, guest)
+        return self._spelled(query, reply, written, body or written.body, side.limit(folded) - guest.room)
 
     def resume(self, wanted: Wanted, outcomes: Mapping[Asked, Outcome]) -> bytes | Wanted:
         """Go on with a message for which others were asked.
@@ -306,7 +275,9 @@ class Responder:
             return writer.respelled(body, query.question)
         lower = query.name.lower()
         answers = [one._replace(owner=query.name) if one.owner == lower else one for one in reply.answer]
-        return writer.write(query, self._offered(reply._replace(answer=answers)), limit).body
+        anew = writer.write(query, self._offered(reply._replace(answer=answers)), limit)
+        self._turn += 1  # what is written anew each time has its addresses in turn too
+        return writer.turned(anew, self._turn % writer.orders(anew, turning=self.guests.turning))
 
     def _written(self, query: Query, reply: Reply, side: Finished, guest: Guest) -> Written:
         self._cell(side.transport, query.type, reply.rcode)[0] += 1

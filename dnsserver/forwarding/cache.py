@@ -6,19 +6,18 @@ first. Names that do not exist have their own room, so that made-up ones push ou
 Invariants:
 - an answer is given only for what it was an answer to: name, type, DO and CD;
 - it is given as fresh no longer than its least TTL, and a failure never hides it (RFC 9520 §3.2, RFC 8767 §5);
-- TTLs in an Outcome are those at `since`; whoever repeats it takes the time since then off, see `counted_down`.
+- TTLs in an Outcome are those at `since`; what it says now is said by `Outcome.aged`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import NamedTuple
 
 from dnsserver.message.dname import is_under
 from dnsserver.message.rr import Record, Type
 from dnsserver.message.wire import Ede, Rcode, Reply
-from dnsserver.outside import Asked, Outcome
+from dnsserver.outside import Asked, Outcome, with_ttls
 
 MAX_NEGATIVE_S = 900  # for "no such name" and "no such data"; RFC 2308 §5 asks for one to three hours at most
 STALE_TTL = 30  # seconds; RFC 8767 §5
@@ -206,25 +205,12 @@ class ForwardCache:
                 shelf.remove(asked)
 
 
-def counted_down(outcome: Outcome, now: float) -> Reply:
-    """What an outcome says now: the time since then taken off its TTLs, which end at 0."""
-    past_s = int(now - outcome.since)
-    return _with_ttls(outcome.reply, lambda ttl: max(0, ttl - past_s)) if past_s > 0 else outcome.reply
-
-
 def _is_negative(reply: Reply) -> bool:
     return len(reply.answer) <= reply.fence
 
 
 def _as_stale(reply: Reply) -> Reply:
-    return _with_ttls(reply, lambda _: STALE_TTL)._replace(ede=_STALE_EDE.get(reply.rcode), authentic=False)
-
-
-def _with_ttls(reply: Reply, ttl: Callable[[int], int]) -> Reply:
-    answer, authority = (
-        tuple(record._replace(ttl=ttl(record.ttl)) for record in records) for records in (reply.answer, reply.authority)
-    )
-    return reply._replace(answer=answer, authority=authority)
+    return with_ttls(reply, lambda _: STALE_TTL)._replace(ede=_STALE_EDE.get(reply.rcode), authentic=False)
 
 
 def _lasting(reply: Reply) -> tuple[Reply, int]:

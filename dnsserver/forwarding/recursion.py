@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from dnsserver.aging import Clock
-from dnsserver.forwarding.cache import ForwardCache, counted_down
+from dnsserver.forwarding.cache import ForwardCache
 from dnsserver.forwarding.health import Server
 from dnsserver.forwarding.loop import LoopProbes
 from dnsserver.forwarding.special_names import stays_here
@@ -137,4 +137,4 @@ class Outside:
                 return local
         asked = Asked(name, rtype)
         outcome = self._known.get(asked) or self._recursion.known(asked)
-        return None if outcome is None else counted_down(outcome, self._recursion.now)
+        return None if outcome is None else outcome.aged(self._recursion.now)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dnsserver.forwarding.cache import MAX_FAILED, MAX_FAILED_S, MAX_NEGATIVE_S, STALE_TTL, ForwardCache, counted_down
+from dnsserver.forwarding.cache import MAX_FAILED, MAX_FAILED_S, MAX_NEGATIVE_S, STALE_TTL, ForwardCache
 from dnsserver.message import rr
 from dnsserver.message.dname import from_text
 from dnsserver.message.rr import Data, Record, Soa, Type
@@ -102,7 +102,7 @@ def test_ttls_count_down(after_s, ttl):
     """A second that went by is taken off each TTL; none goes below zero."""
     outcome = cache().put(WWW, found(address(300), address(300, 2)), 50.0)
 
-    assert [record.ttl for record in counted_down(outcome, 50.0 + after_s).answer] == [ttl, ttl]
+    assert [record.ttl for record in outcome.aged(50.0 + after_s).answer] == [ttl, ttl]
 
 
 APART = {

@@ -1,0 +1,52 @@
+"""Answers that are given again: of others, while time passes, and of ours, while the store changes."""
+
+from __future__ import annotations
+
+import dns.edns
+import pytest
+
+from tests.dnsserver.forwarding_kit import Forwarding, found, no_such_name
+
+WWW = found("www.example.com 3600 CNAME web.example.com.", "web.example.com 3600 A 192.0.2.1")
+NSID = dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")
+SPELLINGS = ["www.example.com", "wWw.example.com", "WWW.EXAMPLE.COM"]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("options", [{}, {"use_edns": 0}], ids=["plain", "EDNS"])
+def test_a_chain_of_others_gets_older_however_it_is_spelled(name, options):
+    """Letters in other cases give a repeated answer no new life."""
+    world = Forwarding(lambda _: WWW)
+    world.ask("www.example.com", **options)
+    world.clock.now += 3000
+    for _ in range(3):
+        assert {row.split(" ")[1] for row in world.ask(name, **options).answer} == {"600"}
+
+
+@pytest.mark.parametrize("name", ["none.example.com", "nOne.example.com"])
+def test_no_such_name_of_others_gets_older_however_it_is_spelled(name):
+    """So does the SOA of an answer without records."""
+    world = Forwarding(lambda _: no_such_name("example.com"))
+    world.ask("none.example.com")
+    world.clock.now += 800
+    for _ in range(2):
+        assert world.ask(name).authority[0].split(" ")[:2] == ["example.com.", "100"]
+
+
+def test_what_is_made_anew_to_fit_gets_older_too():
+    """An answer that leaves no room for a server's name is written again, with the TTLs of then."""
+    rows = [f"big.example.com 3600 A 192.0.2.{number}" for number in range(1, 70)]
+    world = Forwarding(lambda _: found(*rows))
+    world.responder.guests.policy = world.responder.guests.policy._replace(identity="n" * 100)
+    world.ask("big.example.com", use_edns=0, payload=1232)
+    world.clock.now += 3000
+    said = world.ask("big.example.com", use_edns=0, payload=1232, options=[NSID])
+    assert {row.split(" ")[1] for row in said.answer} == {"600"}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_addresses_take_turns_however_they_are_spelled(name):
+    """Whoever takes the first address reaches all of them, behind an alias too."""
+    addresses = [f"web.example.com 3600 A 192.0.2.{number}" for number in (1, 2, 3)]
+    world = Forwarding(lambda _: found("www.example.com 3600 CNAME web.example.com.", *addresses))
+    assert len({world.ask(name).answer[1] for _ in range(9)}) == len(addresses)
