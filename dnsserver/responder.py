@@ -19,7 +19,7 @@ from dnsserver.finished import Data, Finished, Transport, octets_of
 from dnsserver.forwarding.recursion import NOT_OURS, Outside, Recursion, Servers
 from dnsserver.guests import Guest, Guests, Policy
 from dnsserver.holding import Made, place
-from dnsserver.message import wire, writer
+from dnsserver.message import dname, wire, writer
 from dnsserver.message.rr import Record, Type
 from dnsserver.message.wire import Ede, Malformed, Query, Rcode, Reply
 from dnsserver.message.writer import Written
@@ -230,8 +230,10 @@ class Responder:
             written = self._written(folded, outcome.reply, side, guest)
             aging = Aging(written, outcome.since, outcome.expires, self.clock, asked, turning=self.guests.turning)
             tally = self._cell(side.transport, query.type, reply.rcode)
-            octets = octets_of(written, (), turning=self.guests.turning)
-            side.beyond.put(query.plain, Kept(aging, octets, frozenset(), tally, apart=written.apart))
+            # A reverse name is answered by us as soon as somebody tells us of it.
+            depends = frozenset({asked.name} if dname.is_reverse(asked.name) else ())
+            octets = octets_of(written, depends, turning=self.guests.turning)
+            side.beyond.put(query.plain, Kept(aging, octets, depends, tally, apart=written.apart))
             body = aging()
         else:
             written = self._written(folded, reply, side, guest)

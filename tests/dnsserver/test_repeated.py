@@ -6,6 +6,7 @@ import dns.edns
 import pytest
 
 from tests.dnsserver.forwarding_kit import Forwarding, found, no_such_name
+from tests.dnsserver.kit import node
 
 WWW = found("www.example.com 3600 CNAME web.example.com.", "web.example.com 3600 A 192.0.2.1")
 NSID = dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")
@@ -50,3 +51,20 @@ def test_addresses_take_turns_however_they_are_spelled(name):
     addresses = [f"web.example.com 3600 A 192.0.2.{number}" for number in (1, 2, 3)]
     world = Forwarding(lambda _: found("www.example.com 3600 CNAME web.example.com.", *addresses))
     assert len({world.ask(name).answer[1] for _ in range(9)}) == len(addresses)
+
+
+REVERSE = "8.8.8.8.in-addr.arpa"
+TELLS = {
+    "a host": lambda world: world.put(node("h1", "8.8.8.8")),
+    "a record": lambda world: world.skydns({"arpa/in-addr/8/8/8/8": {"host": "h1.node.svc.internal"}}),
+}
+
+
+@pytest.mark.parametrize("tell", TELLS.values(), ids=TELLS)
+@pytest.mark.parametrize("name", [REVERSE, REVERSE.upper()], ids=["lower case", "upper case"])
+def test_a_reverse_name_is_ours_from_the_moment_that_we_know_it(tell, name):
+    """What others said of it is not repeated after that."""
+    world = Forwarding(lambda _: no_such_name("8.8.8.in-addr.arpa"))
+    assert [world.ask(name, "PTR").rcode for _ in range(2)] == ["NXDOMAIN"] * 2
+    tell(world)
+    assert [row.split(" ")[-1] for row in world.ask(name, "PTR").answer] == ["h1.node.svc.internal."]
