@@ -222,7 +222,7 @@ class Responder:
         outcome = recursion.known(asked)
         if outcome is not None:
             return self._repeated(query, asked, outcome, side, guest)
-        return Wanted(b"", query, guest.client, side.transport is Transport.TCP, (asked,), servers)
+        return Wanted(b"", query, guest.client, side.transport is Transport.TCP, (asked,), servers, asked)
 
     def _repeated(self, query: Query, asked: Asked, outcome: Outcome, side: Finished, guest: Guest) -> bytes:
         folded, reply, body = query.folded(), outcome.aged(self.clock.now), None
@@ -254,8 +254,10 @@ class Responder:
             told = self._fresh(query, guest, side)  # whom to ask has changed meanwhile
         elif self.zone.answers(lower) and not wanted.servers:
             told = self._made(query, guest, side, outcomes)
+        elif wanted.whole is not None:
+            told = self._repeated(query, wanted.whole, outcomes[wanted.whole], side, guest)
         else:
-            told = self._repeated(query, wanted.lookups[0], outcomes[wanted.lookups[0]], side, guest)
+            told = self._fresh(query, guest, side)  # it was ours, and is no more
         if isinstance(told, Wanted):
             return told._replace(id=wanted.id)
         if not isinstance(told, bytes):

@@ -19,6 +19,7 @@ class Wanted(NamedTuple):
         tcp: it came over TCP, so the reply may be long.
         lookups: what must be known before it can be answered.
         servers: name servers to ask, address and port; (): those that everything is forwarded to.
+        whole: the one look-up whose outcome is the answer; None: they are for aliases in an answer of ours.
     """
 
     id: bytes
@@ -27,6 +28,7 @@ class Wanted(NamedTuple):
     tcp: bool
     lookups: tuple[Asked, ...]
     servers: tuple[tuple[str, int], ...]
+    whole: Asked | None = None
 
 
 class Transfer(NamedTuple):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import dns.edns
 import pytest
 
+from dnsserver import zone as zones
+from dnsserver.own.index import OwnNames
+from dnsserver.skydns.foreign import Foreign
+from dnsserver.transport.later import Wanted
+from dnsserver.zone import Zone
 from tests.dnsserver.forwarding_kit import Forwarding, found, no_such_name
-from tests.dnsserver.kit import node
+from tests.dnsserver.kit import node, said
 
 WWW = found("www.example.com 3600 CNAME web.example.com.", "web.example.com 3600 A 192.0.2.1")
 NSID = dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")
+GONE = no_such_name("internal")
 SPELLINGS = ["www.example.com", "wWw.example.com", "WWW.EXAMPLE.COM"]
 
 
@@ -68,3 +74,16 @@ def test_a_reverse_name_is_ours_from_the_moment_that_we_know_it(tell, name):
     assert [world.ask(name, "PTR").rcode for _ in range(2)] == ["NXDOMAIN"] * 2
     tell(world)
     assert [row.split(" ")[-1] for row in world.ask(name, "PTR").answer] == ["h1.node.svc.internal."]
+
+
+def test_an_answer_to_one_name_is_never_given_for_another():
+    """What was ours when others were asked where its alias leads is asked for itself when it is ours no more."""
+    world = Forwarding(lambda asked: found("www.example.com 300 A 192.0.2.1") if asked.name[1:4] == b"www" else GONE)
+    world.skydns({"internal/svc/al": {"host": "www.example.com"}})
+    told = world.begin("al.svc.internal")
+    assert isinstance(told, Wanted)
+    domains = [zones.domain("other.test")]
+    world.responder.set_zone(Zone(domains, OwnNames(domains, "proxy"), Foreign("/skydns", 3600)))
+    world.responder.forget()
+    answers = [said(world.end(told)), world.ask("al.svc.internal")]
+    assert [(one.rcode, one.answer) for one in answers] == [("NXDOMAIN", [])] * 2
