@@ -96,17 +96,21 @@ class OwnNames:
                 self._existing.put(full)
             self._gone.pop(name, None)
             if not self.registry.knows(name):
-                self._forget_later(name)
+                changed.update(self._forget_later(name))
         return changed
 
     # A name stays known for a while after its last endpoint: a service that is being made anew is no NXDOMAIN.
-    def _forget_later(self, name: str) -> None:
+    # Returns what is no longer known instead, spelled.
+    def _forget_later(self, name: str) -> list[bytes]:
         self._gone[name] = None
+        forgotten = []
         while len(self._gone) > MAX_REMEMBERED:
             oldest = next(iter(self._gone))
             del self._gone[oldest]
-            for full in self._spelled(oldest):
-                self._existing.drop(full)
+            forgotten += self._spelled(oldest)
+        for full in forgotten:
+            self._existing.drop(full)
+        return forgotten
 
     def _touch_proxies(self, changed: set[bytes]) -> None:
         hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in sorted(self.registry.proxies))
