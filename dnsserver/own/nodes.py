@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dnsserver.message import dname
 from dnsserver.own import names
@@ -23,6 +23,7 @@ class Nodes:
     def __init__(self, registry: Registry, domains: Sequence[Domain], existing: Existing) -> None:
         self._registry, self._domains, self._existing = registry, tuple(domains), existing
         self._addresses: dict[str, tuple[str, ...]] = {}  # node in lower case -> addresses
+        self._spelled: dict[str, dict[str, tuple[str, ...]]] = {}  # the same, apart by how the node is spelled
         self._pointers: dict[bytes, tuple[bytes, ...]] = {}  # reverse name -> hosts
         self.pointed = Existing()  # reverse names
 
@@ -30,6 +31,7 @@ class Nodes:
         """A host's record, or its proxy's, came, changed or went; returns the names whose answers change."""
         here, there = self._registry.nodes.get(node), self._registry.proxies.get(node)
         ips = tuple(dict.fromkeys([*(here.addresses if here else ()), *(there.addresses if there else ())]))
+        ips = self._of_all_spellings(node, ips)
         before = self._addresses.pop(node.lower(), ())
         if ips:
             self._addresses[node.lower()] = ips
@@ -43,17 +45,28 @@ class Nodes:
                 (self._existing.put if ips else self._existing.drop)(full)
         return changed
 
+    # In DNS `H1` and `h1` are one name (RFC 4343): it has the addresses of both.
+    def _of_all_spellings(self, node: str, ips: tuple[str, ...]) -> tuple[str, ...]:
+        spelled = self._spelled.setdefault(node.lower(), {})
+        spelled.pop(node, None)
+        if ips:
+            spelled[node] = ips
+        elif not spelled:
+            del self._spelled[node.lower()]
+        return tuple(dict.fromkeys(ip for one in sorted(spelled) for ip in spelled[one]))
+
+    # One address may be written in several ways, and has one reverse name.
     def _point(self, node: str, before: Sequence[str], after: Sequence[str]) -> set[bytes]:
         target = names.host_name(node, self._domains[0].name) if self._domains else None
         changed: set[bytes] = set()
-        for ip in {*before, *after} if target else ():
-            for reverse in dname.reversed_as(ip):
-                hosts = {host for host in self._pointers.pop(reverse, ()) if host != target}
-                hosts |= {target} if target and ip in after else set()
-                if hosts:
-                    self._pointers[reverse] = tuple(sorted(hosts))
-                (self.pointed.put if hosts else self.pointed.drop)(reverse)
-                changed.add(reverse)
+        now = _reversed(after)
+        for reverse in _reversed(before) | now if target else ():
+            hosts = {host for host in self._pointers.pop(reverse, ()) if host != target}
+            hosts |= {target} if target and reverse in now else set()
+            if hosts:
+                self._pointers[reverse] = tuple(sorted(hosts))
+            (self.pointed.put if hosts else self.pointed.drop)(reverse)
+            changed.add(reverse)
         return changed
 
     def addresses(self, node: str) -> tuple[str, ...]:
@@ -67,3 +80,7 @@ class Nodes:
     def pointers(self, reverse: bytes) -> tuple[bytes, ...]:
         """The hosts whose address a reverse name stands for."""
         return self._pointers.get(reverse, ())
+
+
+def _reversed(ips: Iterable[str]) -> set[bytes]:
+    return {reverse for ip in ips for reverse in dname.reversed_as(ip)}
