@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dnsserver.message import ixfr, wire, writer
+from dnsserver.message import edns, ixfr, wire, writer
 from dnsserver.message.rr import Type
 from dnsserver.message.wire import Head, Malformed, Query, Rcode
 
@@ -18,7 +18,6 @@ OPCODE_QUERY = 0
 MAX_ADDITIONALS = 2  # OPT and TSIG
 CLASSES = frozenset({wire.CLASS_IN, wire.CLASS_CHAOS})
 TRANSFERS = frozenset({Type.AXFR, Type.IXFR})
-_COOKIE = b"\x00\x0a"
 
 
 class HeadRule(NamedTuple):
@@ -82,7 +81,10 @@ def _read_changes(message: bytes) -> Query:
 
 
 def _has_cookie(query: Query) -> bool:
-    return query.edns is not None and query.edns.options[:2] == _COOKIE
+    try:
+        return query.edns is not None and edns.read_options(query.edns.options).cookie is not None
+    except Malformed:
+        return False
 
 
 def screen(message: bytes) -> Query | bytes | None:
