@@ -352,15 +352,20 @@ ANSWERERS: dict[int, Answerer] = {
 def tidy(records: Sequence[Record]) -> list[Record]:
     """Each record once, one alias an owner (RFC 2181 §10.1), aliases first, each RRset in one piece.
 
-    Of several aliases, and of records that say the same with different TTLs, the last counts, as in SkyDNS.
+    Of several aliases, and of records that say the same with different TTLs, the last counts, as in SkyDNS. An owner is
+    one however it is spelled (RFC 4343), and all records of a set have it as the first of them.
     """
     aliases: dict[bytes, Record] = {}
     sets: dict[tuple[bytes, int], dict[rr.Data, Record]] = {}
+    owners: dict[bytes, bytes] = {}
     for record in records:
+        lower = record.owner.lower()
         if record.type == Type.CNAME:
-            aliases[record.owner.lower()] = record
-        else:
-            sets.setdefault((record.owner, record.type), {})[record.data] = record
+            aliases[lower] = record
+            continue
+        owner = owners.setdefault(lower, record.owner)
+        kept = record if record.owner == owner else record._replace(owner=owner)
+        sets.setdefault((lower, record.type), {})[record.data] = kept
     return [*aliases.values(), *(record for held in sets.values() for record in held.values())]
 
 

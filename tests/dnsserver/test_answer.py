@@ -6,7 +6,7 @@ import pytest
 
 from dnsserver.own.names import addressed
 from dnsserver.skydns.foreign import MAX_FOUND
-from tests.dnsserver.kit import DOMAIN, World, container, endpoint, lan, node
+from tests.dnsserver.kit import DOMAIN, World, container, endpoint, lan, node, question
 
 OUTSIDE = [
     "example.com",
@@ -92,6 +92,18 @@ def test_no_record_comes_twice():
     world.put(container(1, *(endpoint("web", port, lan("192.168.0.1", 32000 + port)) for port in range(80, 90))))
     assert world.ask(f"web.{DOMAIN}").answer == [f"web.{DOMAIN}. 5 A 192.168.0.1"]
     assert len(world.ask(f"web.{DOMAIN}", "SRV", tcp=True).answer) == 10
+
+
+@pytest.mark.parametrize("rtype", ["A", "SRV"])
+def test_no_record_comes_twice_in_two_spellings(rtype):
+    """Two spellings of a target are one name, with one set of addresses."""
+    world = World()
+    spelled = {f"internal/svc/app/{at}": {"host": f"{name}.svc.internal"} for at, name in enumerate(("NGX", "ngx"))}
+    world.skydns({**spelled, "internal/svc/ngx/1": {"host": "1.2.3.4"}, "internal/svc/ngx/2": {"host": "1.2.3.5"}})
+    message = world.send(question("app.svc.internal.", rtype))
+    assert message is not None
+    answers, additional = (int.from_bytes(message[at : at + 2]) for at in (6, 10))
+    assert (answers, additional) == {"A": (3, 0), "SRV": (2, 2)}[rtype]
 
 
 def test_a_record_that_cannot_be_read_leaves_its_neighbours():
