@@ -92,10 +92,12 @@ class Zone:
         return self.domain_of(lower) is not None or dname.is_reverse(lower)
 
     def answers(self, lower: bytes) -> bool:
-        """True for names that we answer ourselves: those in our domains, and reverse names that somebody told us."""
+        """True for names that we answer ourselves: those in our domains, and reverse names that somebody gave a host."""
         if self.domain_of(lower) is not None:
             return True
-        return dname.is_reverse(lower) and bool(self.own.pointers(lower) or self.foreign.at(lower))
+        if not dname.is_reverse(lower):
+            return False
+        return bool(self.own.pointers(lower)) or any(one.target for one in self.foreign.at(lower))
 
     def stub_of(self, lower: bytes) -> Servers:
         """Name servers, address and port, of the stub zone that a name in lower case is in; () if it is in none."""

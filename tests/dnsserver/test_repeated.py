@@ -87,3 +87,12 @@ def test_an_answer_to_one_name_is_never_given_for_another():
     world.responder.forget()
     answers = [said(world.end(told)), world.ask("al.svc.internal")]
     assert [(one.rcode, one.answer) for one in answers] == [("NXDOMAIN", [])] * 2
+
+
+@pytest.mark.parametrize("record", [{"text": "x"}, {"host": "10.0.0.1"}], ids=["a text", "an address"])
+def test_a_reverse_name_without_a_host_name_is_forwarded(record):
+    """As in SkyDNS: only what PTR can say makes it ours."""
+    world = Forwarding(lambda _: found(f"{REVERSE} 300 PTR dns.example.com."))
+    world.skydns({"arpa/in-addr/8/8/8/8": record})
+    for _ in range(2):
+        assert world.ask(REVERSE, "PTR").answer == [f"{REVERSE}. 300 PTR dns.example.com."]
