@@ -152,6 +152,8 @@ def _walked(zone: Zone, name: bytes, qtype: int, work: Work, authority: Authorit
         reply = Reply(end.rcode, True, (), [one for one in end.authority if one.type == Type.SOA], ede=end.ede)
     if not steps:
         return reply
+    if isinstance(end, Case) and reply.authority and work.expires_s is not None:  # its serial is held as it is now
+        work.depends.update(record.owner for record in reply.authority)
     lowest = min(record.ttl for record in (*(step for step, ours in steps if ours), *reply.answer))
     chain = [record._replace(ttl=lowest) if ours else record for record, ours in steps]
     ours = [record._replace(ttl=lowest) for record in reply.answer]

@@ -151,7 +151,7 @@ def _counted(kept: Kept) -> bytes | None:
 
 
 class Denial:
-    """An answer without data, given again with the serial of now.
+    """An answer without data, or with aliases that lead to none, given again with the serial of now.
 
     Args:
         side: where it is held.

@@ -50,6 +50,8 @@ def place(made: Made, side: Finished, zone: Zone, clock: Clock, *, turning: bool
         aging = Aging(written, clock.now, clock.now + answered.expires_s, clock, None, turning=turning)
         return (side.beyond, aging) if recursive else NOWHERE
     if answered.reply.answer:
+        if written.authority:  # aliases that lead to nothing of ours: they have no order, and an SOA
+            return side.some, Denial(side, written)
         return side.some, writer.turns(written, turning=turning)
     if _learned(made, side, zone) or not side.asked_again(made.query.plain):
         return NOWHERE

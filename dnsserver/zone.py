@@ -92,7 +92,7 @@ class Zone:
         return self.domain_of(lower) is not None or dname.is_reverse(lower)
 
     def answers(self, lower: bytes) -> bool:
-        """True for names that we answer ourselves: those in our domains, and reverse names that somebody gave a host."""
+        """True for names that we answer ourselves: those in our domains, and reverse names that somebody named."""
         if self.domain_of(lower) is not None:
             return True
         if not dname.is_reverse(lower):

@@ -96,3 +96,23 @@ def test_a_reverse_name_without_a_host_name_is_forwarded(record):
     world.skydns({"arpa/in-addr/8/8/8/8": record})
     for _ in range(2):
         assert world.ask(REVERSE, "PTR").answer == [f"{REVERSE}. 300 PTR dns.example.com."]
+
+
+ALIASES = {"internal/svc/al": {"host": "nope.svc.internal"}, "internal/svc/out": {"host": "www.example.com"}}
+BACK = found("www.example.com 300 CNAME nope.svc.internal.")
+
+
+@pytest.mark.parametrize("name", ["al.svc.internal", "Al.svc.internal", "out.svc.internal"])
+@pytest.mark.parametrize("then", ["NXDOMAIN", "NOERROR"])
+def test_an_alias_that_leads_to_nothing_tells_the_serial_of_now(name, then):
+    """As every denial does, also when others led back to us."""
+    world = Forwarding(lambda _: BACK)
+    world.skydns(ALIASES)
+    if then == "NOERROR":
+        world.skydns({"internal/svc/nope": {"text": "x"}})
+    for number in range(3):
+        for _ in range(2):
+            said = world.ask(name)
+            assert said.rcode == then
+            assert int(said.authority[0].split(" ")[5]) == world.responder.serial
+        world.skydns({"internal/svc/other": {"host": f"192.0.2.{number}"}})
