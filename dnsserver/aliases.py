@@ -9,9 +9,10 @@ of others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from dnsserver.case import Case, Seek, Work
+from dnsserver.case import Case, Seek, Work, each_target
 from dnsserver.message import dname, rr
 from dnsserver.message.rr import ADDRESSES, Record, Type
 from dnsserver.message.wire import Rcode, Reply
@@ -19,6 +20,7 @@ from dnsserver.skydns.record import Found
 from dnsserver.zone import Zone
 
 MAX_CHAIN = 8  # aliases in a row; SkyDNS's limit
+PASSED_OVER = 16  # of the records that others said of a name, so many cost as much as one that is collected
 LED_NOWHERE = Reply(Rcode.NOERROR)
 UNWALKED = frozenset({Type.CNAME, Type.ANY})  # types that an alias itself answers
 
@@ -35,17 +37,24 @@ def addresses(zone: Zone, case: Case, seek: Seek, chain: tuple[bytes, ...] = ())
     Raises:
         TooMuch: see Work.
     """
+    if (seek.work.strict or case.flat) and not seek.into:
+        seek = seek._replace(into=case.lower)
     if case.ours:
-        return [Record(case.name, kind, ttl, data) for kind, ttl, data in case.ours.addresses if kind in seek.wanted]
+        return seek.work.collect((seek.into or case.lower, case.lower, seek.wanted), lambda: _own(case, seek))
     if case.foreign is not None and case.foreign.mixed:
         seek.work.hostless = True
     records: list[Record] = []
-    for found in case.hosts:
+    for found in each_target(case.hosts):
         if found.address and found.address[0] in seek.wanted:
             records.append(Record(case.name, found.address[0], found.ttl, found.address[1]))
         elif found.target and found.target != dname.ROOT:  # as a target the root means "not available" (RFC 2782)
             records += _through(zone, case, found, seek, chain)
     return records
+
+
+def _own(case: Case, seek: Seek) -> list[Record]:
+    said = case.ours.addresses if case.ours else ()
+    return [Record(case.name, kind, ttl, data) for kind, ttl, data in said if kind in seek.wanted]
 
 
 def _through(zone: Zone, case: Case, found: Found, seek: Seek, chain: tuple[bytes, ...]) -> list[Record]:
@@ -68,11 +77,14 @@ def _behind(zone: Zone, target: bytes, seek: Seek, chain: tuple[bytes, ...]) -> 
         return addresses(zone, zone.case(target, seek.work), seek, chain)
     found: list[Record] = []
     for kind in sorted(seek.wanted):
-        theirs, last = _along(seek.work.ask(lower, kind).answer, lower, kind)
+        theirs, last = _theirs(seek.work, lower, kind)
         lowest = min((one.ttl for one in theirs), default=0)
         given = [one for one in theirs if one.type == kind]
-        if not given and last not in chain and len(chain) < MAX_CHAIN and not is_elsewhere(zone, last, seek.work):
-            given = _behind(zone, last, Seek(frozenset({kind}), seek.work), (*chain, last))
+        one_kind = seek._replace(wanted=frozenset({kind}))
+        if given:
+            given = seek.work.collect((seek.into, lower, one_kind.wanted), partial(list, given))
+        elif last not in chain and len(chain) < MAX_CHAIN and not is_elsewhere(zone, last, seek.work):
+            given = _behind(zone, last, one_kind, (*chain, last))
         found += [one._replace(ttl=min(one.ttl, lowest)) for one in given]
     return found
 
@@ -84,6 +96,12 @@ def is_elsewhere(zone: Zone, lower: bytes, work: Work) -> bool:
     if zone.stub_of(lower):
         return True
     return zone.domain_of(lower) is None and (zone.is_above(lower) or not zone.foreign.exists(lower))
+
+
+def _theirs(work: Work, name: bytes, rtype: int) -> tuple[list[Record], bytes]:
+    found = _along(work.ask(name, rtype).answer, name, rtype)
+    work.spend(len(found[0]) // PASSED_OVER)
+    return found
 
 
 # Records of a chain that begins at a name, and where it ends: what else an answer holds is not what was asked for.
@@ -131,7 +149,8 @@ def walk(zone: Zone, case: Case, rtype: int, work: Work) -> Walked:
         if lower not in seen and is_elsewhere(zone, lower, work):
             seen.add(lower)
             reply = work.ask(lower, rtype)
-            theirs, target = _along(reply.answer, lower, rtype)
+            theirs, target = _theirs(work, lower, rtype)
+            theirs = work.collect((b"", lower, frozenset({rtype})), partial(list, theirs))
             steps += [(record, False) for record in theirs]
             lower = target
             answered = any(record.type == rtype for record in theirs)
@@ -165,7 +184,8 @@ def glue(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
 def _led(zone: Zone, target: bytes, seek: Seek) -> list[Record]:
     lower, (kind,) = target.lower(), seek.wanted
     if is_elsewhere(zone, lower, seek.work):
-        theirs, _ = _along(seek.work.ask(lower, kind).answer, lower, kind)
+        theirs, _ = _theirs(seek.work, lower, kind)
+        theirs = seek.work.collect((b"", lower, seek.wanted), partial(list, theirs))
         return theirs if any(record.type == kind for record in theirs) else []
     walked = walk(zone, zone.case(target, seek.work), kind, seek.work)
     records = [record for record, _ in walked.steps]

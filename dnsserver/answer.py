@@ -20,7 +20,7 @@ from dnsserver.outside import Asked
 from dnsserver.own.domain import Domain
 from dnsserver.own.names import ENDPOINT_TTL, PROXY_TTL
 from dnsserver.skydns import foreign
-from dnsserver.skydns.foreign import TooMuch
+from dnsserver.skydns.foreign import MAX_FOUND, TooMuch
 from dnsserver.skydns.record import Found
 from dnsserver.zone import APEX, Zone
 
@@ -218,6 +218,7 @@ def _https(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
 def _srv(zone: Zone, case: Case, work: Work, _authority: Authority) -> Says:
     if case.ours:
         answers = [Record(case.name, Type.SRV, ttl, rr.srv(says)) for ttl, says in case.ours.services]
+        work.spend(min(len(answers), MAX_FOUND))
         targets = itertools.islice(dict.fromkeys(says.target for _, says in case.ours.services), MAX_GLUED)
         return Says(answers, [one for target in targets for one in glue(zone, target, Seek(BOTH, work))])
     return _foreign_srv(zone, case, work)

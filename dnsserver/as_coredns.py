@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from dnsserver.case import Case, Work
+from dnsserver.case import Case, Work, each_target
 from dnsserver.message import dname, rr
 from dnsserver.message.rr import Record, Service, Type
 from dnsserver.skydns.foreign import scaled
@@ -41,14 +41,18 @@ class Looking(NamedTuple):
         """
         case = self.zone.at_apex(case)
         if case.ours:
-            return [Record(case.name, its, ttl, data) for its, ttl, data in case.ours.addresses if its == self.kind]
+            return self.work.collect((case.lower, case.lower, frozenset({self.kind})), lambda: self._own(case))
         records: list[Record] = []
-        for found in case.each_host:
+        for found in each_target(case.each_host):
             if found.target and not found.said.text:
                 records += self._through(case, found, found.target, chain)
             elif found.address and found.address[0] == self.kind:
                 records.append(Record(case.name, self.kind, found.ttl, found.address[1]))
         return records
+
+    def _own(self, case: Case) -> list[Record]:
+        said = case.ours.addresses if case.ours else ()
+        return [Record(case.name, its, ttl, data) for its, ttl, data in said if its == self.kind]
 
     def _through(self, case: Case, found: Found, target: bytes, chain: tuple[bytes, ...]) -> list[Record]:
         lower = target.lower()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from dnsserver.message import dname
-from dnsserver.message.rr import Type
+from dnsserver.message.rr import Record, Type
 from dnsserver.message.wire import Rcode, Reply
 from dnsserver.outside import Asked
 from dnsserver.own.domain import Domain
@@ -16,6 +17,8 @@ from dnsserver.skydns.record import Found
 MAX_WORK = 4 * MAX_FOUND  # records looked at for one answer, all aliases together
 MAX_ASKED = 32  # names elsewhere that one answer may need
 UNKNOWN = Reply(Rcode.SERVFAIL)
+
+Collected = tuple[bytes, bytes, frozenset[int]]  # whose records they become, whose they are, types
 
 
 class Outside(Protocol):
@@ -40,7 +43,18 @@ class Work:
         hostless: a record without a host is among what was found, where a host was looked for.
     """
 
-    __slots__ = ("_asked", "_left", "depends", "expires_s", "glue", "hostless", "lookups", "outside", "wholly")
+    __slots__ = (
+        "_asked",
+        "_collected",
+        "_left",
+        "depends",
+        "expires_s",
+        "glue",
+        "hostless",
+        "lookups",
+        "outside",
+        "wholly",
+    )
 
     def __init__(self, outside: Outside | None = None, *, glue: bool = True) -> None:
         self.glue, self.hostless = glue, False
@@ -51,6 +65,7 @@ class Work:
         self.outside = outside
         self._left = MAX_WORK
         self._asked: dict[Asked, Reply] = {}
+        self._collected: dict[Collected, list[Record]] = {}
 
     @property
     def strict(self) -> bool:
@@ -58,7 +73,7 @@ class Work:
         return self.outside is not None
 
     def spend(self, records: int) -> None:
-        """Count records that were looked at.
+        """Count records that were looked at or collected.
 
         Raises:
             TooMuch: aliases of aliases; an answer may not cost more than MAX_WORK.
@@ -67,9 +82,28 @@ class Work:
         if self._left < 0:
             raise TooMuch("the aliases behind this name lead to too many records")
 
+    def collect(self, what: Collected, make: Callable[[], list[Record]]) -> list[Record]:
+        """Records that end up in the answer, counted; from the second time on the last of them stands for all.
+
+        That one says that there are some, and may lower their TTL; a name with many endpoints costs little to whom it
+        is an alias, and is never too much by itself.
+
+        Raises:
+            TooMuch: see `spend`.
+        """
+        again = self._collected.get(what)
+        if again is not None:
+            self.spend(1)
+            return again
+        records = make()
+        self.spend(min(len(records), MAX_FOUND))
+        self._collected[what] = records[-1:]
+        return records
+
     def renew(self) -> None:
         """Begin the answer anew in another way; what it depends on stays."""
         self._left = MAX_WORK
+        self._collected.clear()
 
     def ask(self, name: bytes, rtype: int) -> Reply:
         """What others say of a name in lower case; nothing as long as they were not asked, and when it is too much."""
@@ -80,8 +114,9 @@ class Work:
             reply = self.outside.find(name, rtype)
             if reply is None:
                 self.lookups[asked] = None
+            else:
+                self._note_end(reply)
             self._asked[asked] = reply or UNKNOWN
-            self._note_end(reply or UNKNOWN)
         return self._asked[asked]
 
     def _note_end(self, reply: Reply) -> None:
@@ -174,7 +209,21 @@ class Case:
 
 
 class Seek(NamedTuple):
-    """What addresses are looked for: A, AAAA or both; and what the answer cost so far."""
+    """What addresses are looked for: A, AAAA or both; and what the answer cost so far.
+
+    `into` is the name, in lower case, that has all as its own; b"": each name has its own.
+    """
 
     wanted: frozenset[Type]
     work: Work
+    into: bytes = b""
+
+
+def each_target(hosts: Iterable[Found]) -> list[Found]:
+    """Foreign records with a host, each target once: where it comes last, since then the last counts."""
+    last: dict[object, Found] = {}
+    for found in hosts:
+        what = found.target.lower() if found.target else found.key
+        last.pop(what, None)
+        last[what] = found
+    return list(last.values())
