@@ -54,12 +54,14 @@ class Answered(NamedTuple):
         depends: names (and marks) whose change makes it wrong.
         lookups: what others must be asked first; until then the reply is none.
         expires_s: seconds for which what others said of it counts; None: nothing in it is theirs.
+        too_much: it is a failure of ours, and stays one until what it depends on changes.
     """
 
     reply: Reply
     depends: frozenset[bytes]
     lookups: tuple[Asked, ...] = ()
     expires_s: int | None = None
+    too_much: bool = False
 
 
 class Times(NamedTuple):
@@ -124,7 +126,8 @@ def answer(zone: Zone, name: bytes, qtype: int, authority: Authority, outside: O
     try:
         reply = (_walked if work.strict else _plain)(zone, name, qtype, work, authority)
     except TooMuch:
-        return Answered(Reply(Rcode.SERVFAIL), frozenset({*work.depends, lower}))
+        depends = frozenset({*work.depends, lower})
+        return Answered(Reply(Rcode.SERVFAIL), depends, expires_s=work.expires_s, too_much=True)
     return Answered(reply, frozenset(work.depends), tuple(work.lookups), work.expires_s)
 
 

@@ -198,7 +198,9 @@ class Responder:
 
     def _held(self, query: Query, answered: Answered, written: Written, side: Finished, guest: Guest) -> bytes:
         reply, key = answered.reply, query.plain
-        if guest.tight or self._data is Data.NONE or reply.rcode == Rcode.SERVFAIL:
+        # What failed elsewhere may work at once; what is too much is so until something changes, and costs most.
+        failed = reply.rcode == Rcode.SERVFAIL and not answered.too_much
+        if guest.tight or self._data is Data.NONE or failed:
             return written.body
         tally = self._cell(side.transport, query.type, reply.rcode)
         made, turning = Made(query, answered, written, tally), self.guests.turning

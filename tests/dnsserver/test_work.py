@@ -9,6 +9,9 @@ import pytest
 
 from dnsserver import aliases, as_coredns
 from dnsserver.case import MAX_WORK
+from dnsserver.message.dname import to_text
+from dnsserver.skydns.foreign import MAX_FOUND
+from tests.dnsserver.forwarding_kit import Forwarding, found
 from tests.dnsserver.kit import Others, World, container, endpoint, lan
 
 ENDPOINTS = 200
@@ -108,3 +111,39 @@ def test_endpoints_of_ours_count_as_work(made, others):
     world.skydns({f"internal/svc/x/{at}": {"host": f"web{at}.svc.internal"} for at in range(1, 60)})
     assert world.answered("x.svc.internal", "A", others).reply.rcode == 2
     assert len(made) < 2 * MAX_WORK
+
+
+TOO_MANY = {f"internal/svc/y/{at}": {"host": f"10.1.{at // 250}.{at % 250}"} for at in range(MAX_FOUND + 1)}
+ALIAS = {"internal/svc/al/1": {"host": "y.svc.internal"}, "internal/svc/al/2": {"host": "192.0.2.1"}}
+
+
+@pytest.mark.parametrize("name", ["y.svc.internal", "svc.internal", "al.svc.internal", "*.y.svc.internal"])
+def test_too_much_is_found_out_once(name):
+    """It is what costs most; it is said again from memory until something changes, and then no longer."""
+    world = World()
+    world.skydns({**TOO_MANY, **ALIAS})
+    for _ in range(2):
+        assert world.ask(name).rcode == "SERVFAIL"
+    misses = world.responder.misses
+    for _ in range(3):
+        assert world.ask(name).rcode == "SERVFAIL"
+    assert world.responder.misses == misses
+    world.skydns_gone(*(f"internal/svc/y/{at}" for at in range(10, MAX_FOUND + 1)))
+    assert world.ask(name).rcode == "NOERROR"
+
+
+def test_too_much_of_others_ends_with_what_they_said():
+    """What others said decides only as long as it counts."""
+    world = Forwarding(lambda asked: found(*(f"{to_text(asked.name)} 60 A 192.0.2.{at}" for at in range(250))))
+    world.skydns({f"internal/svc/x/{at}": {"host": f"a{at}.example.com"} for at in range(32)})
+    for at in range(5):
+        world.skydns({f"internal/svc/x/many{at}": {"host": f"many{at}.svc.internal"}})
+        world.skydns({f"internal/svc/many{at}/{n}": {"host": f"10.{at}.{n // 250}.{n % 250}"} for n in range(300)})
+    for _ in range(3):
+        assert world.ask("x.svc.internal").rcode == "SERVFAIL"
+    misses = world.responder.misses
+    assert world.ask("x.svc.internal").rcode == "SERVFAIL"
+    assert world.responder.misses == misses
+    world.clock.now += 61
+    world.others = lambda asked: found(f"{to_text(asked.name)} 60 A 192.0.2.1")
+    assert world.ask("x.svc.internal").rcode == "NOERROR"
