@@ -4,12 +4,16 @@ What is there stays for long: records and finished answers. A look at all of it 
 and more, so what outlived a look at what is new is set aside (`gc.freeze`). What was set aside and then became garbage
 in a cycle stays, until all is looked at: when nobody asks, or when this process has grown to twice its size since.
 
-Measured with 100,000 finished answers held (Python 3.11, two cores that others used too; milliseconds):
+Measured (Python 3.11, milliseconds of CPU on a busy machine, most of six looks):
 
-    a look when nothing is new, or 50, 200 or 500 new answers, with their records, since the last    0.03, 0.5, 2.7, 3.7
-    setting aside, and taking back what was set aside                                                          0.001
-    counting what is set aside (gc.get_freeze_count), which is therefore not done                                 90
-    a look at all of it, 860,000 objects                                                                  400 to 660
+    new answers, each with its record decoded, between two looks      0     50    200    500   1,000
+    a look, 12,000 answers made before                             0.12   0.78   2.21   1.84    0.30
+    the longest of Python's own passes between                        0   0.23   2.09   3.53    2.45
+    a look with 1000, 4 and 3000 for the bounds below, 100,000 held 0.32   2.12   6.07   6.98      -
+
+The last row is why the bounds are a third of that. With 100,000 answers held, which are 860,000 objects: setting aside
+and taking back 0.001 ms; counting what is set aside (gc.get_freeze_count), which is therefore not done, 90 ms; a look
+at all 400 to 660 ms.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-THRESHOLDS = (1000, 4, 1000)  # objects and rounds between two looks of Python's own, at what is new
-FEW = 3000  # objects, as gc.get_count() counts, that are looked at again each time rather than set aside
+THRESHOLDS = (400, 3, 1000)  # objects and rounds between two looks of Python's own, at what is new
+FEW = 1000  # objects, as gc.get_count() counts, that are looked at again each time rather than set aside
 QUIET_S = 2.0  # without a question: then a pause is in nobody's way
 ALL_S = 600.0  # between two looks at all, when it is quiet
 GROWTH = 2  # times the size after the last look at all, and
