@@ -20,6 +20,7 @@ from pilotfish.catalog.store import Entry
 CONFIG = ("config",)  # SkyDNS keeps its own settings there
 MAX_FOUND = 2048  # records one question may find: about what fills 64 KiB
 MAX_LOOKED_AT = 4 * MAX_FOUND  # names one question may look at: a wildcard may match many and find nothing
+MAX_LEVELS = 16  # names for which it is remembered what is below labels of any kind, at most MAX_LOOKED_AT names each
 WILDCARDS = frozenset({b"*", b"any"})
 
 
@@ -61,6 +62,13 @@ class Hits(NamedTuple):
 NO_HITS = Hits()
 
 
+class _Level(NamedTuple):
+    """Names a number of labels below one name, by their first label, and how many names were looked at for them."""
+
+    by_label: dict[bytes, list[bytes]]
+    looked_at: int
+
+
 class Foreign:
     """All records of others, as a tree of names. Change it only by `apply`.
 
@@ -78,6 +86,7 @@ class Foreign:
         self._held: dict[str, Found] = {}
         self._at: dict[bytes, dict[str, Found]] = {}
         self._children: dict[bytes, set[bytes]] = {}
+        self._levels: dict[bytes, dict[int, _Level]] = {}  # what `_level` found, by the name above
 
     def __len__(self) -> int:
         return len(self._held)
@@ -90,6 +99,8 @@ class Foreign:
         for entry in difference.puts:
             self._remove(entry.key, changed)
             self._put(entry, changed)
+        for above in {above for name in changed for above in dname.suffixes(name)} if self._levels else ():
+            self._levels.pop(above, None)
         return changed
 
     def exists(self, name: bytes) -> bool:
@@ -158,19 +169,44 @@ class Foreign:
 
     def _matching(self, name: bytes, pattern: tuple[bytes, ...]) -> Iterator[bytes]:
         waiting, looked_at = [(name, pattern)], 0
-        while waiting:
+        passed = next((at for at, label in enumerate(pattern) if label not in WILDCARDS), 0)
+        if passed and name != dname.ROOT:
+            level = self._level(name, passed)
+            looked_at, rest = level.looked_at, pattern[passed + 1 :]
+            waiting = [(child, rest) for child in level.by_label.get(pattern[passed], ())]
+        while waiting or looked_at > MAX_LOOKED_AT:
+            if looked_at > MAX_LOOKED_AT:
+                raise TooMuch(f"{dname.to_text(name)} has more than {MAX_LOOKED_AT} names below it")
             here, labels = waiting.pop()
             if not labels:
                 yield here
             children = self._children.get(here, ())
             looked_at += len(children)
-            if looked_at > MAX_LOOKED_AT:
-                raise TooMuch(f"{dname.to_text(name)} has more than {MAX_LOOKED_AT} names below it")
             waiting += [
                 (child, labels[1:])
                 for child in children
                 if not labels or labels[0] in WILDCARDS or child[1 : 1 + child[0]] == labels[0]
             ]
+
+    # What stands below that many labels of any kind: remembered, so that made-up labels left of a `*` cost a look-up.
+    def _level(self, name: bytes, depth: int) -> _Level:
+        known = self._levels.get(name, {}).get(depth)
+        if known is not None:
+            return known
+        here, looked_at = [name], 0
+        for _ in range(depth + 1):
+            looked_at += sum(len(self._children.get(one, ())) for one in here)
+            if looked_at > MAX_LOOKED_AT:
+                here = []
+                break
+            here = [child for one in here for child in self._children.get(one, ())]
+        by_label: dict[bytes, list[bytes]] = {}
+        for child in here:
+            by_label.setdefault(child[1 : 1 + child[0]], []).append(child)
+        if len(self._levels) >= MAX_LEVELS:
+            self._levels.clear()
+        level = self._levels.setdefault(name, {})[depth] = _Level(by_label, looked_at)
+        return level
 
     def _put(self, entry: Entry, changed: set[bytes]) -> None:
         labels = keys.skydns_name(self._prefix, entry.key)

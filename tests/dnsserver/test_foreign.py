@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnsserver.skydns.foreign import MAX_FOUND, Foreign
+from dnsserver.skydns.foreign import MAX_FOUND, MAX_LOOKED_AT, Foreign
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Entry
 from tests.dnsserver.kit import World, container, endpoint, lan, node
@@ -552,3 +552,28 @@ def test_many_records_below_a_name(name, rtype, rcode):
     made.put(node("h1", "192.168.0.1"))
     made.skydns({f"internal/svc/n{number}/a": {"host": "10.0.0.1"} for number in range(9000)})
     assert made.ask(f"{name}.svc.internal.".lstrip("."), rtype).rcode == rcode
+
+
+@pytest.mark.parametrize(
+    ("beside", "rcode"), [(4000, "NOERROR"), (MAX_LOOKED_AT + 10, "SERVFAIL")], ids=["few names", "too many names"]
+)
+def test_made_up_labels_beside_a_wildcard_cost_one_search(monkeypatch, beside, rcode):
+    """What is below a `*` is found out once, until something there changes."""
+    world, looked = World(), []
+    world.skydns({f"internal/svc/y{number}": {"host": "10.0.0.1"} for number in range(beside)})
+
+    class Counting(dict[bytes, set[bytes]]):
+        def get(self, *name):
+            looked.append(name)
+            return super().get(*name)
+
+    foreign = world.responder.zone.foreign
+    monkeypatch.setattr(foreign, "_children", Counting(foreign._children))
+    assert world.ask("q0.*.svc.internal").rcode == rcode
+    looked.clear()
+    for number in range(10, 20):
+        assert world.ask(f"q{number}.*.svc.internal").rcode == rcode
+    assert len(looked) < 100
+    world.skydns({"internal/svc/y1/q10": {"host": "10.0.0.7"}})
+    world.skydns_gone(*(f"internal/svc/y{number}" for number in range(4000, beside)))
+    assert world.ask("q10.*.svc.internal").answer == ["q10.*.svc.internal. 3600 A 10.0.0.7"]
