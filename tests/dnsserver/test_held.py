@@ -20,6 +20,7 @@ from tests.dnsserver.forwarding_kit import Forwarding, found, no_such_name
 from tests.dnsserver.kit import DOMAIN, Said, World, container, endpoint, lan, node, proxy
 
 STEPS, QUESTIONS = 15, 12
+SEEDS = [0, 1, 14, 24]  # the last two once found answers that were held too long
 LABELS = ["a", "b", "c", "x", "*", "_tcp", "dns", "ns", "node", "h1", "sub", "any", "proxy", "apex", "nearest"]
 SERVICES = ["a", "b", "c", "a.b", "b.a", "x.a", "sub", "proxy", "h1"]
 PLACES = [f"a.{DOMAIN}", f"*.a.{DOMAIN}", f"*.{DOMAIN}", DOMAIN, f"q.sub.{DOMAIN}", f"b.{DOMAIN}"]
@@ -79,7 +80,7 @@ class Chance:
     def _container(self) -> Change:
         number, host = self.random.randint(1, 4), self.chosen("h1", "h2")
         record = container(number, *[self._endpoint(number, host) for _ in range(self.chosen(1, 2))], host=host)
-        return self._put_or_remove(record, 0.3)
+        return self._put_or_remove(record, 0.5)
 
     def _endpoint(self, number: int, host: str) -> Any:
         fields: dict[str, Any] = {"state": self.chosen("passing", "passing", "failing")}
@@ -135,7 +136,7 @@ def says(said: Said) -> tuple[object, ...]:
 
 
 @pytest.mark.usefixtures("_memories")
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_held_is_what_would_be_made(seed):
     """After each change every question gets the answer of a server that remembers nothing, and no record twice."""
     chance = Chance(seed)
