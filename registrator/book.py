@@ -7,7 +7,7 @@ A container that never was looked at is not known: nothing is concluded from its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from registrator.checks import Condition, Gate, Happening, Target
 from registrator.container import Facts
 from registrator.engine import Event, Kind
 from registrator.plan import Desired
+from registrator.progress import Progress
 from registrator.signals import parse_signal
 from registrator.wanted import Wanted
 
@@ -62,7 +63,13 @@ class Page:
 
     def _endpoint(self, endpoint: Endpoint) -> Endpoint:
         condition = self.conditions[_spec(endpoint)]
-        return msgspec.structs.replace(endpoint, state=checks.state(condition), deadline=condition.deadline)
+        return msgspec.structs.replace(
+            endpoint,
+            state=checks.state(condition),
+            passed=condition.passed,
+            why=checks.why(condition),
+            deadline=condition.deadline,
+        )
 
 
 def _observed(events: Sequence[Event], facts: Facts) -> float:
@@ -106,10 +113,10 @@ class Book:
             if len(self._gone) > MAX_GONE:
                 del self._gone[next(iter(self._gone))]
         else:
-            page = self._open(look.facts, recorded)
+            page = self._open(look.facts, recorded, look.now)
             self._signals(page, look)
             page.observed = _observed(look.events, page.facts) or (before.observed if before else look.now)
-        return {look.container} | self._followers(look.container)
+        return {look.container} | self._followers(look.container, look.now)
 
     def answered(self, container: str, spec: Spec, at: float) -> bool:
         """A port took a connection; True when that changed something."""
@@ -123,13 +130,33 @@ class Book:
         page.observed = at
         return True
 
+    def checked(self, container: str, spec: Spec, problem: str, at: float) -> bool:
+        """A CHECK_* found something, "" for nothing wrong; True when that changed what is published."""
+        page = self.pages.get(container)
+        if page is None or spec not in page.conditions:
+            return False
+        before = page.conditions[spec]
+        after = page.conditions[spec] = checks.damp(before, checks.checked(before, problem), at)
+        if checks.shown(before) == checks.shown(after):
+            return False
+        page.observed = at
+        return True
+
     def expire(self, now: float) -> set[str]:
-        """End the draining of what should have stopped by now, and runs; returns whose."""
+        """End the draining of what should have stopped by now, and runs, and the holding back of what flapped.
+
+        Returns:
+            Ids of the containers that this concerns.
+        """
         expired = set()
         for container, page in self.pages.items():
             for spec, condition in page.conditions.items():
                 if 0 < condition.deadline <= now:
                     page.conditions[spec] = checks.happen(condition, Happening.EXPIRED)
+                    page.observed = now
+                    expired.add(container)
+                elif checks.settle(condition, now) != condition:
+                    page.conditions[spec] = checks.settle(condition, now)
                     page.observed = now
                     expired.add(container)
         return expired
@@ -144,15 +171,25 @@ class Book:
 
     def dials(self, container: str) -> dict[Spec, tuple[Target, ...]]:
         """Which ports of a container are to be dialled, and where."""
+        return {spec: where for spec, condition, where in self._asked(container) if _waits_for_a_dial(condition)}
+
+    def probes(self, container: str) -> dict[Spec, tuple[Progress, tuple[Target, ...]]]:
+        """Which ports of a container have a CHECK_* to run, how it stands, and where to ask."""
+        return {
+            spec: (condition.progress, where)
+            for spec, condition, where in self._asked(container)
+            if condition.progress is not None and not condition.deadline
+        }
+
+    def _asked(self, container: str) -> Iterator[tuple[Spec, Condition, tuple[Target, ...]]]:
+        """Ports that can be asked at all, each with its condition, and where."""
         page = self.pages.get(container)
         if page is None or page.facts.paused:
-            return {}
+            return
         holder = network_holder(page.facts, self.facts_of) or page.facts
-        return {
-            _spec(endpoint): checks.targets(holder, endpoint, self.host.addresses)
-            for endpoint in page.wanted.container.endpoints
-            if _waits_for_a_dial(page.conditions[_spec(endpoint)])
-        }
+        for endpoint in page.wanted.container.endpoints:
+            spec = _spec(endpoint)
+            yield spec, page.conditions[spec], checks.targets(holder, endpoint, self.host.addresses)
 
     def facts_of(self, container: str) -> Facts | None:
         """Facts of a container by id or name."""
@@ -174,7 +211,7 @@ class Book:
             if any(endpoint.service.lower() in services for endpoint in page.wanted.container.endpoints)
         }
 
-    def _open(self, facts: Facts, recorded: Container | None) -> Page:
+    def _open(self, facts: Facts, recorded: Container | None, now: float) -> Page:
         before = self.pages.get(facts.id)
         page = Page(facts, self._wanted_of(facts, self.facts_of))
         known = before.conditions if before and before.facts.started == facts.started else {}
@@ -182,11 +219,11 @@ class Book:
         holder = network_holder(facts, self.facts_of) or facts
         for endpoint in page.wanted.container.endpoints:
             spec = _spec(endpoint)
-            was = known.get(spec)
-            if was is not None and was.gate is checks.gate_of(facts, endpoint):
-                page.conditions[spec] = checks.observe(was, facts)
+            was, choice = known.get(spec), page.wanted.checks.get(spec, checks.NO_CHOICE)
+            if was is not None and checks.is_asked_so(was, facts, endpoint, choice):
+                page.conditions[spec] = checks.damp(was, checks.observe(was, facts), now)
             else:
-                page.conditions[spec] = checks.resume(facts, endpoint, in_store.get(spec))
+                page.conditions[spec] = checks.resume(facts, endpoint, in_store.get(spec), choice)
             if not checks.targets(holder, endpoint, self.host.addresses):  # nothing can be asked: believe it
                 page.conditions[spec] = checks.happen(page.conditions[spec], Happening.ANSWERED)
         self._close(facts.id)
@@ -213,13 +250,13 @@ class Book:
             for spec, condition in page.conditions.items():
                 page.conditions[spec] = checks.happen(condition, Happening.STOPPING, deadline)
 
-    def _followers(self, container: str) -> set[str]:
+    def _followers(self, container: str, now: float) -> set[str]:
         """Containers that share this one's network: what they publish may have changed with it."""
         mode = f"container:{container}"
         followers = {one for one, page in self.pages.items() if page.facts.network_mode == mode}
         for one in followers:
             observed = self.pages[one].observed
-            self._open(self.pages[one].facts, None).observed = observed
+            self._open(self.pages[one].facts, None, now).observed = observed
         return followers
 
 

@@ -14,7 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from pilotfish.catalog.record import Container, Endpoint, State
+from registrator import progress
 from registrator.container import Facts
+from registrator.probe import Choice, Probe
+from registrator.progress import STEADY, Flaps, Progress
 
 DRAIN_GRACE_S = 5.0  # over the stop timeout: the engine needs a moment to kill, and to tell
 SIGKILL = 9
@@ -26,7 +29,7 @@ class Gate(Enum):
 
     HEALTH = "health"  # the image's HEALTHCHECK
     DIAL = "dial"  # a connection to the container's port
-    NONE = "none"  # nothing can be asked: UDP without a HEALTHCHECK
+    NONE = "none"  # nothing: UDP without a HEALTHCHECK, CHECK=none; or what a CHECK_* finds, see `Condition.progress`
 
 
 class Happening(Enum):
@@ -52,6 +55,9 @@ class Condition(msgspec.Struct, frozen=True):
         unwell: its HEALTHCHECK says so.
         paused: its container is frozen.
         deadline: UNIX time in seconds at which draining ends; 0: it is not draining.
+        progress: what its CHECK_* found; None: it has none. Passing needs the gate and this.
+        passed: all that is asked of it was well once since its container started.
+        flaps: how often it fell of late.
     """
 
     gate: Gate
@@ -59,6 +65,9 @@ class Condition(msgspec.Struct, frozen=True):
     unwell: bool = False
     paused: bool = False
     deadline: float = 0.0
+    progress: Progress | None = None
+    passed: bool = False
+    flaps: Flaps = STEADY
 
 
 _CHANGES: dict[Happening, Callable[[Condition, float], Condition]] = {
@@ -71,28 +80,87 @@ _CHANGES: dict[Happening, Callable[[Condition, float], Condition]] = {
     Happening.STOPPING: lambda was, deadline: _with(was, deadline=deadline),
     # An application that finishes its requests for longer than we knew of has closed its port by now: ask it again.
     Happening.EXPIRED: lambda was, _: (
-        _with(was, deadline=0.0, opened=was.opened and was.gate is not Gate.DIAL) if was.deadline else was
+        _with(was, deadline=0.0, opened=was.opened and was.gate is not Gate.DIAL, progress=_anew(was.progress))
+        if was.deadline
+        else was
     ),
-    Happening.STARTED: lambda was, _: begin(was.gate),
+    Happening.STARTED: lambda was, _: begin(was.gate, was.progress.probe if was.progress else None),
 }
 
 
-def _with(condition: Condition, **changes: float) -> Condition:
+def _with(condition: Condition, **changes: object) -> Condition:
     return msgspec.structs.replace(condition, **changes)
 
 
-def begin(gate: Gate) -> Condition:
+def _anew(was: Progress | None) -> Progress | None:
+    return progress.start(was.probe) if was else None
+
+
+def begin(gate: Gate, probe: Probe | None = None) -> Condition:
     """The condition of an endpoint whose container has just started.
 
     >>> state(begin(Gate.DIAL))
     'starting'
     """
-    return Condition(gate, opened=gate is Gate.NONE)
+    return _noted(Condition(gate, opened=gate is Gate.NONE, progress=progress.start(probe) if probe else None))
 
 
 def happen(condition: Condition, happening: Happening, deadline: float = 0.0) -> Condition:
     """The condition after something happened; `deadline` belongs to STOPPING."""
-    return _CHANGES[happening](condition, deadline)
+    return _noted(_CHANGES[happening](condition, deadline))
+
+
+def checked(condition: Condition, problem: str) -> Condition:
+    """The condition after its CHECK_* found something; "" for nothing wrong."""
+    if condition.progress is None:
+        return condition
+    return _noted(_with(condition, progress=progress.found(condition.progress, problem)))
+
+
+def _noted(condition: Condition) -> Condition:
+    return condition if condition.passed or not _is_well(condition) else _with(condition, passed=True)
+
+
+def damp(before: Condition, after: Condition, now: float) -> Condition:
+    """The condition `after` a change with what the change means for an endpoint that flaps.
+
+    Only what checks say counts: a pause is an operator's doing, a draining ends by itself.
+    """
+    well, is_well = _is_well(before), _is_well(after)
+    if after.passed and well and not is_well:
+        return _with(after, flaps=progress.fell(after.flaps, now, _problem(after)))
+    if after.passed and is_well and not well:
+        return _with(after, flaps=progress.rose(after.flaps, now))
+    return after
+
+
+def settle(condition: Condition, now: float) -> Condition:
+    """The condition at a time: whoever was held back for long enough is believed again."""
+    if not progress.is_over(condition.flaps, now):
+        return condition
+    return _with(condition, flaps=msgspec.structs.replace(condition.flaps, until=0.0))
+
+
+def _is_well(condition: Condition) -> bool:
+    return condition.opened and not condition.unwell and (condition.progress is None or condition.progress.passing)
+
+
+def _problem(condition: Condition) -> str:
+    """What is wrong with an endpoint that is not well, in a few words."""
+    if condition.unwell:
+        return "its HEALTHCHECK says unhealthy"
+    if not condition.opened:
+        return _UNOPENED[condition.gate]
+    if condition.progress and not condition.progress.passing:
+        return f"{condition.progress.probe.title}: {condition.progress.why}"
+    return ""
+
+
+_UNOPENED = {
+    Gate.HEALTH: "its HEALTHCHECK has not decided yet",
+    Gate.DIAL: "its port has taken no connection yet",
+    Gate.NONE: "",
+}
 
 
 class _Row(NamedTuple):
@@ -106,6 +174,9 @@ _STATES: tuple[_Row, ...] = (
     _Row(lambda condition: condition.paused, "failing"),
     _Row(lambda condition: condition.unwell, "failing"),
     _Row(lambda condition: not condition.opened, "starting"),
+    _Row(lambda condition: condition.progress is not None and not condition.progress.opened, "starting"),
+    _Row(lambda condition: condition.progress is not None and not condition.progress.passing, "failing"),
+    _Row(lambda condition: condition.flaps.until > 0, "failing"),
     _Row(lambda _: True, "passing"),
 )
 
@@ -115,16 +186,28 @@ def state(condition: Condition) -> State:
     return next(row.state for row in _STATES if row.holds(condition))
 
 
-def gate_of(facts: Facts, endpoint: Endpoint) -> Gate:
-    """What opens an endpoint: the HEALTHCHECK where the image has one, else a dial; UDP cannot be dialled."""
-    if facts.health != "none" and not ignores_health(endpoint):
+def shown(condition: Condition) -> tuple[State, str, bool]:
+    """What of a condition others get to see."""
+    return state(condition), why(condition), condition.passed
+
+
+def why(condition: Condition) -> str:
+    """Why it is in its state, if there is more to say; the same for as long as the state is, as a rule."""
+    if condition.deadline > 0:
+        return ""
+    if condition.paused:
+        return "its container is paused"
+    if condition.flaps.flapping and (condition.flaps.until or not _is_well(condition)):
+        return f"flaps, so it has to pass for longer: {condition.flaps.why}"
+    return _problem(condition)
+
+
+def gate_of(facts: Facts, endpoint: Endpoint, choice: Choice) -> Gate:
+    """What opens an endpoint: the HEALTHCHECK where the image has one, else its CHECK_*, else a dial; UDP has none."""
+    if facts.health != "none" and not choice.ignores_health:
         return Gate.HEALTH
-    return Gate.DIAL if endpoint.protocol == "tcp" else Gate.NONE
-
-
-def ignores_health(endpoint: Endpoint) -> bool:
-    """True when the tag HEALTH=ignore says that the HEALTHCHECK means nothing for this port."""
-    return endpoint.attrs.get("health", "").strip().lower() == "ignore"
+    asked = choice.probe is None and not choice.unasked and endpoint.protocol == "tcp"
+    return Gate.DIAL if asked else Gate.NONE
 
 
 _HEALTH: dict[str, Happening] = {
@@ -140,20 +223,45 @@ def observe(condition: Condition, facts: Facts) -> Condition:
     return happen(seen, _HEALTH[facts.health]) if facts.health in _HEALTH else seen
 
 
-def resume(facts: Facts, endpoint: Endpoint, recorded: Endpoint | None) -> Condition:
+NO_CHOICE = Choice()
+
+
+def is_asked_so(condition: Condition, facts: Facts, endpoint: Endpoint, choice: Choice) -> bool:
+    """True when what a condition remembers was found by the checks that count now."""
+    probe = condition.progress.probe if condition.progress else None
+    return condition.gate is gate_of(facts, endpoint, choice) and probe == choice.probe
+
+
+def resume(facts: Facts, endpoint: Endpoint, recorded: Endpoint | None, choice: Choice = NO_CHOICE) -> Condition:
     """The condition of an endpoint that is seen for the first time by this process.
 
     Args:
         facts: of its container.
         endpoint: as it is wanted now.
         recorded: what the store holds of it from the same run of the container; None: nothing.
+        choice: what its tags ask for.
+
+    A check that was out stays out until it has passed; how often it fell is forgotten.
     """
-    condition = begin(gate_of(facts, endpoint))
+    condition = begin(gate_of(facts, endpoint, choice), choice.probe)
+    if recorded is not None:
+        condition = _with(condition, passed=condition.passed or recorded.passed or recorded.state == "passing")
+        condition = _with(condition, progress=_resumed(choice.probe, recorded))
     if recorded is not None and recorded.state in {"passing", "draining", "failing"}:
         condition = happen(condition, Happening.ANSWERED)
     if recorded is not None and recorded.state == "draining":
         condition = happen(condition, Happening.STOPPING, recorded.deadline)
     return observe(condition, facts)
+
+
+def _resumed(probe: Probe | None, recorded: Endpoint) -> Progress | None:
+    if probe is None:
+        return None
+    passed = recorded.passed or recorded.state == "passing"
+    if recorded.state != "failing":
+        return progress.resumed(probe, passed=passed, failing=None)
+    _, ours, reason = recorded.why.rpartition(f"{probe.title}: ")
+    return progress.resumed(probe, passed=passed, failing=reason if ours else progress.NOT_CHECKED)
 
 
 def recorded_endpoints(facts: Facts, record: Container | None) -> dict[tuple[int, str], Endpoint]:

@@ -20,14 +20,16 @@ from registrator.claims import Held, plan_claims
 from registrator.container import BadDocument, facts
 from registrator.engine import Engine
 from registrator.io_checks import DIAL_TIMEOUT_S, answers
+from registrator.io_probe import ask
 from registrator.plan import Desired, Ground, Owners, plan
 from registrator.recorded import Recorded
+from registrator.settings import RegistratorSettings
 
 READ_AT_ONCE = 100  # keys in one read
 SHOWN = 2000  # characters of a value
 
 
-async def rehearse(engine: Engine, store: Store, book: Book, around: Around, reserved: Reserved) -> None:
+async def rehearse(engine: Engine, store: Store, book: Book, around: Around, settings: RegistratorSettings) -> None:
     """Print what a registrator would write now, one line a key, on standard output.
 
     Raises:
@@ -38,12 +40,12 @@ async def rehearse(engine: Engine, store: Store, book: Book, around: Around, res
     around.apply(mirror.start(await store.read(ROOT)), mirror.entries)
     recorded = await _recorded(store, node)
     for container in await engine.running():
-        if not await _look(engine, book, container, recorded):
+        if not await _look(engine, book, container, recorded, settings.check_dir):
             recorded.records.pop(container, None)  # what cannot be read stays as it is
-    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, reserved))
+    _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, settings.reserved))
 
 
-async def _look(engine: Engine, book: Book, container: str, recorded: Recorded) -> bool:
+async def _look(engine: Engine, book: Book, container: str, recorded: Recorded, check_dir: str) -> bool:
     """Look at a container and dial its ports; False when it cannot be read."""
     document = await engine.inspect(container)
     try:
@@ -53,6 +55,8 @@ async def _look(engine: Engine, book: Book, container: str, recorded: Recorded) 
         return False
     for one in book.look(Look(container, seen, (), time.time()), recorded.container(container)):
         await _dial(book, one)
+        for spec, (progress, targets) in book.probes(one).items():
+            book.checked(one, spec, await ask(progress.probe, targets, check_dir) or "", time.time())
     return True
 
 

@@ -22,7 +22,7 @@ from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Node, same
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
-from pilotfish.catalog.values import BadValue, join_host_port, parse_node
+from pilotfish.catalog.values import BadValue, parse_node
 from registrator import templates
 from registrator.address import FactsOf, Host
 from registrator.around import Around
@@ -30,7 +30,7 @@ from registrator.book import Book, Look
 from registrator.container import BadDocument, Facts, facts
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
 from registrator.exports import judge_exports
-from registrator.io_checks import Dials, Port
+from registrator.io_asking import Asking
 from registrator.io_claims import Claimant
 from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_lanes import Lanes
@@ -45,7 +45,6 @@ from registrator.wanted import Wanted, wanted
 
 FIRST_DIAL_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
 TICK_S = 0.25  # how often deadlines are looked at
-OVERDUE_S = 30.0  # a port that has not answered for so long is said to
 ONCE_S = 2.0  # how long --once waits for ports that do not answer yet
 
 
@@ -83,7 +82,13 @@ class RegistratorService:
         self._again = asyncio.Event()
         self._listed = asyncio.Event()
         self._periodic: set[str] = set()
-        self._dials = Dials(self._on_answer)
+        self._asking = Asking(
+            self.book,
+            telemetry.now,
+            lambda container: self.writer.mark({container}, telemetry.now()),
+            at_once=settings.checks_at_once,
+            check_dir=settings.check_dir,
+        )
         self._lanes = Lanes(self._look, telemetry)
         self.metrics.show(self._counts, self._endpoints)
         telemetry.ready.bad("docker", "not reached yet")
@@ -103,7 +108,7 @@ class RegistratorService:
                 return
             await self._register(info)
         finally:
-            await self._dials.close()
+            await self._asking.close()
             await self._lanes.close()
             await self._engine.close()
 
@@ -147,7 +152,7 @@ class RegistratorService:
 
     async def _rehearse(self) -> None:
         try:
-            await rehearse(self._engine, self._store, self.book, self.around, self._settings.reserved)
+            await rehearse(self._engine, self._store, self.book, self.around, self._settings)
         except (EngineError, StoreError) as error:
             raise CannotReach(str(error)) from error
 
@@ -250,12 +255,8 @@ class RegistratorService:
     async def _tend(self) -> None:
         """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
         self.writer.verify()
-        for port, tried in self._dials.overdue(OVERDUE_S):
-            where = ", ".join(join_host_port(target.ip, target.port) for target in tried)
-            name = self.book.pages[port.container].facts.name
-            self._telemetry.log.warning(
-                "container %s: port %d does not answer at %s: it is published when it does", name, port.port, where
-            )
+        for line in self._asking.overdue():
+            self._telemetry.log.warning("%s", line)
         if self._follower.mirror.complete:
             ours = [endpoint for page in self.book.pages.values() for endpoint in page.wanted.container.endpoints]
             self.writer.tend([*self.around.endpoints(), *ours])
@@ -273,9 +274,9 @@ class RegistratorService:
         before = self._record(container)
         recorded = self.writer.recorded.container(container)
         marked = self.book.look(Look(container, seen, events, self._telemetry.now()), recorded)
-        self._dial(marked)
+        self._asking.want(marked)
         if before is None and recorded is None:
-            await self._dials.first(container, FIRST_DIAL_S)
+            await self._asking.first(container, FIRST_DIAL_S)
         self._remark(container)
         page = self.book.pages.get(container)
         gone = max((event.at for event in events), default=0.0)
@@ -301,20 +302,11 @@ class RegistratorService:
         page = self.book.pages.get(container)
         self.remarks.note(container, page.wanted if page else None)
 
-    def _dial(self, containers: set[str]) -> None:
-        for one in containers:
-            self._dials.want(one, {Port(one, *spec): where for spec, where in self.book.dials(one).items()})
-
-    def _on_answer(self, port: Port) -> None:
-        now = self._telemetry.now()
-        if self.book.answered(port.container, (port.port, port.protocol), now):
-            self.writer.mark({port.container}, now)
-
     async def _watch_deadlines(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             expired = self.book.expire(self._telemetry.now())
-            self._dial(expired)
+            self._asking.want(expired)
             self.writer.mark(expired)
 
     # --- the store
@@ -370,7 +362,7 @@ class RegistratorService:
         """For `once`: everything that runs is looked at, dialled and written."""
         await self._listed.wait()
         await self._lanes.idle()
-        await self._dials.quiet(ONCE_S)
+        await self._asking.quiet(ONCE_S)
         await self.writer.settled()
 
     def _counts(self) -> dict[str, int]:

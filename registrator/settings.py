@@ -114,6 +114,19 @@ class RegistratorSettings(Shared):
         parse=values.parse_duration,
         metavar="TIME",
     )
+    check_dir: str = option(
+        "folder with the scripts that CHECK_CMD tags may name; without it none is run",
+        "",
+        flag="--check-dir",
+        metavar="DIR",
+    )
+    checks_at_once: int = option(
+        "how many CHECK_* checks may be under way at once",
+        64,
+        flag="--checks-at-once",
+        parse=whole("number of checks", 1, 4096),
+        metavar="N",
+    )
     once: bool = option("compare and write once, then end", False, flag="--once")
     dry_run: bool = option("print what would be written and write nothing", False, flag="--dry-run")
     etcd_tmpl: dict[str, str] = option(

@@ -17,16 +17,19 @@ from typing import Literal, NamedTuple, TypeAlias
 from pilotfish.catalog import values
 from pilotfish.catalog.record import MAX_TEXT
 from pilotfish.catalog.values import BadValue, quoted
+from registrator import probe
 from registrator.container import PREFIX, Facts, PortSpec
 
 Source: TypeAlias = Literal["env", "label"]
-Cost: TypeAlias = Literal["port", "route", "names", "default"]
+Cost: TypeAlias = Literal["port", "route", "names", "check", "nothing", "default"]
 
 COSTS: Mapping[Cost, str] = MappingProxyType(
     {
         "port": "the port is left out",
         "route": "it is not proxied",
         "names": "it gets no names",
+        "check": "it is not checked so",
+        "nothing": "it has no effect",
         "default": "the default is used",
     }
 )
@@ -160,34 +163,33 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "ip": Rule(_addresses, "port"),
         "internal": Rule(values.parse_boolean, "port"),
         "routable": Rule(values.parse_boolean, "port"),
+        "health": Rule(_word("ignore"), "default"),
+        "check": Rule(_word("none"), "check"),
+        "check_http": Rule(probe.parse_path, "check"),
+        "check_https": Rule(probe.parse_path, "check"),
+        "check_tcp": Rule(values.parse_boolean, "check"),
+        "check_grpc": Rule(probe.parse_grpc, "check"),
+        "check_cmd": Rule(probe.parse_script, "check"),
+        "check_script": Rule(probe.refuse_script, "check"),
+        "check_ttl": Rule(probe.refuse_ttl, "check"),
+        "check_interval": Rule(probe.parse_interval, "default"),
+        "check_timeout": Rule(probe.parse_timeout, "default"),
+        "check_rise": Rule(probe.parse_count, "default"),
+        "check_fall": Rule(probe.parse_count, "default"),
+        "check_initial_status": Rule(probe.parse_status, "default"),
+        "check_http_method": Rule(probe.parse_method, "default"),
+        "check_https_method": Rule(probe.parse_method, "default"),
+        "check_grpc_use_tls": Rule(values.parse_boolean, "check"),
+        "check_tls_skip_verify": Rule(values.parse_boolean, "default"),
+        "check_deregister_after": Rule(probe.refuse_deregister, "nothing"),
     }
 )
 
-# Tags of ours that this version keeps in attrs and does not act on itself.
-CHECKS = frozenset(
-    {
-        "check",
-        "check_http",
-        "check_https",
-        "check_tcp",
-        "check_grpc",
-        "check_cmd",
-        "check_interval",
-        "check_timeout",
-        "check_initial_status",
-        "check_script",
-        "check_ttl",
-        "check_http_method",
-        "check_https_method",
-        "check_grpc_use_tls",
-        "check_tls_skip_verify",
-        "check_deregister_after",
-        "health",
-        "drain",
-    }
-)
+# Checks stay in attrs too: other readers of the exports know them.
+CHECKS = frozenset(key for key in KNOWN if key.split("_")[0] in {"check", "health"})
 LATER = frozenset(
     {
+        "drain",
         "proxy_sticky",
         "proxy_timeout",
         "proxy_body",
@@ -203,7 +205,7 @@ LATER = frozenset(
 GUARDS = frozenset({"proxy_auth", "proxy_allow"})
 SECRETS = frozenset({"proxy_auth"})  # never kept, never quoted
 
-ALL_KEYS = frozenset(KNOWN) | CHECKS | LATER
+ALL_KEYS = frozenset(KNOWN) | LATER
 
 
 class PortTags(NamedTuple):
@@ -266,7 +268,11 @@ def _attributes(raw: Mapping[str, Tag], *, keep_all: bool) -> tuple[dict[str, st
     kept: dict[str, str] = {}
     left_out, room = [], MAX_ATTRS_TEXT
     for key, tag in sorted(raw.items()):
-        if key in _NEVER_ATTRS or (key in KNOWN and not keep_all) or (key == "ignore" and tag.value):
+        if (
+            key in _NEVER_ATTRS
+            or (key in KNOWN and key not in CHECKS and not keep_all)
+            or (key == "ignore" and tag.value)
+        ):
             continue
         size = len(key) + len(tag.value)
         if size > MAX_TEXT or size > room or len(kept) >= MAX_ATTRS:

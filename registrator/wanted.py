@@ -7,6 +7,8 @@ without a route (`dns=()`), so that it is listed under /reg/all and nowhere else
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 from pilotfish.catalog.record import (
@@ -23,6 +25,7 @@ from registrator import naming, routes, tags
 from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
 from registrator.naming import Naming
+from registrator.probe import Choice, chosen
 from registrator.routes import Proxied
 from registrator.settings import RegistratorSettings
 from registrator.tags import PortTags, Tags
@@ -52,11 +55,13 @@ class Wanted(NamedTuple):
         container: its record; every endpoint `starting`, no exports yet, observed when it was started.
         left_out: sorted by port.
         notices: about tags and addresses, each once.
+        checks: what CHECK_* and HEALTH ask for, by port; of a port that is not in it, nothing.
     """
 
     container: Container
     left_out: tuple[LeftOut, ...]
     notices: tuple[str, ...]
+    checks: Mapping[tuple[int, str], Choice] = MappingProxyType({})
 
 
 class _Port(NamedTuple):
@@ -91,7 +96,8 @@ def wanted(facts: Facts, host: Host, settings: RegistratorSettings, facts_of: Fa
     """
     work = _Work(facts, host, settings, facts_of)
     ports = work.eligible()
-    endpoints = work.endpoints(work.named(ports))
+    named = work.named(ports)
+    endpoints, choices = work.endpoints(named), work.choices(named)
     record = Container(
         node=host.node,
         id=facts.id,
@@ -104,7 +110,7 @@ def wanted(facts: Facts, host: Host, settings: RegistratorSettings, facts_of: Fa
         compose_service=facts.compose_service[:MAX_TEXT],
         hostname="" if facts.id.startswith(facts.hostname) else facts.hostname[:MAX_TEXT],
     )
-    return Wanted(record, work.left_out(), tuple(dict.fromkeys(work.notices)))
+    return Wanted(record, work.left_out(), tuple(dict.fromkeys(work.notices)), choices)
 
 
 class _Work:
@@ -259,6 +265,17 @@ class _Work:
         """The endpoints, sorted by port and protocol, each with an id and a label of its own."""
         ids = self._ids([one.port for one in ports])
         return tuple(self._endpoint(one, ids[one.port.spec]) for one in ports if one.port.spec in ids)
+
+    def choices(self, ports: list[_Named]) -> dict[tuple[int, str], Choice]:
+        """How each port is checked."""
+        found = {}
+        for one in ports:
+            read, spec = one.port.tags, one.port.spec
+            found[(spec.port, spec.protocol)] = chosen(
+                read.values, read.own, spec.protocol, scripts=bool(self.settings.check_dir)
+            )
+            self.notices += [f"{spec}: {notice}" for notice in found[(spec.port, spec.protocol)].notices]
+        return found
 
     def _ids(self, ports: list[_Port]) -> dict[PortSpec, str]:
         given: dict[str, list[PortSpec]] = {}

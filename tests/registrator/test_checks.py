@@ -11,6 +11,7 @@ from pilotfish.catalog.record import Address, Container, Endpoint
 from registrator import checks
 from registrator.checks import Condition, Gate, Happening, Target
 from registrator.container import Binding, Facts, Network, PortSpec
+from registrator.probe import Choice, How, Probe
 
 DRAIN = 50.0
 
@@ -85,25 +86,28 @@ def endpoint(**changes: object) -> Endpoint:
     return msgspec.structs.replace(Endpoint(service="web", id="h:web:80", label="h-web-80", port=80), **changes)
 
 
+ASKED = Choice(Probe(How.HTTP, "/"))
+IGNORING = Choice(ignores_health=True)
+UNASKED = Choice(unasked=True)
 GATES = {
-    "a HEALTHCHECK": (facts(health="starting"), endpoint(), Gate.HEALTH),
-    "a HEALTHCHECK, for udp too": (facts(health="healthy"), endpoint(protocol="udp"), Gate.HEALTH),
-    "none": (facts(), endpoint(), Gate.DIAL),
-    "none, udp": (facts(), endpoint(protocol="udp"), Gate.NONE),
-    "one that a tag ignores": (facts(health="unhealthy"), endpoint(attrs={"health": "Ignore"}), Gate.DIAL),
-    "one that a tag ignores, udp": (
-        facts(health="healthy"),
-        endpoint(protocol="udp", attrs={"health": "ignore"}),
-        Gate.NONE,
-    ),
-    "one with another tag": (facts(health="healthy"), endpoint(attrs={"health": "yes"}), Gate.HEALTH),
+    "a HEALTHCHECK": (facts(health="starting"), endpoint(), Choice(), Gate.HEALTH),
+    "a HEALTHCHECK, for udp too": (facts(health="healthy"), endpoint(protocol="udp"), Choice(), Gate.HEALTH),
+    "none": (facts(), endpoint(), Choice(), Gate.DIAL),
+    "none, udp": (facts(), endpoint(protocol="udp"), Choice(), Gate.NONE),
+    "one that a tag ignores": (facts(health="unhealthy"), endpoint(), IGNORING, Gate.DIAL),
+    "one that a tag ignores, udp": (facts(health="healthy"), endpoint(protocol="udp"), IGNORING, Gate.NONE),
+    "a CHECK_*": (facts(), endpoint(), ASKED, Gate.NONE),
+    "a CHECK_* and a HEALTHCHECK": (facts(health="healthy"), endpoint(), ASKED, Gate.HEALTH),
+    "CHECK=none": (facts(), endpoint(), UNASKED, Gate.NONE),
+    "CHECK=none and a HEALTHCHECK": (facts(health="starting"), endpoint(), UNASKED, Gate.HEALTH),
 }
 
 
-@pytest.mark.parametrize(("seen", "port", "gate"), GATES.values(), ids=GATES)
-def test_what_opens_an_endpoint(seen, port, gate):
-    """HEALTHCHECK where there is one, else a dial; nothing can be asked of UDP."""
-    assert checks.gate_of(seen, port) is gate
+@pytest.mark.parametrize(("seen", "port", "choice", "gate"), GATES.values(), ids=GATES)
+def test_what_opens_an_endpoint(seen, port, choice, gate):
+    """HEALTHCHECK where there is one, else what its CHECK_* finds, else a dial; nothing can be asked of UDP."""
+    assert checks.gate_of(seen, port, choice) is gate
+    assert (checks.begin(gate, choice.probe).progress is None) == (choice.probe is None)
 
 
 SIGNALS = {

@@ -1,0 +1,116 @@
+"""Runs the checks that CHECK_* tags ask for, round after round.
+
+A task per port. The first check is made at once, unless the port is known to pass: then it waits for a part of its
+interval, so that a registrator that starts again does not ask a thousand containers in one instant. Until a port passes
+for the first time it is asked more often than its interval says, as a port that is dialled would be: what starts
+quickly is found quickly. Only so many checks are under way at once; time spent waiting for a turn is no time of the
+check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+
+from registrator.checks import Target
+from registrator.io_checks import Port, delay_after
+from registrator.io_probe import ask
+from registrator.probe import How, Probe
+from registrator.progress import Progress
+
+JITTER = 0.1  # of the interval, to either side
+QUICKEST_S = 0.1  # between two checks of a port that has not passed yet: an application at its start has other work
+QUICKEST_SCRIPT_S = 1.0
+
+
+class _Round:
+    """One port's checks."""
+
+    def __init__(self, progress: Progress, targets: tuple[Target, ...]) -> None:
+        self.probe, self.targets = progress.probe, targets
+        self.opened = progress.opened
+        self.tried = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Rounds:
+    """Checks in progress, one task a port.
+
+    Args:
+        on_result: called in the loop with every result: the port, and what is wrong, "" for nothing.
+        at_once: how many checks may be under way.
+        check_dir: folder of the scripts.
+    """
+
+    def __init__(self, on_result: Callable[[Port, str], None], at_once: int, check_dir: str) -> None:
+        self._on_result = on_result
+        self._check_dir = check_dir
+        self._slots = asyncio.Semaphore(at_once)
+        self._rounds: dict[Port, _Round] = {}
+
+    def want(self, container: str, wanted: Mapping[Port, tuple[Progress, tuple[Target, ...]]]) -> None:
+        """Check exactly these ports of a container, each as it stands."""
+        for port in [port for port in self._rounds if port.container == container]:
+            progress, targets = wanted.get(port, (None, ()))
+            one = self._rounds[port]
+            if progress is None or (progress.probe, targets) != (one.probe, one.targets):
+                self._stop(port)
+        for port, (progress, targets) in wanted.items():
+            if port in self._rounds:
+                self._rounds[port].opened = progress.opened
+                continue
+            one = self._rounds[port] = _Round(progress, targets)
+            one.task = asyncio.get_running_loop().create_task(self._run(port, one, known=progress.passing))
+
+    def waits(self, container: str | None = None) -> list[asyncio.Event]:
+        """What is set as soon as a port was asked once; of one container, or of all."""
+        return [one.tried for port, one in self._rounds.items() if container in {None, port.container}]
+
+    async def close(self) -> None:
+        """Check no more."""
+        tasks = [one.task for one in self._rounds.values() if one.task]
+        for port in list(self._rounds):
+            self._stop(port)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stop(self, port: Port) -> None:
+        one = self._rounds.pop(port)
+        one.tried.set()
+        if one.task:
+            one.task.cancel()
+
+    async def _run(self, port: Port, one: _Round, *, known: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if known:
+            one.tried.set()
+            await asyncio.sleep(one.probe.interval_s * random.random())  # noqa: S311  jitter
+        began = loop.time()
+        while True:
+            async with self._slots:
+                problem = await self._ask(one)
+            if problem is not None:
+                one.opened = one.opened or not problem
+                self._on_result(port, problem)
+            one.tried.set()
+            await asyncio.sleep(pause_s(one.probe, one.opened, loop.time() - began, random.random()))  # noqa: S311
+
+    async def _ask(self, one: _Round) -> str | None:
+        try:
+            return await ask(one.probe, one.targets, self._check_dir)
+        except Exception as error:  # noqa: BLE001  a fault of ours would end the rounds unseen: so it is seen
+            return f"the check itself broke: {type(error).__name__}"
+
+
+def pause_s(probe: Probe, opened: bool, passed_s: float, jitter: float) -> float:
+    """Seconds until the next check, `passed_s` after the first; `jitter` from 0 to 1.
+
+    >>> from registrator.probe import How, Probe
+    >>> pause_s(Probe(How.TCP), True, 60.0, 0.5), pause_s(Probe(How.TCP), False, 0.0, 0.5)
+    (10.0, 0.1)
+    """
+    usual = probe.interval_s * (1 + JITTER * (2 * jitter - 1))
+    if opened:
+        return usual
+    quickest = QUICKEST_SCRIPT_S if probe.how is How.CMD else QUICKEST_S
+    return min(usual, max(quickest, delay_after(passed_s, jitter)))
