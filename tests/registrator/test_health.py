@@ -6,7 +6,7 @@ import pytest
 
 from tests.parts.fake_docker import container
 from tests.registrator import harness
-from tests.registrator.applications import BAD, OK, application
+from tests.registrator.applications import BAD, ELSEWHERE, ENDLESS, HANG, OK, application
 from tests.registrator.harness import exports
 
 QUICK = {"SERVICE_CHECK_INTERVAL": "100ms", "SERVICE_CHECK_TIMEOUT": "100ms"}
@@ -48,3 +48,179 @@ async def test_an_endpoint_fails_and_comes_back(world, app):
     await world.see_states(one, {app.port: "passing"})
     assert (await world.record(one)).endpoints[0].passed
     assert await why(world, one) == ""
+
+
+async def test_one_that_starts_slowly_is_published_when_it_passes(world, app):
+    """Until then it is starting, with the reason; found long before its interval is over."""
+    world.start()
+    app.answer = BAD
+    one = world.engine.add(checked(app, env={"SERVICE_CHECK_INTERVAL": "1h"}))
+    await world.see("the reason is told", lambda found: any(b"GET /health: 500" in one.value for one in found.values()))
+    assert await world.states(one) == {app.port: "starting"}
+    assert not (await world.record(one)).endpoints[0].passed
+    app.answer = OK
+    await world.see_states(one, {app.port: "passing"})
+
+
+async def test_one_that_is_trusted_from_the_start(world, app):
+    """CHECK_INITIAL_STATUS=passing: published before its first check, out after three bad ones."""
+    app.answer = HANG
+    world.start()
+    one = world.engine.add(checked(app, env={"SERVICE_CHECK_INITIAL_STATUS": "passing"}))
+    await world.see_states(one, {app.port: "passing"})
+    await world.see_states(one, {app.port: "failing"})
+    assert await why(world, one) == "GET /health: no answer within 0.1 s"
+
+
+async def test_a_check_that_hangs_holds_nobody_up(world, app):
+    """With one check at once, the one that hangs ends with its timeout, and the other endpoint is found."""
+    async with application("127.0.0.79") as silent:
+        silent.answer = HANG
+        world.start(checks_at_once=1)
+        hung = world.engine.add(checked(silent, "web-2"))
+        await harness.until(lambda: silent.open, "the check hangs")
+        one = world.engine.add(checked(app))
+        await world.see_states(one, {app.port: "passing"})
+        assert await world.states(hung) == {silent.port: "starting"}
+        await harness.until(lambda: len(silent.asked) > 2, "it is asked again")
+        assert silent.open <= 1
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed(world, app):
+    """The application is there; where it sends a browser is none of our business."""
+    async with application("127.0.0.78") as other:
+        app.answer = ELSEWHERE.replace(b"127.0.0.78:1", f"127.0.0.78:{other.port}".encode())
+        world.start()
+        one = world.engine.add(checked(app))
+        await world.see_states(one, {app.port: "passing"})
+        await harness.until(lambda: len(app.asked) > 2, "it is asked again and again")
+        assert other.asked == []
+
+
+async def test_a_body_without_an_end_is_left(world, app):
+    """The status decides; a few KiB are read, and the connection is closed."""
+    app.answer = ENDLESS
+    world.start()
+    one = world.engine.add(checked(app))
+    await world.see_states(one, {app.port: "passing"})
+    await harness.until(lambda: len(app.asked) > 2 and app.open <= 1, "each connection is closed")
+    # What fits into both ends' buffers of a socket is taken, whoever reads it.
+    assert app.sent / len(app.asked) < 8_000_000
+
+
+async def test_one_that_flaps_needs_longer_to_come_back(world, app):
+    """At the fourth fall it passes its checks, and is held back; the record says so, and stays the same meanwhile."""
+    world.start()
+    one = world.engine.add(checked(app, env={"SERVICE_CHECK_FALL": "1"}))
+    for _ in range(3):
+        await world.see_states(one, {app.port: "passing"})
+        app.answer = BAD
+        await world.see_states(one, {app.port: "failing"})
+        app.answer = OK
+    await world.see_states(one, {app.port: "passing"})
+    app.answer = BAD
+    await world.see_states(one, {app.port: "failing"})
+    asked, app.answer = len(app.asked), OK
+    await harness.until(lambda: len(app.asked) > asked + 3, "it passes its checks")
+    assert await world.states(one) == {app.port: "failing"}
+    assert await why(world, one) == "flaps, so it has to pass for longer: GET /health: 500"
+    revision = (await world.store.read("/")).revision
+    for answer in (BAD, OK, BAD, OK):
+        asked, app.answer = len(app.asked), answer
+        await harness.until(lambda asked=asked: len(app.asked) > asked + 2, "it turns")
+    assert (await world.store.read("/")).revision == revision
+
+
+async def test_reasons_that_alternate_write_nothing(world, app):
+    """Whether it is 500 or 503 this time is not worth a commit every time."""
+    world.start()
+    app.answer = BAD
+    one = world.engine.add(checked(app))
+    await world.see("the reason is told", lambda found: any(b"GET /health: 500" in one.value for one in found.values()))
+    revision = (await world.store.read("/")).revision
+    app.answer = [BAD.replace(b"500", status) for status in (b"503", b"500") * 5] + [HANG] * 1000
+    await harness.until(lambda: len(app.answer) < 1000, "it was asked")
+    assert (await world.store.read("/")).revision == revision
+    assert await world.states(one) == {app.port: "starting"}
+
+
+BOTH = {
+    "both well": ("healthy", OK, "passing"),
+    "only the HEALTHCHECK": ("healthy", BAD, "starting"),
+    "only the CHECK_HTTP": ("unhealthy", OK, "failing"),
+    "the HEALTHCHECK not yet": ("starting", OK, "starting"),
+}
+
+
+@pytest.mark.parametrize(("health", "answer", "state"), BOTH.values(), ids=BOTH)
+async def test_passing_needs_both(world, app, health, answer, state):
+    """What the image says of itself, and what we find from outside."""
+    world.start()
+    app.answer = answer
+    one = world.engine.add(checked(app, health=health))
+    await harness.until(lambda: len(app.asked) > 2, "it was asked")
+    await world.see_states(one, {app.port: state})
+
+
+async def test_health_that_is_ignored(world, app):
+    """HEALTH=ignore: the image's HEALTHCHECK counts for nothing."""
+    world.start()
+    one = world.engine.add(checked(app, health="unhealthy", env={"SERVICE_HEALTH": "ignore"}))
+    await world.see_states(one, {app.port: "passing"})
+
+
+async def test_no_check_at_all(world):
+    """CHECK=none: published as soon as it runs, though nobody listens."""
+    world.start()
+    tags = {"SERVICE_NAME": "web", "SERVICE_CHECK": "none"}
+    one = world.engine.add(container("web-1", env=tags, ports={80: 8080}, networks={"bridge": "127.0.0.80"}))
+    await world.see_states(one, {80: "passing"})
+
+
+async def test_pause_takes_out_and_is_not_asked(world, app):
+    """A frozen application answers nothing: it is out at once, and its check does not run meanwhile."""
+    world.start()
+    one = world.engine.add(checked(app))
+    await world.see_states(one, {app.port: "passing"})
+    world.engine.pause(one)
+    await world.see_states(one, {app.port: "failing"})
+    assert await why(world, one) == "its container is paused"
+    asked = len(app.asked)
+    world.engine.unpause(one)
+    await world.see_states(one, {app.port: "passing"})
+    await harness.until(lambda: len(app.asked) > asked, "its check runs again")
+
+
+@pytest.mark.parametrize("answer", [OK, BAD], ids=["passing", "failing"])
+async def test_states_survive_a_restart(world, app, answer):
+    """What passed is published by the next process without a check; what failed stays out until it passes."""
+    first = world.start()
+    one = world.engine.add(checked(app))
+    await world.see_states(one, {app.port: "passing"})
+    app.answer = answer
+    state = "passing" if answer is OK else "failing"
+    await world.see_states(one, {app.port: state})
+    await first.stop()
+    before = await world.record(one)
+    app.answer = OK if answer is OK else HANG
+    second = world.start()
+    await harness.until(lambda: not second.telemetry.ready.missing, "it has looked at everything")
+    assert await world.record(one) == before
+    app.answer = OK
+    await world.see_states(one, {app.port: "passing"})
+
+
+async def test_a_script_of_the_admins(world, app, tmp_path):
+    """CHECK_CMD runs what the folder holds, without a shell; without the folder nothing is run, and it is said."""
+    folder = tmp_path / "checks"
+    folder.mkdir()
+    mark = tmp_path / "well"
+    script = folder / "deep"
+    script.write_text(f"#!/bin/sh\n[ -e {mark} ] && [ $1 = $SERVICE_IP ] && [ $2 = {app.port} ]\n")
+    script.chmod(0o755)
+    env = {"SERVICE_NAME": "web", "SERVICE_CHECK_CMD": "deep", "SERVICE_CHECK_INTERVAL": "100ms"}
+    world.start(check_dir=str(folder))
+    one = world.engine.add(container("web-1", env=env, ports={app.port: 8080}, networks={"bridge": app.ip}))
+    await world.see("it fails", lambda found: any(b"script deep: exit code 1" in one.value for one in found.values()))
+    mark.touch()
+    await world.see_states(one, {app.port: "passing"})
