@@ -24,7 +24,7 @@ from confgen.quote import Unprintable
 from confgen.render import Renderer, RenderFailed, Tree, builtin_templates
 from confgen.settings import ConfgenSettings
 from confgen.view import Views, ViewSettings
-from pilotfish.catalog import io_host, keys
+from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.mirror import Difference
@@ -68,6 +68,7 @@ class ConfgenService:
         self._record = ProxyRecord(store, settings.node_name, settings.proxy_ttl_s, telemetry)
         self._metrics = Metrics(telemetry)
         self._registry, self._touched = Registry(), Touched()
+        panic.show(telemetry, self._registry.panics)
         self._reserved = settings.reserved.hosts()
         self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved))
         self._changed: set[str] = set()  # services whose view changed since they were rendered

@@ -33,7 +33,7 @@ from dnsserver.skydns.config import NO_CONFIG
 from dnsserver.transfers.io_notify import Notifier
 from dnsserver.transport.io_edges import LISTENING, Edges, Manner
 from dnsserver.transport.io_slots import Slots
-from pilotfish.catalog import io_host, keys
+from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.io_follow import Follower, compared
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference
@@ -92,6 +92,7 @@ class DnsService:
         telemetry.ready.bad(DATA, "nothing read yet")
         telemetry.registry.register(Figures(self.responder, lambda: self._edges, self.age_s, self._faults))
         telemetry.registry.register(ForwardFigures(self._forwarder))
+        panic.show(telemetry, self.responder.zone.own.registry.panics)
 
     def _look_around(self) -> Here:
         secret = self._settings.cookie_secret

@@ -87,6 +87,10 @@ class Around:
         """The verdict on an endpoint of ours, which the store need not have yet."""
         return judge(container, endpoint, self._registry.situation(endpoint.service.lower()))
 
+    def panics(self) -> tuple[str, ...]:
+        """Services, in lower case, whose failing endpoints are kept since most of them fail."""
+        return self._registry.panics()
+
     def _turned(self, names: Iterable[str]) -> Iterable[str]:
         for name in names:
             ways = self._registry.ways(name)

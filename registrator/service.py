@@ -14,11 +14,12 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 
-from pilotfish.catalog import io_host
+from pilotfish.catalog import io_host, panic
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.keys import ROOT, node_key
 from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.panic import Panics
 from pilotfish.catalog.record import Container, Node, same
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
@@ -72,6 +73,8 @@ class RegistratorService:
         self._engine_info: EngineInfo | None = None
         self.metrics = Metrics(telemetry.registry)
         self.around = Around()
+        self._panics = Panics(telemetry.log)
+        panic.show(telemetry, self.around.panics)
         self.book = Book(self._host, self._wanted_of, self._exports_of)
         self.remarks = Remarks(telemetry.log)
         self.claimant = Claimant(store, lambda: self.around.claims, settings.reserved, telemetry, self.metrics)
@@ -121,6 +124,7 @@ class RegistratorService:
             book=self.book,
             remarks=self.remarks,
             judge=self.around.judge,
+            panics=self.around.panics(),
             claimant_conflicts=self.claimant.conflicts,
             blocked=self._writer.blocked if self._writer else {},
             refused=self._writer.refused if self._writer else {},
@@ -326,6 +330,7 @@ class RegistratorService:
 
     def _on_difference(self, difference: Difference) -> None:
         turned = self.around.apply(difference, self._follower.mirror.entries)
+        self._panics.look([service for service in self.around.panics() if self.book.serving((service,))])
         if self._writer is None or self._tenure is None:
             return
         key = node_key(self._host.node)

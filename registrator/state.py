@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -24,6 +24,7 @@ def show(
     book: Book,
     remarks: Remarks,
     judge: Callable[[Container, Endpoint], Verdict],
+    panics: Sequence[str],
     claimant_conflicts: Mapping[str, tuple[Conflict, ...]],
     blocked: Mapping[str, str],
     refused: Mapping[str, str],
@@ -38,6 +39,7 @@ def show(
             _container(page, remarks.of_templates.get(container, ()), judge)
             for container, page in sorted(book.pages.items(), key=lambda item: item[1].facts.name)
         ],
+        "panic": list(panics),
         "conflicts": [
             {"endpoint": one.endpoint, "service": one.service, "owner": one.owner, "host": one.place.host,
              "path": one.place.path, "text": str(one)}

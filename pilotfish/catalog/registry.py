@@ -92,6 +92,10 @@ class Registry:
         """What decides about the endpoints of a service, in lower case, besides their own records."""
         return self._situations.get(service, CALM)
 
+    def panics(self) -> tuple[str, ...]:
+        """Services, in lower case and sorted, whose failing endpoints are kept since most of them fail."""
+        return tuple(sorted(service for service, around in self._situations.items() if around.panic))
+
     def _judge_again(self, touched: Touched) -> None:
         """Find the situation of each service that changed; where it is another, all of its names are touched."""
         for service in touched.services:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pilotfish.catalog import keys
+from pilotfish.catalog import keys, panic
 from pilotfish.catalog.io_follow import Follower
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.registry import Registry
@@ -20,6 +20,7 @@ class ConsoleService:
     def __init__(self, settings: Shared, store: Store, telemetry: Telemetry) -> None:
         self._settings = settings
         self._registry = Registry()
+        panic.show(telemetry, self._registry.panics)
         self._follower = Follower(
             store,
             keys.ROOT,

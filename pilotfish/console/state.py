@@ -16,8 +16,9 @@ def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, objec
     """Everything that is known, sorted.
 
     Returns:
-        `services`: name -> endpoints with verdict, addresses, and routes granted and refused; `nodes`, `proxies`: by
-        name; `claims`: place -> service; `refused`: key -> why its record was left out; `revision`.
+        `services`: name -> endpoints with verdict, addresses, and routes granted and refused; `panic`: services whose
+        failing endpoints are kept, since most of them fail; `nodes`, `proxies`: by name; `claims`: place -> service;
+        `refused`: key -> why its record was left out; `revision`.
     """
     return {
         "revision": registry.revision,
@@ -25,6 +26,7 @@ def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, objec
             name: [_endpoint(registry, placed, domains) for placed in registry.service(name)]
             for name in registry.services()
         },
+        "panic": list(registry.panics()),
         "nodes": dict(sorted(registry.nodes.items())),
         "proxies": dict(sorted(registry.proxies.items())),
         "claims": {f"{host}{path}": claim.service for (host, path), claim in sorted(registry.claims.items())},

@@ -224,3 +224,41 @@ async def test_a_script_of_the_admins(world, app, tmp_path):
     await world.see("it fails", lambda found: any(b"script deep: exit code 1" in one.value for one in found.values()))
     mark.touch()
     await world.see_states(one, {app.port: "passing"})
+
+
+def dependents(world, *apps):
+    """Containers of one service, each an application of its own."""
+    env = {"SERVICE_CHECK_FALL": "1"}
+    return [world.engine.add(checked(app, f"web-{number}", env=env)) for number, app in enumerate(apps, 1)]
+
+
+async def test_when_all_fail_at_once_all_are_kept(world, app, caplog):
+    """A database behind three containers is away: they stay in the exports, and it is said once; then each counts."""
+    async with application("127.0.0.78") as second, application("127.0.0.79") as third:
+        apps = (app, second, third)
+        caplog.set_level("INFO")
+        one = world.start()
+        ids = dependents(world, *apps)
+        for container_id, its in zip(ids, apps, strict=True):
+            await world.see_states(container_id, {its.port: "passing"})
+        before = exports(await world.entries())
+        assert len(before) == 6
+        for its in apps:
+            its.answer = BAD
+        for container_id, its in zip(ids, apps, strict=True):
+            await world.see_states(container_id, {its.port: "failing"})
+        await world.see("all are exported", lambda found: exports(found) == before)
+        assert one.metric("pilotfish_services_in_panic", part="registrator") == 1
+        state = one.service.state()
+        assert state["panic"] == ["web"]
+        assert [port["verdict"] for its in state["containers"] for port in its["endpoints"]] == [
+            "failing: GET /health: 500; kept, since most of its service fails"
+        ] * 3
+        assert sum("fail at once" in line for line in caplog.messages) == 1
+
+        for its in apps[1:]:
+            its.answer = OK
+        await world.see("the one that still fails is out", lambda found: len(exports(found)) == 4)
+        assert one.metric("pilotfish_services_in_panic", part="registrator") == 0
+        assert one.service.state()["panic"] == []
+        assert sum("most of it fails no longer" in line for line in caplog.messages) == 1
