@@ -11,7 +11,8 @@ Pure; the facts of a container whose network is shared come through a callable.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -44,7 +45,8 @@ class Ask(NamedTuple):
     Attributes:
         internal: the container's address and port instead of the published ones.
         routable: the container's network is routed between hosts.
-        network: name or CIDR of the container's network to use.
+        network: name or CIDR of the container's network to use, from a tag.
+        networks: the same from `--network`: the first that the container is on counts, where no tag names one.
         fixed: addresses that stand for the host's or the container's.
         host_ip: `--ip`: addresses of the host, over those of the bindings.
     """
@@ -52,6 +54,7 @@ class Ask(NamedTuple):
     internal: bool = False
     routable: bool = False
     network: str = ""
+    networks: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     host_ip: tuple[str, ...] = ()
 
@@ -63,17 +66,29 @@ class Reach(NamedTuple):
         published: other hosts were meant to reach it: published, on the host's network, routable or internal.
         addresses: `lan` before `node`, IPv4 before IPv6, preferred first; each address once.
         problem: why it has no `lan` address though it is published, and what to do; else empty.
+        rule: which rule found the addresses; one of `HOW`.
     """
 
     published: bool
     addresses: tuple[Address, ...] = ()
     problem: str = ""
+    rule: str = ""
 
 
 class BadNetwork(ValueError):
     """A NETWORK tag names none of the container's networks; the message lists them."""
 
 
+# Rule -> what it says of a port.
+HOW: Mapping[str, str] = MappingProxyType(
+    {
+        "host-network": "it is on the host's network",
+        "internal": "the container's own address and port are asked for",
+        "routable": "its network is routed between hosts, and the port is not published",
+        "published": "it is published on the host",
+        "unpublished": "it is not published: only this host reaches it",
+    }
+)
 NO_HOST_ADDRESS = "no address of this host is known that others can reach: name it with --ip"
 NO_CONTAINER_ADDRESS = "the container has no address of its own: it is not running, or on no network"
 
@@ -97,11 +112,12 @@ def reach(port: PortSpec, facts: Facts, host: Host, ask: Ask, facts_of: FactsOf)
         return Reach(published=True, problem=f"it shares the network of container {quoted(other)}, which is not there")
     if holder.network_mode == "host":
         found = _at(ask.fixed or ask.host_ip or host.addresses, port.port)
-        return Reach(published=True, addresses=found, problem="" if found else NO_HOST_ADDRESS)
-    own = _own_addresses(holder.networks, ask.network)
+        return Reach(True, found, "" if found else NO_HOST_ADDRESS, "host-network")
+    own = _own_addresses(holder.networks, ask)
     if ask.internal or (ask.routable and port not in holder.bindings):
         found = _at(ask.fixed or own, port.port)
-        return Reach(published=True, addresses=found, problem="" if found else NO_CONTAINER_ADDRESS)
+        rule = "internal" if ask.internal else "routable"
+        return Reach(True, found, "" if found else _without_address(holder, ask), rule)
     return _published(port, holder, host, ask, own)
 
 
@@ -127,7 +143,7 @@ def _published(port: PortSpec, holder: Facts, host: Host, ask: Ask, own: tuple[s
     near = [Address(binding.ip, binding.port, "node") for binding in local]
     near += [Address(ip, port.port, "node") for ip in own]
     problem = NO_HOST_ADDRESS if outside and not lan else ""
-    return Reach(bool(bindings), _once([*lan, *near]), problem)
+    return Reach(bool(bindings), _once([*lan, *near]), problem, "published" if bindings else "unpublished")
 
 
 def _reachable(ip: str, inside: Iterable[str]) -> bool:
@@ -151,19 +167,40 @@ def _host_addresses(binding: Binding, host: Host, ask: Ask) -> tuple[str, ...]:
     return of_family if of_family or bound.is_unspecified else (binding.ip,)
 
 
-def _own_addresses(networks: tuple[Network, ...], wanted: str) -> tuple[str, ...]:
-    """The container's addresses: on the network asked for, else on the first where it has any."""
+def _own_addresses(networks: tuple[Network, ...], ask: Ask) -> tuple[str, ...]:
+    """The container's addresses: on the network that its tag names, else on the first of --network, else on the first.
+
+    A container that is on none of --network has none: an address that nobody asked for is not published.
+    """
+    if ask.network:
+        found = _on(networks, ask.network)
+        if found is None:
+            raise BadNetwork(f"{quoted(ask.network)} is none of the container's networks: {_listed(networks)}")
+        return found
+    if ask.networks:
+        return next((found for one in ask.networks if (found := _on(networks, one))), ())
     having = [network for network in networks if network.ipv4 or network.ipv6]
-    if not wanted:
-        return _both(having[0]) if having else ()
-    if named := [network for network in networks if network.name == wanted or network.name.endswith(f"_{wanted}")]:
+    return _both(having[0]) if having else ()
+
+
+def _on(networks: tuple[Network, ...], wanted: str) -> tuple[str, ...] | None:
+    """The addresses on one network, named whole, as its compose file has it, or by CIDR; None: none such."""
+    named = [network for network in networks if network.name == wanted or network.name.endswith(f"_{wanted}")]
+    if named:
         exact = [network for network in named if network.name == wanted]
         return _both((exact or named)[0])
-    inside = _inside(wanted, [ip for network in having for ip in _both(network)])
-    if not inside:
-        listed = ", ".join(f"{network.name} ({' '.join(_both(network))})" for network in networks) or "none"
-        raise BadNetwork(f"{quoted(wanted)} is none of the container's networks: {listed}")
-    return inside
+    return _inside(wanted, [ip for network in networks for ip in _both(network)]) or None
+
+
+def _listed(networks: tuple[Network, ...]) -> str:
+    return ", ".join(f"{network.name} ({' '.join(_both(network))})" for network in networks) or "none"
+
+
+def _without_address(holder: Facts, ask: Ask) -> str:
+    if ask.network or not ask.networks or not holder.networks:
+        return NO_CONTAINER_ADDRESS
+    asked = ", ".join(map(quoted, ask.networks))
+    return f"the container is on none of --network {asked}: it is on {_listed(holder.networks)}"
 
 
 def _inside(cidr: str, addresses: list[str]) -> tuple[str, ...]:

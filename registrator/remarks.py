@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pilotfish.catalog.record import Container
 from registrator.wanted import Wanted
 
-QUIET_RULES = frozenset({"ignored", "unpublished"})  # what somebody meant so, or never asked for
+QUIET_RULES = frozenset({"filter", "ignored", "unpublished"})  # what somebody meant so, or never asked for
 
 
 class Remarks:

@@ -6,6 +6,8 @@ import dataclasses
 
 from pilotfish.catalog import values
 from pilotfish.catalog.settings import Shared, choice, option, whole
+from registrator.filters import Filter, parse_filter
+from registrator.tags import parse_network
 
 
 def docker_url(text: str) -> str:
@@ -58,6 +60,15 @@ class RegistratorSettings(Shared):
         repeat=True,
     )
     internal: bool = option("publish container addresses and ports instead of the host's", False, flag="--internal")
+    network: tuple[str, ...] = option(
+        "network whose addresses count as a container's own, by name or CIDR, where no NETWORK tag says; the first that"
+        " it is on",
+        (),
+        flag="--network",
+        parse=parse_network,
+        metavar="NETWORK",
+        repeat=True,
+    )
     use_ip_from_label: str = option(
         "take a container's address from this label (a mask behind '/' is dropped)",
         "",
@@ -65,6 +76,23 @@ class RegistratorSettings(Shared):
         metavar="LABEL",
     )
     explicit: bool = option("publish only ports that a NAME tag names", False, flag="--explicit")
+    only: tuple[Filter, ...] = option(
+        "publish only containers that fit: label=KEY, label=KEY=VALUE, name=, image=, network= or project=, with * for"
+        " any text; one of each kind that is named has to fit",
+        (),
+        flag="--only",
+        parse=parse_filter,
+        metavar="KIND=PATTERN",
+        repeat=True,
+    )
+    ignore: tuple[Filter, ...] = option(
+        "leave containers out that fit; as --only, and beats it",
+        (),
+        flag="--ignore",
+        parse=parse_filter,
+        metavar="KIND=PATTERN",
+        repeat=True,
+    )
     explicit_dns: bool = option("no automatic names: only DNS and PROXYDNS tags make any", False, flag="--explicit-dns")
     publish_untagged: bool = option(
         "publish containers that have no SERVICE_ tag too", False, flag="--publish-untagged"

@@ -94,6 +94,8 @@ def split_escaped(text: str) -> tuple[str, ...]:
 
 def _service(text: str) -> str:
     """A service may have a reserved name, such as `dns`: it is not answered for, and that is said where it matters."""
+    if "," in text:
+        raise BadValue(f"{quoted(text)} is no name: a service has one; several names are DNS={quoted(text)[1:-1]}")
     if not values.NAME.pattern.match(text) or len(text) > values.NAME.longest:
         values.parse_name(text)
     return text
@@ -128,7 +130,8 @@ def _addresses(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
-def _network(text: str) -> str:
+def parse_network(text: str) -> str:
+    """A network of a container: its name or a CIDR."""
     if len(text) > 128 or not re.match(r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*\Z", text):
         raise BadValue(f"{quoted(text)} is no network: its name, or addresses such as 10.0.0.0/8")
     return text
@@ -159,7 +162,7 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "priority": Rule(_whole("priority", 65535), "default"),
         "ttl": Rule(_whole("number of seconds", 2**31 - 1), "default"),
         "version": Rule(values.parse_id, "default"),
-        "network": Rule(_network, "port"),  # an address that was not asked for must not be published
+        "network": Rule(parse_network, "port"),  # an address that was not asked for must not be published
         "ip": Rule(_addresses, "port"),
         "internal": Rule(values.parse_boolean, "port"),
         "routable": Rule(values.parse_boolean, "port"),

@@ -21,7 +21,7 @@ from pilotfish.catalog.record import (
     Protocol,
 )
 from pilotfish.catalog.values import NAME, BadValue, is_reserved, parse_ip, quoted
-from registrator import naming, routes, tags
+from registrator import filters, naming, routes, tags
 from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
 from registrator.naming import Naming
@@ -45,7 +45,7 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-RULES = ("protocol", "ignored", "tag", "explicit", "unpublished", "address", "name", "id", "too-many")
+RULES = ("filter", "protocol", "ignored", "tag", "explicit", "unpublished", "address", "name", "id", "too-many")
 
 
 class Wanted(NamedTuple):
@@ -137,6 +137,11 @@ class _Work:
         specs = _ports(self.facts, self.tags)
         if not specs:
             self.notices.append("no port is exposed, published or named by a tag")
+        if why := filters.left_out(self.facts, self.settings.only, self.settings.ignore):
+            for spec in specs:
+                self.leave(spec, "filter", why)
+            self.notices += [] if specs else [why]
+            return []
         self.notices += tags.strays(self.tags, frozenset(spec.port for spec in specs))
         fixed = self._fixed()
         seen = [port for spec in specs if (port := self._look(spec, fixed))]
@@ -153,6 +158,7 @@ class _Work:
             internal=bool(read.values.get("internal", self.settings.internal)),
             routable=bool(read.values.get("routable", False)),
             network=cast("str", read.values.get("network", "")),
+            networks=self.settings.network,
             fixed=cast("tuple[str, ...]", read.values.get("ip", fixed)),
             host_ip=self.settings.ip,
         )

@@ -119,6 +119,8 @@ def resolve(kind: type[S], flags: Mapping[str, object], env: Mapping[str, str], 
                 chosen[setting.name] = _value(setting.option, raw)
             except BadValue as error:
                 errors.append(f"{where}: {error}")
+            except BadSettings as error:
+                errors += [f"{where}: {text}" for text in error.errors]
             break
     if errors:
         raise BadSettings(errors)
@@ -151,9 +153,16 @@ def _value(spelled: Option, raw: object) -> object:
     if not spelled.repeat:
         return spelled.parse(_text(raw))
     listed = [_text(part) for part in raw] if isinstance(raw, list | tuple) else _text(raw).split(",")
-    return tuple(
-        dict.fromkeys(spelled.parse(part.strip()) for text in listed for part in text.split(",") if part.strip())
-    )
+    found: dict[Any, None] = {}
+    errors: list[str] = []
+    for part in (part.strip() for text in listed for part in text.split(",")):
+        try:
+            found |= {spelled.parse(part): None} if part else {}
+        except BadValue as error:
+            errors.append(str(error))
+    if errors:
+        raise BadSettings(errors)
+    return tuple(found)
 
 
 def _text(raw: object) -> str:

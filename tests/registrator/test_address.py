@@ -163,6 +163,37 @@ ROWS = [
         "tag",
     ),
     Row(
+        "--network by name",
+        {"expose": ["80/tcp"], "networks": SHOP},
+        ["lan 172.20.0.5:80", "lan fd20::5:80"],
+        {"internal": True, "network": ("overlay", "front")},
+    ),
+    Row(
+        "--network by addresses",
+        {"ports": {"80/tcp": 8000}, "networks": SHOP},
+        [f"lan {IP}:8000", "node 172.20.0.5:80"],
+        {"network": ("172.20.0.0/16",)},
+    ),
+    Row(
+        "NETWORK beats --network",
+        {"expose": ["80/tcp"], "networks": SHOP, "env": ["SERVICE_NETWORK=back"]},
+        ["lan 10.9.0.5:80"],
+        {"internal": True, "network": ("front",)},
+    ),
+    Row(
+        # Another network's address would be published where nobody asked for it.
+        "--network that it is not on",
+        {"expose": ["80/tcp"], "networks": SHOP},
+        "address",
+        {"internal": True, "network": ("overlay",)},
+    ),
+    Row(
+        "--network that it is not on, published",
+        {"ports": {"80/tcp": 8000}, "networks": SHOP},
+        [f"lan {IP}:8000"],
+        {"network": ("overlay",)},
+    ),
+    Row(
         "IP",
         {"ports": {"80/tcp": 8000}, "env": ["SERVICE_IP=10.3.0.1,fd03::1"]},
         ["lan 10.3.0.1:8000", "lan fd03::1:8000", NEAR],
@@ -280,3 +311,12 @@ NEVER = [
 def test_never_told_to_others(ip):
     """No such address is ever written for others to use."""
     assert not usable(ip)
+
+
+def test_a_network_that_it_is_not_on_is_named():
+    """What --network asked for, and what there is."""
+    [left] = decide({"internal": True, "network": ("overlay",)}, expose=["80/tcp"], networks=SHOP).left_out
+
+    assert left.reason == (
+        "the container is on none of --network 'overlay': it is on back (10.9.0.5), shop_front (172.20.0.5 fd20::5)"
+    )
