@@ -16,11 +16,12 @@ from pilotfish.catalog.values import join_host_port, quoted
 from pilotfish.catalog.verdict import How, Verdict
 from registrator import templates
 from registrator.address import FactsOf, Host
-from registrator.container import BadDocument, Facts, facts
+from registrator.container import BadDocument, Facts, PortSpec, facts
 from registrator.exports import highest, judge_exports, lan_address
+from registrator.reasons import Decision, decisions
 from registrator.settings import RegistratorSettings
 from registrator.templates import KeyTemplate
-from registrator.wanted import Wanted, wanted
+from registrator.wanted import Wanted, explained
 
 
 class _Read(NamedTuple):
@@ -49,14 +50,31 @@ def inspect(documents: Sequence[object], host: Host, settings: RegistratorSettin
     parsed = templates.parse(settings.etcd_tmpl)
     read = [_read(document, number) for number, document in enumerate(documents, 1)]
     facts_of = finder([one.facts for one in read if one.facts])
-    decided = [wanted(one.facts, host, settings, facts_of) if one.facts else None for one in read]
+    looked = [_decide(one.facts, host, settings, facts_of) if one.facts else None for one in read]
+    decided = [one.wanted if one else None for one in looked]
     how = highest([endpoint for one in decided if one for endpoint in one.container.endpoints])
     doubled = _doubled(one for one in decided if one)
     listed = [
-        _container(one, what, _keys(what, how, settings, parsed), doubled) if what else _unusable(one)
-        for one, what in zip(read, decided, strict=True)
+        _container(one, what, _keys(what.wanted, how, settings, parsed), doubled) if what else _unusable(one)
+        for one, what in zip(read, looked, strict=True)
     ]
     return {"containers": listed}
+
+
+class _Decided(NamedTuple):
+    """What is wanted of a container, and why each of its endpoints is as it is."""
+
+    wanted: Wanted
+    why: tuple[tuple[Decision, ...], ...]
+
+
+def _decide(seen: Facts, host: Host, settings: RegistratorSettings, facts_of: FactsOf) -> _Decided:
+    what, bases = explained(seen, host, settings, facts_of)
+    why = (
+        decisions(one, bases[PortSpec(one.port, one.protocol)], seen, settings, facts_of)
+        for one in what.container.endpoints
+    )
+    return _Decided(what, tuple(why))
 
 
 def finder(known: Sequence[Facts]) -> FactsOf:
@@ -112,23 +130,25 @@ def _doubled(all_wanted: Iterable[Wanted]) -> frozenset[str]:
 
 
 def _container(
-    read: _Read, what: Wanted, keys: Sequence[tuple[dict[str, str], tuple[str, ...]]], doubled: frozenset[str]
+    read: _Read, what: _Decided, keys: Sequence[tuple[dict[str, str], tuple[str, ...]]], doubled: frozenset[str]
 ) -> dict[str, Any]:
-    container = what.container
-    notices = [read.notice, *what.notices, *(problem for _, problems in keys for problem in problems)]
+    container = what.wanted.container
+    notices = [read.notice, *what.wanted.notices, *(problem for _, problems in keys for problem in problems)]
     notices += [
         f"id {quoted(one.id)} is used by another container too" for one in container.endpoints if one.id in doubled
     ]
     return {
         "id": container.id,
         "name": container.name,
-        "endpoints": [_endpoint(one, made) for one, (made, _) in zip(container.endpoints, keys, strict=True)],
-        "left_out": [left._asdict() for left in what.left_out],
+        "endpoints": [
+            _endpoint(one, made, why) for one, (made, _), why in zip(container.endpoints, keys, what.why, strict=True)
+        ],
+        "left_out": [left._asdict() for left in what.wanted.left_out],
         "notices": [notice for notice in dict.fromkeys(notices) if notice],
     }
 
 
-def _endpoint(endpoint: Endpoint, keys: dict[str, str]) -> dict[str, Any]:
+def _endpoint(endpoint: Endpoint, keys: dict[str, str], why: Sequence[Decision]) -> dict[str, Any]:
     lan = lan_address(endpoint)
     return {
         "service": endpoint.service,
@@ -142,6 +162,7 @@ def _endpoint(endpoint: Endpoint, keys: dict[str, str]) -> dict[str, Any]:
         "attrs": dict(endpoint.attrs),
         "weight": endpoint.weight,
         "exports": keys,
+        "why": [decision._asdict() for decision in why],
     }
 
 
@@ -173,6 +194,7 @@ def _paragraph(container: dict[str, Any]) -> list[str]:
     for one in container["endpoints"]:
         lines.append(f"  {one['service']}  {_where(one)}  id {one['id']}  weight {one['weight']}")
         lines += [f"      {key} = {ascii(value)[1:-1]}" for key, value in one["exports"].items()]
+        lines += [f"      {why['about']}: {why['rule']}: {why['reason']}" for why in one["why"]]
     lines += [f"  left out {left['port']}: {left['rule']}: {left['reason']}" for left in container["left_out"]]
     lines += [f"  note: {notice}" for notice in container["notices"]]
     if not container["endpoints"] and not container["left_out"]:

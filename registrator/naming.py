@@ -45,20 +45,32 @@ SUFFIX: Mapping[str, Callable[[Naming], bool]] = MappingProxyType(
 )
 
 
-def default_name(facts: Facts) -> str:
-    """The name of a container that has no NAME tag: `<service>.<project>` of compose, else its image's base name.
+class Default(NamedTuple):
+    """The name of a container that has no NAME tag, and the rule that made it: `compose`, `image` or `container`."""
+
+    name: str
+    rule: str
+
+
+def default_of(facts: Facts) -> Default:
+    """The name of a container without a NAME tag: `<service>.<project>` of compose, else its image's base name.
 
     A container of an image that is known by its id only goes by its own name.
 
-    >>> default_name(Facts(id="0" * 12, name="c", image="r.io:5000/x/y@sha256:ab"))
-    'y'
+    >>> default_of(Facts(id="0" * 12, name="c", image="r.io:5000/x/y@sha256:ab"))
+    Default(name='y', rule='image')
     """
     service, project = to_label(facts.compose_service), to_label(facts.project)
     if service and project:
-        return f"{service}.{project}"
+        return Default(f"{service}.{project}", "compose")
     if _IMAGE_ID.match(facts.image):
-        return to_label(facts.name)
-    return facts.image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+        return Default(to_label(facts.name), "container")
+    return Default(facts.image.rpartition("/")[2].partition("@")[0].partition(":")[0], "image")
+
+
+def default_name(facts: Facts) -> str:
+    """The name alone."""
+    return default_of(facts).name
 
 
 def to_label(text: str) -> str:

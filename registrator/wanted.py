@@ -75,6 +75,22 @@ class _Port(NamedTuple):
         return self.tags.port
 
 
+class Basis(NamedTuple):
+    """What an endpoint was decided from.
+
+    Attributes:
+        tags: of its port.
+        reach: where it is reached, and by which rule.
+        several: its container has several published ports.
+        labelled: addresses that --use-ip-from-label found.
+    """
+
+    tags: PortTags
+    reach: Reach
+    several: bool
+    labelled: tuple[str, ...]
+
+
 class _Named(NamedTuple):
     """A port with everything but its id."""
 
@@ -94,6 +110,13 @@ def wanted(facts: Facts, host: Host, settings: RegistratorSettings, facts_of: Fa
 
     Never raises.
     """
+    return explained(facts, host, settings, facts_of)[0]
+
+
+def explained(
+    facts: Facts, host: Host, settings: RegistratorSettings, facts_of: FactsOf
+) -> tuple[Wanted, dict[PortSpec, Basis]]:
+    """As `wanted`, with what each port that is not left out was decided from."""
     work = _Work(facts, host, settings, facts_of)
     ports = work.eligible()
     named = work.named(ports)
@@ -110,7 +133,8 @@ def wanted(facts: Facts, host: Host, settings: RegistratorSettings, facts_of: Fa
         compose_service=facts.compose_service[:MAX_TEXT],
         hostname="" if facts.id.startswith(facts.hostname) else facts.hostname[:MAX_TEXT],
     )
-    return Wanted(record, work.left_out(), tuple(dict.fromkeys(work.notices)), choices)
+    decided = Wanted(record, work.left_out(), tuple(dict.fromkeys(work.notices)), choices)
+    return decided, {port.spec: Basis(port.tags, port.reach, work.several, work.labelled) for port in ports}
 
 
 class _Work:
@@ -124,6 +148,7 @@ class _Work:
         self.tags: Tags = tags.read(facts)
         self.notices: list[str] = []
         self.several = False
+        self.labelled: tuple[str, ...] = ()
         self._left: dict[PortSpec, LeftOut] = {}
 
     def leave(self, port: PortSpec, rule: str, reason: str) -> None:
@@ -143,13 +168,13 @@ class _Work:
             self.notices += [] if specs else [why]
             return []
         self.notices += tags.strays(self.tags, frozenset(spec.port for spec in specs))
-        fixed = self._fixed()
-        seen = [port for spec in specs if (port := self._look(spec, fixed))]
+        self.labelled = self._fixed()
+        seen = [port for spec in specs if (port := self._look(spec))]
         # Ports that IGNORE drops count too: leaving one out does not rename the others.
         self.several = sum(port.reach.published for port in seen) > 1
         return [port for port in seen if self._stays(port)]
 
-    def _look(self, spec: PortSpec, fixed: tuple[str, ...]) -> _Port | None:
+    def _look(self, spec: PortSpec) -> _Port | None:
         if spec.protocol not in {"tcp", "udp"}:
             self.leave(spec, "protocol", f"{spec.protocol} is not supported: tcp and udp are")
             return None
@@ -159,7 +184,7 @@ class _Work:
             routable=bool(read.values.get("routable", False)),
             network=cast("str", read.values.get("network", "")),
             networks=self.settings.network,
-            fixed=cast("tuple[str, ...]", read.values.get("ip", fixed)),
+            fixed=cast("tuple[str, ...]", read.values.get("ip", self.labelled)),
             host_ip=self.settings.ip,
         )
         try:

@@ -12,6 +12,7 @@ from tests.registrator.builders import ID, IP, document, given
 
 HOST = Host("Docker01", (IP,))
 PROXIED = '{"host":"proxy.svc.internal","port":80,"pilotfish":"Docker01"}'
+BOUND = "it is published on the host; bound to 0.0.0.0:{}; 192.168.0.1 is this host's"
 UNPUBLISHED = "exposed, but not published on the host: publish it, or tag it with PROXY or INTERNAL"
 ESTEST = document(
     name="estest_1",
@@ -59,6 +60,19 @@ def test_shape():
                             "/reg/proxy/http/estest/Docker01:estest_1:9200": f"{IP}:49153",
                             "/skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4": PROXIED,
                         },
+                        "why": [
+                            {"about": "service", "rule": "tag", "reason": "SERVICE_NAME='estest' (env)"},
+                            {"about": "id", "rule": "default", "reason": "node:container:port"},
+                            {"about": "address", "rule": "published", "reason": BOUND.format(49153)},
+                            {
+                                "about": "names",
+                                "rule": "service",
+                                "reason": "no DNS tag: the service's name finds it",
+                            },
+                            {"about": "route", "rule": "tag", "reason": "SERVICE_9200_PROXY='http' (env)"},
+                            {"about": "proxydns", "rule": "tag", "reason": "SERVICE_9200_PROXYDNS='estest' (env)"},
+                            {"about": "tags", "rule": "tag", "reason": "SERVICE_TAGS='a' (env)"},
+                        ],
                     },
                     {
                         "service": "estest",
@@ -75,6 +89,17 @@ def test_shape():
                         "attrs": {"region": "us2"},
                         "weight": 100,
                         "exports": {"/reg/all/estest/Docker01:estest_1:9300": f"{IP}:49154"},
+                        "why": [
+                            {"about": "service", "rule": "tag", "reason": "SERVICE_NAME='estest' (env)"},
+                            {"about": "id", "rule": "default", "reason": "node:container:port"},
+                            {"about": "address", "rule": "published", "reason": BOUND.format(49154)},
+                            {
+                                "about": "names",
+                                "rule": "service",
+                                "reason": "no DNS tag: the service's name finds it",
+                            },
+                            {"about": "tags", "rule": "tag", "reason": "SERVICE_TAGS='a' (env)"},
+                        ],
                     },
                 ],
                 "left_out": [
@@ -98,11 +123,202 @@ def test_report():
         f"      /reg/all/estest/Docker01:estest_1:9200 = {IP}:49153",
         f"      /reg/proxy/http/estest/Docker01:estest_1:9200 = {IP}:49153",
         f"      /skydns/internal/svc/estest/docker01-estest-1-9200-69ebcdb4 = {PROXIED}",
+        "      service: tag: SERVICE_NAME='estest' (env)",
+        "      id: default: node:container:port",
+        f"      address: published: {BOUND.format(49153)}",
+        "      names: service: no DNS tag: the service's name finds it",
+        "      route: tag: SERVICE_9200_PROXY='http' (env)",
+        "      proxydns: tag: SERVICE_9200_PROXYDNS='estest' (env)",
+        "      tags: tag: SERVICE_TAGS='a' (env)",
         f"  estest  tcp {IP}:49154, 172.17.0.2:9300 (this host only)  id Docker01:estest_1:9300  weight 100",
         f"      /reg/all/estest/Docker01:estest_1:9300 = {IP}:49154",
+        "      service: tag: SERVICE_NAME='estest' (env)",
+        "      id: default: node:container:port",
+        f"      address: published: {BOUND.format(49154)}",
+        "      names: service: no DNS tag: the service's name finds it",
+        "      tags: tag: SERVICE_TAGS='a' (env)",
         f"  left out 9400/tcp: unpublished: {UNPUBLISHED}",
         "  note: SERVICE_REGION: no tag of ours, kept for templates as 'region'",
     ]
+
+
+WHY = [
+    ("a name of its own", {"env": ["SERVICE_80_NAME=x"]}, {}, "service", "tag", "SERVICE_80_NAME='x' (env)"),
+    ("a label", {"labels": {"SERVICE_NAME": "x"}}, {}, "service", "tag", "SERVICE_NAME='x' (label)"),
+    ("the image", {}, {}, "service", "image", "no NAME tag: the base name of its image 'a/redis:3'"),
+    (
+        "compose",
+        {"labels": {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}},
+        {},
+        "service",
+        "compose",
+        "no NAME tag: SERVICE.PROJECT of compose",
+    ),
+    (
+        "an image without a name",
+        {"image": "sha256:" + "ab" * 32},
+        {},
+        "service",
+        "container",
+        "no NAME tag, and its image is known by an id only: its own name",
+    ),
+    (
+        "a suffix",
+        {"image": "nginx", "expose": ["80/tcp", "81/tcp"], "mode": "host"},
+        {},
+        "service",
+        "image",
+        (
+            "no NAME tag: the base name of its image 'nginx'; with -80 by --name-suffix seed; its container publishes "
+            "several ports"
+        ),
+    ),
+    (
+        "a suffix that is asked for",
+        {"env": ["SERVICE_NAME=x"]},
+        {"name_suffix": "always"},
+        "service",
+        "tag",
+        "SERVICE_NAME='x' (env); with -80 by --name-suffix always",
+    ),
+    ("an id", {"env": ["SERVICE_ID=x"]}, {}, "id", "tag", "SERVICE_ID='x' (env)"),
+    (
+        "an id for several",
+        {"env": ["SERVICE_ID=x"], "ports": {"80/tcp": 1, "81/tcp": 2}},
+        {},
+        "id",
+        "tag",
+        "SERVICE_ID='x' (env); told apart from the other ports that have it",
+    ),
+    (
+        "the host's network",
+        {"mode": "host", "expose": ["80/tcp"]},
+        {},
+        "address",
+        "host-network",
+        "it is on the host's network; 192.168.0.1 is this host's",
+    ),
+    (
+        "--ip",
+        {},
+        {"ip": ("10.0.0.1",)},
+        "address",
+        "published",
+        "it is published on the host; bound to 0.0.0.0:80; 10.0.0.1 by --ip",
+    ),
+    (
+        "one address",
+        {"ports": {"80/tcp": ("10.9.9.9", 80)}},
+        {},
+        "address",
+        "published",
+        "it is published on the host; bound to 10.9.9.9:80; 10.9.9.9 is the binding's",
+    ),
+    (
+        "a tag",
+        {"env": ["SERVICE_IP=10.9.9.9"]},
+        {},
+        "address",
+        "published",
+        "it is published on the host; bound to 0.0.0.0:80; 10.9.9.9 by SERVICE_IP='10.9.9.9' (env)",
+    ),
+    (
+        "a label's address",
+        {"labels": {"a": "10.9.9.9/24"}},
+        {"use_ip_from_label": "a"},
+        "address",
+        "published",
+        "it is published on the host; bound to 0.0.0.0:80; 10.9.9.9 by --use-ip-from-label 'a'",
+    ),
+    (
+        "--internal",
+        {},
+        {"internal": True},
+        "address",
+        "internal",
+        (
+            "the container's own address and port are asked for; bound to 0.0.0.0:80; --internal; 172.17.0.2 is the "
+            "container's"
+        ),
+    ),
+    (
+        "a network",
+        {"expose": ["80/tcp"], "env": ["SERVICE_ROUTABLE=1"]},
+        {"network": ("bridge",)},
+        "address",
+        "routable",
+        (
+            "its network is routed between hosts, and the port is not published; SERVICE_ROUTABLE='1' (env); "
+            "172.17.0.2 is the container's, on --network bridge"
+        ),
+    ),
+    (
+        "loopback",
+        {"ports": {"80/tcp": ("127.0.0.1", 80)}},
+        {},
+        "address",
+        "published",
+        "it is published on the host; bound to 127.0.0.1:80; known to this host only",
+    ),
+    (
+        "proxied here only",
+        {"expose": ["80/tcp"], "env": ["SERVICE_80_PROXY=http"]},
+        {},
+        "address",
+        "unpublished",
+        "it is not published: only this host reaches it; known to this host only",
+    ),
+    (
+        "DNS=none",
+        {"env": ["SERVICE_DNS=none"]},
+        {},
+        "names",
+        "tag",
+        "SERVICE_DNS='none' (env)",
+    ),
+    ("no tag", {}, {}, "names", "none", "no name finds it: no SERVICE_ tag applies to it"),
+    ("untagged", {}, {"publish_untagged": True}, "names", "service", "no DNS tag: the service's name finds it"),
+    (
+        "--explicit-dns",
+        {"env": ["SERVICE_NAME=a"]},
+        {"explicit_dns": True},
+        "names",
+        "none",
+        "no name finds it: --explicit-dns asks for a DNS tag",
+    ),
+    (
+        "a bad DNS tag",
+        {"env": ["SERVICE_DNS=a;b"]},
+        {},
+        "names",
+        "none",
+        (
+            "no name finds it: SERVICE_DNS (env): 'a;b' is no name: labels of letters, digits, '-' and '_' that "
+            "begin and end with a letter or digit, joined by dots; it gets no names"
+        ),
+    ),
+    (
+        "a reserved name",
+        {"env": ["SERVICE_NAME=dns"]},
+        {},
+        "names",
+        "none",
+        "no name finds it: its service's name is reserved",
+    ),
+    ("a weight", {"env": ["SERVICE_WEIGHT=7"]}, {}, "weight", "tag", "SERVICE_WEIGHT='7' (env)"),
+]
+
+
+@pytest.mark.parametrize("row", WHY, ids=[row[0] for row in WHY])
+def test_why(row):
+    """Which rule chose what, and where the value came from."""
+    _, container, flags, about, *expected = row
+    one = run(document(**{"ports": {} if "expose" in container else {"80/tcp": 80}, **container}), **flags)[
+        "containers"
+    ][0]
+
+    found = next(why for why in one["endpoints"][0]["why"] if why["about"] == about)
+    assert [found["rule"], found["reason"]] == expected
 
 
 def test_several_documents_are_judged_together():
