@@ -158,6 +158,7 @@ def _endpoint(endpoint: Endpoint, keys: dict[str, str], why: Sequence[Decision])
         "addresses": [{"ip": one.ip, "port": one.port, "scope": one.scope} for one in endpoint.addresses],
         "port": (lan or endpoint.addresses[0]).port,
         "protocol": endpoint.protocol,
+        "container_port": f"{endpoint.port}/{endpoint.protocol}",
         "tags": list(endpoint.tags),
         "attrs": dict(endpoint.attrs),
         "weight": endpoint.weight,

@@ -25,7 +25,7 @@ class Naming(NamedTuple):
 
     Attributes:
         explicit: a NAME tag gave it.
-        own: that tag names the very port.
+        own: a NAME tag is for the very port, though it may be empty.
         several: the container has several published ports.
     """
 
@@ -37,7 +37,7 @@ class Naming(NamedTuple):
 # When "-port" is put behind a name, by the --name-suffix rule. A tag that names the port has said it all.
 SUFFIX: Mapping[str, Callable[[Naming], bool]] = MappingProxyType(
     {
-        "seed": lambda naming: naming.several and not naming.explicit,
+        "seed": lambda naming: naming.several and not naming.explicit and not naming.own,
         "auto": lambda naming: naming.several and not naming.own,
         "always": lambda naming: not naming.own,
         "never": lambda _: False,
@@ -68,23 +68,18 @@ def default_of(facts: Facts) -> Default:
     return Default(facts.image.rpartition("/")[2].partition("@")[0].partition(":")[0], "image")
 
 
-def default_name(facts: Facts) -> str:
-    """The name alone."""
-    return default_of(facts).name
-
-
 def to_label(text: str) -> str:
     """Text as one label of a name: what cannot stand there becomes `-`; may be empty."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:MAX_LABEL].strip("-_")
 
 
-def with_suffix(name: str, port: PortSpec) -> str:
-    """A name with its port, on its first label: `web-80.shop`.
+def with_suffix(name: str, port: PortSpec, *, compose: bool = False) -> str:
+    """A name with its port behind it; of a compose container behind its service: `web-80.shop`.
 
-    >>> with_suffix("web.shop", PortSpec(80, "tcp"))
-    'web-80.shop'
+    >>> with_suffix("a.b", PortSpec(80, "tcp")), with_suffix("web.shop", PortSpec(80, "tcp"), compose=True)
+    ('a.b-80', 'web-80.shop')
     """
-    first, dot, rest = name.partition(".")
+    first, dot, rest = name.partition(".") if compose else (name, "", "")
     return f"{first}-{port.port}{dot}{rest}"
 
 

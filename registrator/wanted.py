@@ -170,8 +170,10 @@ class _Work:
         self.notices += tags.strays(self.tags, frozenset(spec.port for spec in specs))
         self.labelled = self._fixed()
         seen = [port for spec in specs if (port := self._look(spec))]
-        # Ports that IGNORE drops count too: leaving one out does not rename the others.
-        self.several = sum(port.reach.published for port in seen) > 1
+        # Ports that a tag or their protocol leaves out count too: leaving one out does not rename the others.
+        everything = self.settings.internal or self.facts.network_mode == "host"
+        aside = [spec for spec in specs if spec in self._left and (everything or spec in self.facts.bindings)]
+        self.several = len(aside) + sum(port.reach.published for port in seen) > 1
         return [port for port in seen if self._stays(port)]
 
     def _look(self, spec: PortSpec) -> _Port | None:
@@ -245,10 +247,11 @@ class _Work:
         """The name of the endpoint; empty after it was left out."""
         read = port.tags
         explicit = "name" in read.values
-        how = Naming(explicit, explicit and read.own("name"), self.several)
-        name = cast("str", read.values.get("name", "")) or naming.default_name(self.facts)
+        how = Naming(explicit, read.own("name"), self.several)
+        default = naming.default_of(self.facts)
+        name = cast("str", read.values.get("name", "")) or default.name
         if name and naming.SUFFIX[self.settings.name_suffix](how):
-            name = naming.with_suffix(name, port.spec)
+            name = naming.with_suffix(name, port.spec, compose=not explicit and default.rule == "compose")
         if NAME.pattern.match(name) and len(name) <= NAME.longest:
             return name
         reason = (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from registrator.naming import default_name, label_of, to_label
+from registrator.naming import default_of, label_of, to_label
 from registrator.tags import split_escaped
 from tests.registrator.builders import decide, given, reasons
 
@@ -231,6 +231,11 @@ VECTORS = [
         [one("redis", "h:c:80", 8000)],
     ),
     Row(
+        "an empty NAME of a port takes the number away",
+        {"ports": TWO, "env": ["SERVICE_80_NAME="]},
+        [one("redis", "h:c:80", 8000), one("redis-443", "h:c:443", 4443)],
+    ),
+    Row(
         # Several containers with one SERVICE_ID on all ports overwrote each other's keys.
         "one ID on several ports",
         {"ports": {**TWO, "80/udp": 8000}, "env": ["SERVICE_ID=x", "SERVICE_NAME=web"]},
@@ -291,6 +296,11 @@ VECTORS = [
         [one("web-v2-80.shop", "h:c:80", 8000), one("web-v2-443.shop", "h:c:443", 4443)],
     ),
     Row(
+        "a name with dots has its number behind it",
+        {"image": "my.app", "ports": TWO},
+        [one("my.app-80", "h:c:80", 8000), one("my.app-443", "h:c:443", 4443)],
+    ),
+    Row(
         "an explicit name merges over projects",
         {
             "ports": {"80/tcp": 8000},
@@ -306,9 +316,9 @@ VECTORS = [
         [one("c", "h:c:80", 8000)],
     ),
     Row(
-        "sctp is left out by name",
+        "sctp is left out by name, and renames no other",
         {"ports": {"80/tcp": 8000, "9/sctp": 9}},
-        [one("redis", "h:c:80", 8000)],
+        [one("redis-80", "h:c:80", 8000)],
         left_out={"9/sctp": "protocol"},
     ),
     Row(
@@ -455,7 +465,7 @@ DEFAULTS = [
 @pytest.mark.parametrize(("image", "expected"), [row[1:] for row in DEFAULTS], ids=[row[0] for row in DEFAULTS])
 def test_default_name(image, expected):
     """The base name of the image; the container's own name where the image has none."""
-    assert default_name(given(image=image)) == expected
+    assert default_of(given(image=image)).name == expected
 
 
 def test_to_label_keeps_what_may_stay():
