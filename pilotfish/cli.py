@@ -45,8 +45,7 @@ class Program(click.Group):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse the group's own arguments."""
-        names = {name for command in self.commands.values() for option in command.params for name in option.opts}
-        return super().parse_args(context, with_double_dashes(args, names))
+        return super().parse_args(context, with_double_dashes(args))
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

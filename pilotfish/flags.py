@@ -6,8 +6,9 @@ The only place where flags, environment and file come together. Known to the com
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,21 +167,16 @@ def shown_default(setting: Known) -> str:
     return text(default)
 
 
-def with_double_dashes(arguments: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Long options with one dash, as the older tools spell them, made ours.
+def with_double_dashes(arguments: Sequence[str]) -> list[str]:
+    """Long options with one dash, as the older tools spell them, made ours; unknown ones too, to be refused whole.
 
-    >>> with_double_dashes(["-ip", "10.0.0.1", "-h"], ["--ip"])
-    ['--ip', '10.0.0.1', '-h']
+    >>> with_double_dashes(["-ip", "10.0.0.1", "-cleanup", "-h", "-1", "-"])
+    ['--ip', '10.0.0.1', '--cleanup', '-h', '-1', '-']
     """
-    known_names = set(names)
+    return [f"-{argument}" if _ONE_DASH.match(argument) else argument for argument in arguments]
 
-    def ours(argument: str) -> str:
-        name, equals, value = argument.partition("=")
-        if argument.startswith("-") and not argument.startswith("--") and f"-{name}" in known_names:
-            return f"-{name}{equals}{value}"
-        return argument
 
-    return [ours(argument) for argument in arguments]
+_ONE_DASH = re.compile(r"-[A-Za-z][A-Za-z0-9-]")
 
 
 def environment() -> dict[str, str]:

@@ -248,7 +248,7 @@ def unexplained(case):
 
 WORDS = r"web Web a.b web_1 a,b a\,b,c x,,y 1 0 false true no please http tcp us2 - h:c:80 10.1.2.3 here dns a/b 7"
 TEXTS = st.sampled_from([*WORDS.split(), "", "a b", "x" * 64])
-COMMON = "NAME NAME NAME name ID TAGS IGNORE REGION SNI 80 PROXY DNS PROXYDNS WEIGHT IP NETWORK INTERNAL 443_NAME"
+COMMON = "NAME NAME NAME name ID TAGS IGNORE REGION SNI 80 PROXY DNS PROXYDNS WEIGHT IP NETWORK INTERNAL"
 KEYS = st.sampled_from([*COMMON.split(), "CHECK_HTTP", ""])
 TAG_NAMES = st.builds(
     "SERVICE_{}{}".format, st.sampled_from(["", "", "80_", "443_", "53_", "080_", "8080_", "x_"]), KEYS
