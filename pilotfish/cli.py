@@ -23,6 +23,7 @@ from pilotfish.catalog.telemetry import own_version
 from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
 from pilotfish.io_health import health
+from pilotfish.operate_cli import commands as operate_commands
 from pilotfish.reference import settings_page
 from pilotfish.resolver_cli import group as resolver_group
 from pilotfish.settings import ConsoleSettings, Everything, UpSettings
@@ -158,7 +159,7 @@ PART_COMMANDS = (
     _part("confgen", ConfgenSettings, "Render nginx from the catalog, check it, and reload it."),
     _part("console", ConsoleSettings, "Show the catalog as JSON."),
 )
-for _command in PART_COMMANDS:
+for _command in (*PART_COMMANDS, *operate_commands()):
     program.add_command(_command)
 program.add_command(resolver_group(DEFAULT_STATUS))
 program.add_command(

@@ -34,6 +34,11 @@ def data_folder(given: str) -> Path:
     return folder
 
 
+def feed_socket(given: str) -> Path:
+    """Where the `up` of a data folder serves its store; nothing is made or looked at."""
+    return (Path(given) if given else _default()) / "run" / "feed.sock"
+
+
 def _default() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/pilotfish")

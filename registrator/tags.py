@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
 from pilotfish.catalog import values
-from pilotfish.catalog.record import MAX_TEXT
+from pilotfish.catalog.record import MAX_DRAIN_S, MAX_TEXT
 from pilotfish.catalog.values import BadValue, quoted
 from registrator import probe
 from registrator.container import PREFIX, Facts, PortSpec
@@ -130,6 +130,13 @@ def _addresses(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
+def _drain(text: str) -> float:
+    seconds = values.parse_duration(text.strip())
+    if seconds > MAX_DRAIN_S:
+        raise BadValue(f"{quoted(text)} is too long: at most 24h")
+    return seconds
+
+
 def parse_network(text: str) -> str:
     """A network of a container: its name or a CIDR."""
     if len(text) > 128 or not re.match(r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*\Z", text):
@@ -162,6 +169,7 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "priority": Rule(_whole("priority", 65535), "default"),
         "ttl": Rule(_whole("number of seconds", 2**31 - 1), "default"),
         "version": Rule(values.parse_id, "default"),
+        "drain": Rule(_drain, "default"),
         "network": Rule(parse_network, "port"),  # an address that was not asked for must not be published
         "ip": Rule(_addresses, "port"),
         "internal": Rule(values.parse_boolean, "port"),
@@ -192,7 +200,6 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
 CHECKS = frozenset(key for key in KNOWN if key.split("_")[0] in {"check", "health"})
 LATER = frozenset(
     {
-        "drain",
         "proxy_sticky",
         "proxy_timeout",
         "proxy_body",

@@ -359,6 +359,7 @@ class _Work:
             weight=cast("int", given.get("weight", DEFAULT_WEIGHT)),
             priority=cast("int", given.get("priority", DEFAULT_PRIORITY)),
             ttl=cast("int", given.get("ttl", 0)),
+            drain_s=cast("float", given.get("drain", 0.0)),
         )
 
     def _dns(self, service: str, read: PortTags) -> tuple[str, ...] | None:

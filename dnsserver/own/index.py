@@ -22,6 +22,7 @@ from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.values import NEAREST, is_reserved
 from pilotfish.catalog.verdict import How, Placed, published
+from pilotfish.catalog.wishes import Kind, Subject
 
 PROXIES = b"\x00proxies"  # stands for "who the proxies are"; no wire name goes on after a zero
 MAX_REMEMBERED = 10_000  # names whose endpoints are all gone, and that are still known: NODATA, never NXDOMAIN
@@ -113,12 +114,17 @@ class OwnNames:
         return forgotten
 
     def _touch_proxies(self, changed: set[bytes]) -> None:
-        hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in sorted(self.registry.proxies))
+        hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in self._proxy_nodes())
         standing = self.registry.standing(self._proxy_name)
         found = Proxies(hosts, published(placed for how, placed in standing if how is How.TAGGED))
         if found != self._proxies:
             self._proxies = found
             changed.add(PROXIES)
+
+    # A drained host's proxy gets no new clients, unless no other one is left: a proxy that works beats none.
+    def _proxy_nodes(self) -> list[str]:
+        nodes, drains = sorted(self.registry.proxies), self.registry.wishes.drains
+        return [node for node in nodes if Subject(Kind.NODE, node) not in drains] or nodes
 
     def _spelled(self, name: str) -> list[bytes]:
         return [full for domain in self.domains for full in dname.asked_as(f"{name}.{domain.text}")]

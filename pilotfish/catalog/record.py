@@ -20,6 +20,7 @@ DEFAULT_WEIGHT = 100  # the same number in SRV and in nginx
 DEFAULT_PRIORITY = 10  # SkyDNS's default
 MAX_ENDPOINTS = 64  # per container; more are refused by name unless tags narrow them
 MAX_TEXT = 4096  # octets of one free text (image, attribute): more is no description but a payload
+MAX_DRAIN_S = 86400.0  # that an endpoint may ask for
 
 Scope: TypeAlias = Literal["lan", "node"]
 State: TypeAlias = Literal["starting", "passing", "failing", "draining"]
@@ -70,6 +71,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         weight: SRV and upstream weight; 0: not served.
         priority: SRV priority.
         ttl: of its DNS records in seconds; 0: the default.
+        drain_s: seconds that it asks for to finish its work after an operator took it out (DRAIN tag).
     """
 
     service: Name
@@ -91,6 +93,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: Weight = DEFAULT_WEIGHT
     priority: Priority = DEFAULT_PRIORITY
     ttl: Ttl = 0
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_DRAIN_S)] = 0.0
 
 
 class Container(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
@@ -189,10 +192,12 @@ class Drain(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
     Attributes:
         since: UNIX time in seconds.
         by: who asked, in words, for others to know.
+        gone_since: UNIX time in seconds since when nobody knows whom it is about; 0: it is there.
     """
 
     since: float
     by: Text = ""
+    gone_since: float = 0.0
 
 
 class Shift(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
@@ -202,11 +207,13 @@ class Shift(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
         since: UNIX time in seconds.
         percents: VERSION tag -> its share of all requests; what is left of 100 goes to versions that are not named.
         by: who asked, in words.
+        gone_since: UNIX time in seconds since when the service has no endpoint; 0: it has one.
     """
 
     since: float
     percents: dict[Text, Annotated[int, msgspec.Meta(ge=0, le=100)]]
     by: Text = ""
+    gone_since: float = 0.0
 
 
 Record: TypeAlias = Container | Node | Proxy | Claim | Drain | Shift

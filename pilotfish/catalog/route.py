@@ -98,9 +98,20 @@ def places_of(
     >>> places_of(Route(scheme="http"), "estest", (), ("svc.internal",))
     (Place(host='estest.svc.internal', path='/'),)
     """
-    absolute = [host for host in route.hosts if "." in host]
-    relative = [host for host in route.hosts if "." not in host] + list(proxy_names)
-    if not absolute and not relative:
-        relative = [service]
-    hosts = dict.fromkeys([*absolute, *under_domains(relative, domains)])
+    spelled = spelled_by(route, service, proxy_names)
+    hosts = dict.fromkeys([*spelled.absolute, *under_domains(spelled.relative, domains)])
     return tuple(Place(host, route.path) for host in hosts)
+
+
+class Spelled(NamedTuple):
+    """The hosts of a route as they are given: those that stand as they are, and those that stand under each domain."""
+
+    absolute: tuple[str, ...]
+    relative: tuple[str, ...]
+
+
+def spelled_by(route: Route, service: Name, proxy_names: tuple[Name, ...]) -> Spelled:
+    """The hosts at which an HTTP route asks to be served, whatever the domains are."""
+    absolute = tuple(host for host in route.hosts if "." in host)
+    relative = (*(host for host in route.hosts if "." not in host), *proxy_names)
+    return Spelled(absolute, relative or (() if absolute else (service,)))

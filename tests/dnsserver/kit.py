@@ -223,6 +223,9 @@ class World:
     def raw(self, key: str, value: bytes) -> int:
         return self._apply({key: value})
 
+    def raw_gone(self, *gone: str) -> int:
+        return self._apply({}, gone)
+
     def _apply(
         self, puts: Mapping[str, bytes], deletes: Iterable[str] = (), *, foreign: bool = False, lease: int = 0
     ) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pilotfish.catalog.record import Address, Claim
+from pilotfish.catalog import keys
+from pilotfish.catalog.record import Address, Claim, Drain, encode
 from pilotfish.catalog.route import Place, Route
 from tests.dnsserver.kit import DOMAIN, World, container, endpoint, http, lan, node, proxy
 
@@ -396,6 +397,30 @@ def test_proxies_are_those_that_live():
     world.remove(proxy("h2", P2))
     said = world.ask(f"app.{DOMAIN}")
     assert (said.rcode, said.answer) == ("NOERROR", [])
+
+
+DRAINED_PROXIES = {
+    "one of two": (["node:h1"], [P2]),
+    "both: what works beats nothing": (["node:h1", "node:h2"], [P1, P2]),
+    "a host without a proxy": (["node:h3"], [P1, P2]),
+    "a container that is called so": (["container:h1"], [P1, P2]),
+}
+
+
+@pytest.mark.parametrize(("drains", "expected"), DRAINED_PROXIES.values(), ids=DRAINED_PROXIES)
+def test_proxies_of_drained_hosts_get_no_new_clients(drains, expected):
+    """While others live; when the drain is taken back they do again."""
+    world = World()
+    world.put(proxy("h1", P1), proxy("h2", P2), container(1, endpoint("app", 80, lan(H1), route=http()), host="h4"))
+    for name in ("app", "proxy"):
+        assert ips(world.ask(f"{name}.{DOMAIN}")) == [P1, P2]
+    wishes = [keys.wish_key("drain", subject) for subject in drains]
+    for wish in wishes:
+        world.raw(wish, encode(Drain(since=1.0)))
+    for name in ("app", "proxy"):
+        assert ips(world.ask(f"{name}.{DOMAIN}")) == expected
+    world.raw_gone(*wishes)
+    assert ips(world.ask(f"app.{DOMAIN}")) == [P1, P2]
 
 
 def test_endpoints_tagged_with_the_proxies_name_are_proxies_too():

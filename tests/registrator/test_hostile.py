@@ -105,6 +105,7 @@ COSTS = [
     ("CHECK_FALL", "the default is used", "h:c:80"),
     ("CHECK_INITIAL_STATUS", "the default is used", "h:c:80"),
     ("CHECK_HTTP_METHOD", "the default is used", "h:c:80"),
+    ("DRAIN", "the default is used", "h:c:80"),
 ]
 
 
@@ -129,6 +130,7 @@ MESSAGES = [
     ("PROXY_HOST=a\nb", f"SERVICE_80_PROXY_HOST (env): 'a\\nb' {NO_HOST}"),
     ("WEIGHT=-1", "SERVICE_80_WEIGHT (env): '-1' is no weight: a whole number from 0 to 65535; the default is used"),
     ("PROXY=htp", "SERVICE_80_PROXY (env): 'htp' is none of http, https, grpc, tcp, udp; it is not proxied"),
+    ("DRAIN=25h", "SERVICE_80_DRAIN (env): '25h' is too long: at most 24h; the default is used"),
     ("IP=300.1.1.1", "SERVICE_80_IP (env): '300.1.1.1' is no IP address; the port is left out"),
 ]
 

@@ -246,6 +246,9 @@ NUMBERS = [
     ("priority", "SERVICE_80_PRIORITY=5", 5),
     ("ttl", "SERVICE_TTL=60", 60),
     ("version", "SERVICE_VERSION=v2", "v2"),
+    ("drain_s", "SERVICE_DRAIN=1m30s", 90.0),
+    ("drain_s", "SERVICE_80_DRAIN=20", 20.0),
+    ("drain_s", "SERVICE_DRAIN=24h", 86400.0),
 ]
 
 

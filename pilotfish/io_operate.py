@@ -1,0 +1,221 @@
+"""Performs what operators ask for: reads the catalog, puts or removes a wish, and waits until it has come about."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from pilotfish import operate
+from pilotfish.catalog.failure import CannotReach, CannotStart
+from pilotfish.catalog.io_feed_store import FeedStore
+from pilotfish.catalog.io_stores import open_etcd
+from pilotfish.catalog.keys import PROXIES, ROOT, parse, wish_key
+from pilotfish.catalog.mirror import Mirror
+from pilotfish.catalog.record import BadRecord, Drain, Proxy, encode
+from pilotfish.catalog.record import decode as decoded
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.store import (
+    Absent,
+    Condition,
+    Delete,
+    ModifiedAt,
+    Operation,
+    Put,
+    Reading,
+    Store,
+    StoreError,
+    StoreUnavailable,
+)
+from pilotfish.catalog.wishes import DRAIN, Subject
+from pilotfish.folders import feed_socket
+from pilotfish.operate import Costs, Wait
+from pilotfish.settings import UpSettings
+
+LOOK_S = 0.25  # between two looks at how far the proxies are
+SAY_S = 10.0  # between two lines that say what is missing
+
+Say = Callable[[str], None]
+
+
+def run(settings: UpSettings, perform: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    """Do something with the store that the settings name; errors as `reached` and whatever is done have them."""
+
+    async def performed() -> None:
+        async with reached(settings) as store:
+            await perform(store)
+
+    asyncio.run(performed())
+
+
+@asynccontextmanager
+async def reached(settings: UpSettings) -> AsyncIterator[Store]:
+    """The store: the cluster that --etcd names, else that of the `up` whose --data it is.
+
+    Raises:
+        CannotReach: it does not answer; the message says what to name.
+    """
+    feed = feed_socket(settings.data)
+    store: Store = open_etcd(settings) if settings.etcd else FeedStore(feed)
+    try:
+        yield store
+    except StoreError as error:
+        hint = "" if settings.etcd else "; name the cluster with --etcd, or the folder of `pilotfish up` with --data"
+        raise CannotReach(f"{error}{hint}") from error
+    finally:
+        await store.close()
+
+
+class Catalog:
+    """The catalog at one revision.
+
+    Attributes:
+        registry: as readers have it.
+        revisions: key -> revision of its last change.
+        values: key -> what stands there.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self.registry = Registry()
+        self.registry.apply(Mirror(ROOT).start(reading))
+        self.revisions = {entry.key: entry.mod_revision for entry in reading.entries}
+        self.values = {entry.key: entry.value for entry in reading.entries}
+
+    def unchanged(self, key: str) -> Condition:
+        """Holds while nobody has touched a key since."""
+        revision = self.revisions.get(key)
+        return Absent(key) if revision is None else ModifiedAt(key, revision)
+
+
+async def read(store: Store) -> Catalog:
+    """The catalog as it is now."""
+    return Catalog(await store.read(ROOT))
+
+
+async def commit(store: Store, condition: Condition, operation: Operation) -> int:
+    """Perform one operation; returns its revision.
+
+    Raises:
+        CannotStart: somebody else changed the same thing meanwhile.
+    """
+    done = await store.commit([condition], [operation])
+    if not done.succeeded:
+        raise CannotStart("somebody else has just changed the same: look again, and repeat it if it is still wanted")
+    return done.revision
+
+
+def asker() -> str:
+    """Who asks, for others to know: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        user = "?"
+    return f"{user}@{socket.gethostname()}"
+
+
+async def drain(store: Store, text: str, *, force: bool, timeout_s: float | None, say: Say) -> None:
+    """Take a node, a container or a service out, and wait until that is safe.
+
+    Args:
+        store: where the catalog is.
+        text: whom, as `operate.find` reads it.
+        force: also when nothing is left of a service.
+        timeout_s: how long to wait at most; None: do not wait.
+        say: gets the lines that tell what happens.
+
+    Raises:
+        NotMeant, Refused: nothing was changed.
+        CannotStart: it was not safe within the time; the drain stands.
+    """
+    catalog = await read(store)
+    subject = operate.find(catalog.registry, text)
+    key = wish_key(DRAIN, str(subject))
+    if not force:
+        operate.refuse_emptying(catalog.registry, subject)
+    revision = catalog.revisions.get(key, 0)
+    if not revision:
+        wish = encode(Drain(since=time.time(), by=asker()))
+        revision = await commit(store, Absent(key), Put(key, wish))
+        if not force:
+            await _refuse_late(store, subject, key, revision)
+    costs = operate.costs(catalog.registry, subject)
+    say(f"{subject} is drained: no new requests are sent there")
+    if timeout_s is not None:
+        await _wait(store, Made(key, revision, stands=True), costs, timeout_s, say)
+        say(f"{subject} is out: it is safe to stop it")
+
+
+async def _refuse_late(store: Store, subject: Subject, key: str, revision: int) -> None:
+    """Another node may have been drained in the same moment: then this one is taken back."""
+    try:
+        operate.refuse_emptying((await read(store)).registry, subject)
+    except operate.Refused:
+        await store.commit([ModifiedAt(key, revision)], [Delete(key)])
+        raise
+
+
+async def undrain(store: Store, text: str, *, timeout_s: float | None, say: Say) -> None:
+    """Bring back what was drained, and wait until it has its share again.
+
+    Raises:
+        NotMeant: nothing was changed.
+        CannotStart: it did not come about within the time; the drain is taken back all the same.
+    """
+    catalog = await read(store)
+    subject = operate.find_drained(catalog.registry, text)
+    key = wish_key(DRAIN, str(subject))
+    revision = await commit(store, catalog.unchanged(key), Delete(key))
+    say(f"{subject} is not drained any more")
+    if timeout_s is not None:
+        costs = operate.costs_back(catalog.registry, subject)
+        await _wait(store, Made(key, revision, stands=False), costs, timeout_s, say)
+        say(f"{subject} is back: all proxies and DNS servers know it")
+
+
+class Made(NamedTuple):
+    """What was done about a wish: its key, the revision that did it, and whether it stands now or went."""
+
+    key: str
+    revision: int
+    stands: bool
+
+
+async def _wait(store: Store, made: Made, costs: Costs, timeout_s: float, say: Say) -> None:
+    """Wait until everybody has come as far as a wish."""
+    begun = said_at = time.monotonic()
+    wait = Wait(made.revision, begun, costs)
+    missing: tuple[str, ...] = ("nothing was heard of the proxies",)
+    while True:
+        now = time.monotonic()
+        try:
+            reading = await store.read(PROXIES, made.key)
+            missing = wait.missing(_proxies(reading), time.monotonic())
+            if any(entry.key == made.key for entry in reading.entries) != made.stands:
+                raise CannotStart(f"somebody else {'took it back' if made.stands else 'drained it again'} meanwhile")
+        except StoreUnavailable as error:
+            missing = (str(error),)
+        if not missing:
+            return
+        if now - begun >= timeout_s:
+            raise CannotStart(f"not safe after {timeout_s:g} s: {'; '.join(missing)}")
+        if now - said_at >= SAY_S:
+            said_at = now
+            say(f"waiting: {'; '.join(missing)}")
+        await asyncio.sleep(min(LOOK_S, timeout_s))
+
+
+def _proxies(reading: Reading) -> list[Proxy]:
+    """All that live; one that cannot be read counts as one that has applied nothing."""
+    found = []
+    for entry in reading.entries:
+        key = parse(entry.key)
+        if entry.key.startswith(PROXIES) and key is not None:
+            try:
+                found.append(decoded(Proxy, entry.value))
+            except BadRecord:
+                found.append(Proxy(node=entry.key.removeprefix(PROXIES), addresses=()))
+    return found

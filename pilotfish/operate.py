@@ -1,0 +1,247 @@
+"""What operators ask for: whom a word means, what may be taken out, when it is safe, who waits for a route.
+
+Pure: the catalog in, decisions out. The commands (`operate_cli`) reach the store through `io_operate`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from dnsserver.own.names import ENDPOINT_TTL, PROXY_TTL
+from pilotfish.catalog.failure import CannotStart
+from pilotfish.catalog.record import Container, Drain, Endpoint, Proxy
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.values import quoted
+from pilotfish.catalog.verdict import judge, situation
+from pilotfish.catalog.wishes import Kind, Subject, Wishes, subject_of, subjects
+
+HEARD_S = 2.0  # within which a DNS server hears of a wish; its watch brings it in milliseconds
+PROXY_OUT_S = 60.0  # what a client may keep the address of a proxy, whatever the TTL said: resolvers and runtimes do
+SHOWN = 8  # candidates that an error lists
+
+
+class NotMeant(CannotStart):
+    """A word means nothing, or several things; the message lists what it could mean."""
+
+
+class Refused(CannotStart):
+    """What was asked for would hurt; the message says whom, and how to insist."""
+
+
+# --- whom a word means
+
+
+def find(registry: Registry, text: str) -> Subject:
+    """The node, service or container that an operator means.
+
+    Args:
+        registry: the catalog.
+        text: a node, a service, the name of a container or the beginning of its id; `node:`, `service:` or
+            `container:` in front says which.
+
+    Raises:
+        NotMeant: nothing is called so, or several things are.
+    """
+    asked = subject_of(text)
+    word = asked.name if asked else text
+    found = _called(registry, word)
+    if asked:
+        found = {one: said for one, said in found.items() if one.kind is asked.kind}
+    return _only(text, found, _words(registry))
+
+
+def find_drained(registry: Registry, text: str) -> Subject:
+    """The drain that an operator means: as `find`, but among what is drained, be it there or gone.
+
+    Raises:
+        NotMeant: nothing drained is called so, or several things are.
+    """
+    drains, asked = registry.wishes.drains, subject_of(text)
+    word = asked.name if asked else text
+    named = _called(registry, word)
+    found = {
+        one: str(one)
+        for one in drains
+        if (asked is None or asked.kind is one.kind) and (one in named or _is_named(one, word))
+    }
+    if not found and not drains:
+        raise NotMeant(f"{quoted(text)} is not drained: nothing is")
+    return _only(text, found, sorted(map(str, drains)), "is not drained")
+
+
+def _is_named(subject: Subject, word: str) -> bool:
+    if subject.kind is Kind.CONTAINER:
+        return bool(word) and subject.name.startswith(word.lower())
+    return subject.name.lower() == word.lower()
+
+
+def _called(registry: Registry, word: str) -> dict[Subject, str]:
+    """Everything that a word may mean, each with words for an operator."""
+    found: dict[Subject, str] = {}
+    for node in _nodes(registry):
+        if node == word:
+            found[Subject(Kind.NODE, node)] = f"node:{node}"
+    if registry.service(word):
+        found[Subject(Kind.SERVICE, word.lower())] = f"service:{word.lower()}"
+    for container in registry.containers.values():
+        if container.name == word or (word and container.id.startswith(word.lower())):
+            said = f"container:{container.id[:12]} ({container.name} on {container.node})"
+            found[Subject(Kind.CONTAINER, container.id)] = said
+    return found
+
+
+def _nodes(registry: Registry) -> set[str]:
+    return {*registry.nodes, *registry.proxies, *(key.node for key in registry.containers)}
+
+
+def _words(registry: Registry) -> list[str]:
+    names = {container.name for container in registry.containers.values()}
+    return sorted({*_nodes(registry), *registry.services(), *names})
+
+
+def _only(text: str, found: Mapping[Subject, str], words: Sequence[str], why: str = "is nothing registered") -> Subject:
+    if len(found) == 1:
+        return next(iter(found))
+    if found:
+        raise NotMeant(f"{quoted(text)} is several things; say which: {listed(sorted(found.values()))}")
+    near = difflib.get_close_matches(text.rpartition(":")[2], words, SHOWN, 0.6) or words
+    raise NotMeant(f"{quoted(text)} {why}; there is {listed(near)}")
+
+
+def listed(words: Sequence[str]) -> str:
+    """The first of some words, and how many more there are."""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more if words else "nothing"
+
+
+# --- what may be taken out
+
+
+def refuse_emptying(registry: Registry, subject: Subject) -> None:
+    """A node is not drained while a service lives on it alone, or its proxy is the last one in DNS.
+
+    The answer is the same whether the wish stands already or not: two operators who drain two nodes at once both find
+    out afterwards.
+
+    Raises:
+        Refused: naming the services.
+    """
+    if subject.kind is not Kind.NODE:
+        return
+    emptied = empties(registry, subject)
+    if emptied:
+        raise Refused(
+            f"node {subject.name} is not drained: nothing would be left of {listed(emptied)}; start more elsewhere,"
+            " or insist with --force"
+        )
+    drained = {one.name for one in registry.wishes.drains if one.kind is Kind.NODE} | {subject.name}
+    if subject.name in registry.proxies and drained.issuperset(registry.proxies):
+        raise Refused(
+            f"node {subject.name} is not drained: it has the only proxy, and names would go on leading to it; start one"
+            " elsewhere, or insist with --force"
+        )
+
+
+def empties(registry: Registry, subject: Subject) -> tuple[str, ...]:
+    """Services, sorted, that are served without the drain of a subject and are not with it."""
+    without, taken = Wishes(), Wishes()
+    without.shifts = taken.shifts = registry.wishes.shifts
+    without.drains = {one: drain for one, drain in registry.wishes.drains.items() if one != subject}
+    taken.drains = {**without.drains, subject: Drain(since=0.0)}
+    services = {endpoint.service.lower() for _, endpoint in members(registry, subject)}
+    return tuple(
+        one for one in sorted(services) if _is_served(registry, one, without) and not _is_served(registry, one, taken)
+    )
+
+
+def _is_served(registry: Registry, service: str, wishes: Wishes) -> bool:
+    held = [(placed.container, placed.endpoint) for placed in registry.service(service)]
+    around = situation(held, service, wishes)
+    return any(judge(container, endpoint, around).published for container, endpoint in held)
+
+
+def members(registry: Registry, subject: Subject) -> list[tuple[Container, Endpoint]]:
+    """The endpoints that a drain of a subject takes out."""
+    return [
+        (container, endpoint)
+        for container in registry.containers.values()
+        for endpoint in container.endpoints
+        if subject in subjects(container.node, container.id, endpoint.service.lower())
+    ]
+
+
+# --- when it is safe
+
+
+class Costs(NamedTuple):
+    """How long something takes after the wish: seconds.
+
+    Attributes:
+        dns_s: until no DNS client holds an answer from before.
+        drain_s: what applications ask for after that, to finish (DRAIN tag).
+    """
+
+    dns_s: float
+    drain_s: float = 0.0
+
+
+def costs(registry: Registry, subject: Subject) -> Costs:
+    """What taking a subject out costs."""
+    endpoints = [endpoint for _, endpoint in members(registry, subject)]
+    ttl = max((endpoint.ttl or ENDPOINT_TTL for endpoint in endpoints), default=0)
+    proxied = subject.kind is Kind.NODE and subject.name in registry.proxies
+    dns_s = max(ttl + HEARD_S if endpoints else 0.0, PROXY_OUT_S if proxied else 0.0)
+    return Costs(dns_s, max((endpoint.drain_s for endpoint in endpoints), default=0.0))
+
+
+def costs_back(registry: Registry, subject: Subject) -> Costs:
+    """What bringing a subject back costs: until answers from before, which lack it, have run out by their TTL."""
+    endpoints = [endpoint for _, endpoint in members(registry, subject)]
+    ttls = [endpoint.ttl or ENDPOINT_TTL for endpoint in endpoints]
+    if subject.kind is Kind.NODE and subject.name in registry.proxies:
+        ttls.append(PROXY_TTL)
+    return Costs(max(ttls) + HEARD_S if ttls else 0.0)
+
+
+class Wait(msgspec.Struct):
+    """Waits until a wish has come about everywhere.
+
+    Attributes:
+        revision: of the store, that brought the wish.
+        put_at: monotonic time in seconds at which that was.
+        costs: what follows.
+        applied_at: when all proxies were seen to have applied it; None: they have not.
+    """
+
+    revision: int
+    put_at: float
+    costs: Costs
+    applied_at: float | None = None
+
+    def missing(self, proxies: Iterable[Proxy], now: float) -> tuple[str, ...]:
+        """What is still missing, each as words; nothing: it is safe.
+
+        Args:
+            proxies: all that live, as they are now.
+            now: monotonic time in seconds.
+        """
+        behind = sorted(one.node for one in proxies if one.revision < self.revision)
+        if behind:
+            self.applied_at = None
+            return tuple(f"the proxy on {node} has not applied it" for node in behind)
+        if self.applied_at is None:
+            self.applied_at = now
+        out_at = max(self.applied_at, self.put_at + self.costs.dns_s)
+        if now < out_at:
+            return (f"DNS answers from before run out in {_seconds(out_at - now)}",)
+        if now < out_at + self.costs.drain_s:
+            return (f"the applications finish for another {_seconds(out_at + self.costs.drain_s - now)} (DRAIN)",)
+        return ()
+
+
+def _seconds(left_s: float) -> str:
+    return f"{max(1, round(left_s))} s"
