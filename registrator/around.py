@@ -10,15 +10,18 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pilotfish.catalog.keys import claim_key
+from pilotfish.catalog import keys
+from pilotfish.catalog.keys import WISHES, WishKey, claim_key
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Endpoint
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry
 from pilotfish.catalog.verdict import How, Verdict, judge
+from pilotfish.catalog.wishes import Kind, Subject
 from registrator.claims import Held
 from registrator.exports import HTTP_PORT
+from registrator.wishes import Tidied, Wished, plan_wishes
 
 
 class Turned(NamedTuple):
@@ -40,12 +43,14 @@ class Around:
 
     Attributes:
         claims: all of them, with the revision of their last change.
+        wishes: all of them, likewise.
         proxy_port: where the proxies serve http: the port that most of them have, the lowest of several; kept while
             there is no proxy.
     """
 
     def __init__(self) -> None:
         self.claims: dict[Place, Held] = {}
+        self.wishes: dict[str, Wished] = {}  # by key
         self.proxy_port = HTTP_PORT
         self._registry = Registry(at_hand=sys.maxsize)  # `endpoints` goes through all, again and again
         self._ways: dict[str, frozenset[How]] = {}
@@ -59,10 +64,39 @@ class Around:
                 self.claims.pop(place, None)
             else:
                 self.claims[place] = Held(claim, entries[claim_key(place)].mod_revision)
+        self._take_wishes(difference)
         names = set(self._turned(touched.names))
         if touched.proxies and self._moved():
             names |= {name for name, ways in self._ways.items() if How.PROXIED in ways}
         return Turned(frozenset(names), frozenset(touched.situations), frozenset(touched.places))
+
+    def _take_wishes(self, difference: Difference) -> None:
+        for gone in difference.deletes:
+            self.wishes.pop(gone, None)
+        for entry in difference.puts:
+            key = keys.parse(entry.key) if entry.key.startswith(WISHES) else None
+            if isinstance(key, WishKey):
+                self.wishes.pop(entry.key, None)
+                wish = self._registry.wishes.at(key)
+                if wish is not None and entry.key not in self._registry.refused:
+                    self.wishes[entry.key] = Wished(key, wish, entry.mod_revision)
+
+    def tidy(self, now: float) -> tuple[Tidied, ...]:
+        """What is to be written about wishes for what is gone, at a UNIX time in seconds."""
+        return plan_wishes(self.wishes.values(), self.is_there, now)
+
+    def is_there(self, subject: Subject) -> bool:
+        """True when any node knows whom a wish is about."""
+        registry, name = self._registry, subject.name
+        if subject.kind is Kind.SERVICE:
+            return registry.knows_service(name)
+        if subject.kind is Kind.NODE:
+            return (
+                name in registry.nodes
+                or name in registry.proxies
+                or any(one.node == name for one in registry.containers)
+            )
+        return any(one.id == name for one in registry.containers)
 
     def _moved(self) -> bool:
         """True when the proxies' port is another than before."""

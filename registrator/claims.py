@@ -14,7 +14,7 @@ import msgspec
 
 from pilotfish.catalog.keys import claim_key
 from pilotfish.catalog.record import Claim, Endpoint, encode
-from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, places_of
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, places_of, spelled_by
 from pilotfish.catalog.store import Absent, Condition, Delete, ModifiedAt, Operation, Put
 
 IDLE_S = 24 * 3600.0  # a claim without an endpoint is free after this time
@@ -99,21 +99,51 @@ def _rewrite(place: Place, held: Held, *, idle_since: float) -> Step:
     return Step(place, (ModifiedAt(key, held.revision),), Put(key, value))
 
 
-def plan_idle(
-    endpoints: Iterable[Endpoint], claims: Mapping[Place, Held], domains: tuple[str, ...], now: float
-) -> tuple[Step, ...]:
+class Askers:
+    """Who asks for a place, whatever domains the nodes serve that registered them.
+
+    A host below a domain that this node does not serve may be asked for on another node, which does: a name that stands
+    under every domain counts for a place under any. Or two nodes would write one claim in turns, for ever.
+
+    Args:
+        endpoints: of all nodes, whatever their state.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._absolute: dict[Place, set[str]] = {}
+        self._relative: dict[Place, set[str]] = {}  # with the host without its domain
+        for endpoint in endpoints:
+            if endpoint.route is None or endpoint.route.scheme not in HTTP_SCHEMES:
+                continue
+            service, path = endpoint.service.lower(), endpoint.route.path
+            spelled = spelled_by(endpoint.route, service, endpoint.proxydns)
+            for host in spelled.absolute:
+                self._absolute.setdefault(Place(host, path), set()).add(service)
+            for name in spelled.relative:
+                self._relative.setdefault(Place(name.lower(), path), set()).add(service)
+
+    def of(self, place: Place) -> frozenset[str]:
+        """The services, in lower case, that may ask for a place."""
+        found = set(self._absolute.get(place, ()))
+        at = place.host.find(".")
+        while at >= 0:
+            found |= self._relative.get(Place(place.host[:at], place.path), set())
+            at = place.host.find(".", at + 1)
+        return frozenset(found)
+
+
+def plan_idle(endpoints: Iterable[Endpoint], claims: Mapping[Place, Held], now: float) -> tuple[Step, ...]:
     """Mark claims that nobody uses, and remove those that nobody has used for IDLE_S.
 
     Args:
         endpoints: of all nodes, whatever their state.
         claims: all that there are.
-        domains: that names live under.
         now: UNIX time in seconds.
     """
-    used = {(place, endpoint.service.lower()) for endpoint in endpoints for place in asked(endpoint, domains)}
+    askers = Askers(endpoints)
     steps = []
     for place, held in claims.items():
-        if (place, held.claim.service.lower()) in used:
+        if held.claim.service.lower() in askers.of(place):
             continue
         if not held.claim.idle_since:
             steps.append(_rewrite(place, held, idle_since=now))

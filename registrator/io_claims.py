@@ -16,6 +16,7 @@ from pilotfish.catalog.telemetry import Telemetry
 from registrator.claims import Conflict, Held, Step, plan_claims, plan_idle
 from registrator.metrics import Metrics
 from registrator.plan import Desired, Ground
+from registrator.wishes import Tidied
 
 AT_ONCE = 100  # claims in one commit; each has a condition, and the fence is one more
 
@@ -35,14 +36,23 @@ class Claimant:
         reserved: our domains, and what nobody may take.
         telemetry: log and clock.
         metrics: counts.
+        tidy: what is to be written about wishes for what is gone, at a UNIX time in seconds.
     """
 
     def __init__(
-        self, store: Store, claims_now: ClaimsNow, reserved: Reserved, telemetry: Telemetry, metrics: Metrics
+        self,
+        store: Store,
+        claims_now: ClaimsNow,
+        reserved: Reserved,
+        telemetry: Telemetry,
+        metrics: Metrics,
+        *,
+        tidy: Callable[[float], Sequence[Tidied]] = lambda _: (),
     ) -> None:
         self.conflicts: dict[str, tuple[Conflict, ...]] = {}  # by container id
         self._store, self._claims_now, self._reserved = store, claims_now, reserved
         self._telemetry, self._metrics = telemetry, metrics
+        self._tidy = tidy
         self._fresh: dict[Place, Held] = {}  # ours, until the mirror has them
 
     def claims(self) -> Mapping[Place, Held]:
@@ -96,12 +106,14 @@ class Claimant:
         return True
 
     async def tend(self, ground: Ground, endpoints: Iterable[Endpoint]) -> None:
-        """Mark claims that nobody uses, and remove those that are free.
+        """Mark claims that nobody uses, and remove those that are free; wishes about what is gone likewise.
 
         Args:
             ground: what the writes stand on.
             endpoints: of all nodes, ours included.
         """
-        steps = plan_idle(endpoints, self.claims(), self._reserved.domains, self._telemetry.now())
+        steps = plan_idle(endpoints, self.claims(), self._telemetry.now())
         for step in steps[:AT_ONCE]:
             await self._commit(ground, [step])  # a lost race is fine: somebody else has done it
+        for tidied in self._tidy(self._telemetry.now())[:AT_ONCE]:
+            await self._store.commit([ground.fence, tidied.condition], [tidied.operation])  # here too

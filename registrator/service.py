@@ -77,7 +77,9 @@ class RegistratorService:
         panic.show(telemetry, self.around.panics)
         self.book = Book(self._host, self._wanted_of, self._exports_of)
         self.remarks = Remarks(telemetry.log)
-        self.claimant = Claimant(store, lambda: self.around.claims, settings.reserved, telemetry, self.metrics)
+        self.claimant = Claimant(
+            store, lambda: self.around.claims, settings.reserved, telemetry, self.metrics, tidy=self.around.tidy
+        )
         self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
         self._writer: Writer | None = None
         self._tenure: Tenure | None = None

@@ -137,6 +137,10 @@ class Registry:
             for one in container.endpoints
         )
 
+    def knows_service(self, name: str) -> bool:
+        """True for a service, in lower case, that has an endpoint, in whatever state."""
+        return name in self._services
+
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""
         return tuple(sorted(self._standing.services))

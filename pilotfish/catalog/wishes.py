@@ -78,6 +78,13 @@ class Wishes:
         else:
             raise BadRecord("it is a wish of no kind that this version knows")
 
+    def at(self, key: WishKey) -> Drain | Shift | None:
+        """The wish of a key; None for none."""
+        if key.kind == SHIFT:
+            return self.shifts.get(key.name.lower())
+        subject = subject_of(key.name)
+        return self.drains.get(subject) if key.kind == DRAIN and subject else None
+
     def drop(self, key: WishKey) -> None:
         """A wish went."""
         if key.kind == DRAIN and (subject := subject_of(key.name)):
