@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from pilotfish import operate
+from pilotfish import operate, operate_claims, operate_shift
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_feed_store import FeedStore
 from pilotfish.catalog.io_stores import open_etcd
-from pilotfish.catalog.keys import PROXIES, ROOT, parse, wish_key
+from pilotfish.catalog.keys import PROXIES, ROOT, claim_key, parse, wish_key
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.record import BadRecord, Drain, Proxy, encode
+from pilotfish.catalog.record import BadRecord, Drain, Proxy, Shift, encode
 from pilotfish.catalog.record import decode as decoded
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.store import (
@@ -31,7 +31,7 @@ from pilotfish.catalog.store import (
     StoreError,
     StoreUnavailable,
 )
-from pilotfish.catalog.wishes import DRAIN, Subject
+from pilotfish.catalog.wishes import DRAIN, SHIFT, Kind, Subject
 from pilotfish.folders import feed_socket
 from pilotfish.operate import Costs, Wait
 from pilotfish.settings import UpSettings
@@ -174,6 +174,75 @@ async def undrain(store: Store, text: str, *, timeout_s: float | None, say: Say)
         costs = operate.costs_back(catalog.registry, subject)
         await _wait(store, Made(key, revision, stands=False), costs, timeout_s, say)
         say(f"{subject} is back: all proxies and DNS servers know it")
+
+
+async def shift(
+    store: Store, text: str, asked: dict[str, int], *, force: bool, timeout_s: float | None, say: Say
+) -> None:
+    """Say how the versions of a service share the load; an earlier shift of it is replaced.
+
+    Args:
+        store: where the catalog is.
+        text: the service.
+        asked: version -> percent; the rest of 100 goes to versions that are not named.
+        force: also when nobody would be served.
+        timeout_s: how long to wait at most; None: do not wait.
+        say: gets the lines that tell what happens.
+
+    Raises:
+        NotMeant, Refused: nothing was changed.
+        CannotStart: it did not come about within the time; the shift stands.
+    """
+    catalog = await read(store)
+    name = operate_shift.service(catalog.registry, text)
+    if not force:
+        operate_shift.refuse_emptying(catalog.registry, name, asked)
+    key = wish_key(SHIFT, name)
+    value = encode(Shift(since=time.time(), percents=asked, by=asker()))
+    revision = await commit(store, catalog.unchanged(key), Put(key, value))
+    shares = operate_shift.described(operate_shift.served_with(catalog.registry, name, asked))
+    say(f"service:{name} is shifted: {shares or 'no endpoint of it is served'}")
+    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=True), timeout_s=timeout_s, say=say)
+
+
+async def unshift(store: Store, text: str, *, timeout_s: float | None, say: Say) -> None:
+    """Let the versions of a service share the load by their weights again.
+
+    Raises:
+        NotMeant: nothing was changed.
+        CannotStart: it did not come about within the time; the shift is taken back all the same.
+    """
+    catalog = await read(store)
+    name = operate_shift.service(catalog.registry, text)
+    if name not in catalog.registry.wishes.shifts:
+        raise operate.NotMeant(f"service {name} is not shifted")
+    key = wish_key(SHIFT, name)
+    revision = await commit(store, catalog.unchanged(key), Delete(key))
+    say(f"service:{name} is not shifted any more")
+    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=False), timeout_s=timeout_s, say=say)
+
+
+async def _wait_for_shares(
+    store: Store, catalog: Catalog, name: str, made: Made, *, timeout_s: float | None, say: Say
+) -> None:
+    if timeout_s is not None:
+        costs = operate.costs_back(catalog.registry, Subject(Kind.SERVICE, name))
+        await _wait(store, made, costs, timeout_s, say)
+        say(f"service:{name}: all proxies and DNS servers know it")
+
+
+async def release(store: Store, text: str, *, say: Say) -> None:
+    """Free a route, so that another service can have it at once.
+
+    Raises:
+        NotMeant, Refused: nothing was changed.
+    """
+    catalog = await read(store)
+    found = operate_claims.release(catalog.registry, text)
+    key = claim_key(found.place)
+    await commit(store, catalog.unchanged(key), Delete(key))
+    waiting = f"; {operate.listed(found.waiting)} asks for it" if found.waiting else ""
+    say(f"{operate_claims.shown(found.place)} is free: it was {found.owner}'s{waiting}")
 
 
 class Made(NamedTuple):

@@ -32,13 +32,31 @@ DRAIN = """Take a container, a node or a service out of DNS and proxies, and wai
     passed. 1: not within --timeout; what is missing is said, and the drain stands."""
 UNDRAIN = "Bring back what was drained, and wait until all proxies and DNS servers know it again."
 
+SHIFT = """Say how the versions of a service (VERSION tag) share the load, in DNS and at the proxies together.
+
+    What is left of 100 goes to the versions that are not named, by weight; an empty VERSION is that of containers
+    without the tag. It stands until --clear, across all restarts.
+
+    \b
+      pilotfish shift web v2=10      a tenth to v2, the rest to the others
+      pilotfish shift web v2=100     all of it to v2"""
+RELEASE = """Free a route that a service has claimed, so that another that asks for it gets it at once.
+
+    A claim is free by itself a day after its last endpoint went."""
+
 
 def commands() -> tuple[click.Command, ...]:
     """The commands."""
-    force = click.Option(["--force"], is_flag=True, help="also when nothing is left of a service")
+    shares = [
+        click.Argument(["service"], metavar="SERVICE"),
+        click.Argument(["shares"], metavar="[VERSION=PERCENT ...]", nargs=-1),
+        click.Option(["--clear"], is_flag=True, help="share the load by weights again"),
+    ]
     return (
-        _command("drain", _drain, DRAIN, [_what(), force, *_waiting()]),
+        _command("drain", _drain, DRAIN, [_what(), _force(), *_waiting()]),
         _command("undrain", _undrain, UNDRAIN, [_what(), *_waiting()]),
+        _command("shift", _shift, SHIFT, [*shares, _force(), *_waiting()]),
+        _command("release", _release, RELEASE, [click.Argument(["route"], metavar="HOST[/PATH]")]),
     )
 
 
@@ -59,6 +77,10 @@ def _command(name: str, perform: Operation, about: str, params: list[click.Param
 
 
 _SHARED_NAMES = frozenset(str(one.name) for one in options(UpSettings) if one.opts[0].startswith(SHARED))
+
+
+def _force() -> click.Option:
+    return click.Option(["--force"], is_flag=True, help="also when nothing is left of a service")
 
 
 def _what() -> click.Argument:
@@ -95,3 +117,22 @@ def _undrain(flags: dict[str, Any]) -> Performed:
 
     what, timeout_s = flags["what"], _timeout_s(flags)
     return lambda store: io_operate.undrain(store, what, timeout_s=timeout_s, say=click.echo)
+
+
+def _shift(flags: dict[str, Any]) -> Performed:
+    from pilotfish import io_operate, operate_shift  # noqa: PLC0415  see above
+
+    service, shares, timeout_s, force = flags["service"], flags["shares"], _timeout_s(flags), flags["force"]
+    if flags["clear"]:
+        if shares:
+            raise BadSettings(["--clear takes the shift back: give no shares with it"])
+        return lambda store: io_operate.unshift(store, service, timeout_s=timeout_s, say=click.echo)
+    asked = operate_shift.percents(shares)
+    return lambda store: io_operate.shift(store, service, asked, force=force, timeout_s=timeout_s, say=click.echo)
+
+
+def _release(flags: dict[str, Any]) -> Performed:
+    from pilotfish import io_operate  # noqa: PLC0415  see above
+
+    route = flags["route"]
+    return lambda store: io_operate.release(store, route, say=click.echo)

@@ -11,11 +11,11 @@ from pilotfish.catalog import keys
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_feed import FeedServer
-from pilotfish.catalog.record import Drain, decode, encode
+from pilotfish.catalog.record import Drain, Shift, decode, encode
 from pilotfish.catalog.store import Delete, Put
-from pilotfish.operate import Refused
+from pilotfish.operate import NotMeant, Refused
 from pilotfish.settings import UpSettings
-from tests.operate_kit import container, drained, key_of, pairs, proxy
+from tests.operate_kit import claimed, container, drained, key_of, pairs, proxy
 
 WAIT_S = 30.0
 
@@ -166,3 +166,28 @@ async def test_a_proxy_whose_record_cannot_be_read_is_waited_for(store):
     await put(store, container("a"), (key_of(proxy("h1")), b"{}"), (key_of(proxy("h2")), encode(proxy("h2", 999))))
     with pytest.raises(CannotStart, match="the proxy on h1 has not applied it"):
         await io_operate.drain(store, "a", force=False, timeout_s=0.1, say=str)
+
+
+async def test_a_shift_is_put_replaced_and_taken_back(store):
+    """Each waits for the proxies; the last one leaves nothing."""
+    await put(store, container("a", version="v1"), container("b", version="v2"), proxy("h1", 999))
+    key, said = keys.wish_key("shift", "web"), []
+    await io_operate.shift(store, "web", {"v2": 10}, force=False, timeout_s=WAIT_S, say=said.append)
+    assert decode(Shift, (await wishes(store))[key]).percents == {"v2": 10}
+    await io_operate.shift(store, "web", {"v2": 50}, force=False, timeout_s=WAIT_S, say=said.append)
+    assert decode(Shift, (await wishes(store))[key]).percents == {"v2": 50}
+    await io_operate.unshift(store, "WEB", timeout_s=WAIT_S, say=said.append)
+    assert await wishes(store) == {}
+    assert said[0] == "service:web is shifted: v1 90 %, v2 10 %"
+    with pytest.raises(NotMeant, match="service web is not shifted"):
+        await io_operate.unshift(store, "web", timeout_s=WAIT_S, say=str)
+
+
+async def test_a_claim_that_changes_meanwhile_is_not_released(store):
+    """Whoever asked looks again."""
+    key, value = claimed("shop", "www.example.com")
+    await put(store, (key, value))
+    with pytest.raises(CannotStart, match="somebody else has just changed the same"):
+        await io_operate.release(
+            Between(store, claimed("shop", "www.example.com", idle_since=5.0)), "www.example.com", say=str
+        )
