@@ -26,6 +26,7 @@ from registrator.wanted import Wanted
 
 WantedOf = Callable[[Facts, FactsOf], Wanted]
 ExportsOf = Callable[[Container], Mapping[str, bytes]]
+SIGNALLED = 128  # bit of the exit code of what a signal ended; Docker adds the signal's number
 MAX_GONE = 10_000  # containers remembered as gone; one that is forgotten is looked at again
 
 Spec = tuple[int, str]  # port and protocol of an endpoint
@@ -58,8 +59,19 @@ class Page:
 
     def record(self) -> Container:
         """Its record as it is now, without exports."""
-        endpoints = tuple(self._endpoint(endpoint) for endpoint in self.wanted.container.endpoints)
+        endpoints = tuple(self._halted(self._endpoint(endpoint)) for endpoint in self.wanted.container.endpoints)
         return msgspec.structs.replace(self.wanted.container, endpoints=endpoints, observed=self.observed)
+
+    # It does not count as one that worked and now fails: no check says so, and no panic is to serve it all the same.
+    def _halted(self, endpoint: Endpoint) -> Endpoint:
+        """As it is: or failing, as a container that is frozen or has ended is, whatever its port said before."""
+        if not self.facts.running:
+            why = f"its container ended with exit code {self.facts.exit_code}"
+        elif self.facts.paused and endpoint.state != "draining":
+            why = "its container is paused"
+        else:
+            return endpoint
+        return msgspec.structs.replace(endpoint, state="failing", why=why, passed=False, deadline=0.0)
 
     def _endpoint(self, endpoint: Endpoint) -> Endpoint:
         condition = self.conditions[_spec(endpoint)]
@@ -77,6 +89,15 @@ def _observed(events: Sequence[Event], facts: Facts) -> float:
     return max(facts.started, *(event.at for event in events)) if events else 0.0
 
 
+def failed(facts: Facts) -> bool:
+    """True for a container that ended by itself, with an error; what a signal ended (128 and more) was ended.
+
+    >>> [failed(Facts(id="0" * 12, name="c", exit_code=code)) for code in (0, 1, 137)]
+    [False, True, False]
+    """
+    return not facts.running and facts.exit_code != 0 and not facts.exit_code & SIGNALLED
+
+
 def _spec(endpoint: Endpoint) -> Spec:
     return endpoint.port, endpoint.protocol
 
@@ -88,11 +109,13 @@ class Book:
         host: that they run on.
         wanted_of: facts -> what should be published.
         exports_of: record -> keys for others' eyes.
+        keep_failed: a container that ended with an error stays, failing, until it is removed or started again.
     """
 
-    def __init__(self, host: Host, wanted_of: WantedOf, exports_of: ExportsOf) -> None:
+    def __init__(self, host: Host, wanted_of: WantedOf, exports_of: ExportsOf, *, keep_failed: bool = False) -> None:
         self.pages: dict[str, Page] = {}
         self.host, self._wanted_of, self._exports_of = host, wanted_of, exports_of
+        self._keep_failed = keep_failed
         self._names: dict[str, set[str]] = {}
         self._gone: dict[str, None] = {}
 
@@ -107,7 +130,9 @@ class Book:
             Ids of containers that may have to be written: this one, and those that share its network.
         """
         before = self.pages.get(look.container)
-        if look.facts is None or not look.facts.running:
+        if look.facts is not None and self._stays(look.facts, recorded):
+            self._end(look, look.facts, recorded)
+        elif look.facts is None or not look.facts.running:
             self._close(look.container)
             self._gone[look.container] = None
             if len(self._gone) > MAX_GONE:
@@ -117,6 +142,24 @@ class Book:
             self._signals(page, look)
             page.observed = _observed(look.events, page.facts) or (before.observed if before else look.now)
         return {look.container} | self._followers(look.container, look.now)
+
+    def _stays(self, facts: Facts, recorded: Container | None) -> bool:
+        """True for a container that ended with an error, is to be kept, and of which we know what it published."""
+        before = self.pages.get(facts.id)
+        started = before.facts.started if before else recorded.started if recorded else None
+        return self._keep_failed and failed(facts) and started == facts.started
+
+    # What it published is not asked anew: a container that has ended has no addresses any more.
+    def _end(self, look: Look, facts: Facts, recorded: Container | None) -> None:
+        page = self.pages.get(facts.id)
+        if page is None and recorded is not None:
+            page = Page(facts, Wanted(msgspec.structs.replace(recorded, exports=()), (), ()))
+            page.observed = recorded.observed
+            self._enter(page)
+        if page is not None:
+            page.facts = facts
+            page.observed = max((event.at for event in look.events), default=page.observed)
+            page.conditions = {_spec(one): checks.begin(Gate.NONE) for one in page.wanted.container.endpoints}
 
     def answered(self, container: str, spec: Spec, at: float) -> bool:
         """A port took a connection; True when that changed something."""
@@ -184,7 +227,7 @@ class Book:
     def _asked(self, container: str) -> Iterator[tuple[Spec, Condition, tuple[Target, ...]]]:
         """Ports that can be asked at all, each with its condition, and where."""
         page = self.pages.get(container)
-        if page is None or page.facts.paused:
+        if page is None or page.facts.paused or not page.facts.running:
             return
         holder = network_holder(page.facts, self.facts_of) or page.facts
         for endpoint in page.wanted.container.endpoints:
@@ -227,10 +270,13 @@ class Book:
             if not checks.targets(holder, endpoint, self.host.addresses):  # nothing can be asked: believe it
                 page.conditions[spec] = checks.happen(page.conditions[spec], Happening.ANSWERED)
         self._close(facts.id)
-        self.pages[facts.id] = page
-        for name in _names(page):
-            self._names.setdefault(name, set()).add(facts.id)
+        self._enter(page)
         return page
+
+    def _enter(self, page: Page) -> None:
+        self.pages[page.facts.id] = page
+        for name in _names(page):
+            self._names.setdefault(name, set()).add(page.facts.id)
 
     def _close(self, container: str) -> None:
         page = self.pages.pop(container, None)
@@ -253,7 +299,7 @@ class Book:
     def _followers(self, container: str, now: float) -> set[str]:
         """Containers that share this one's network: what they publish may have changed with it."""
         mode = f"container:{container}"
-        followers = {one for one, page in self.pages.items() if page.facts.network_mode == mode}
+        followers = {one for one, page in self.pages.items() if page.facts.network_mode == mode and page.facts.running}
         for one in followers:
             observed = self.pages[one].observed
             self._open(self.pages[one].facts, None, now).observed = observed

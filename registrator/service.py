@@ -75,7 +75,7 @@ class RegistratorService:
         self.around = Around()
         self._panics = Panics(telemetry.log)
         panic.show(telemetry, self.around.panics)
-        self.book = Book(self._host, self._wanted_of, self._exports_of)
+        self.book = Book(self._host, self._wanted_of, self._exports_of, keep_failed=settings.keep_failed)
         self.remarks = Remarks(telemetry.log)
         self.claimant = Claimant(
             store, lambda: self.around.claims, settings.reserved, telemetry, self.metrics, tidy=self.around.tidy

@@ -121,6 +121,14 @@ class RegistratorSettings(Shared):
         parse=choice("keep", "remove"),
         metavar="WHAT",
     )
+    deregister: str = option(
+        "which containers that ended are taken away: always, or on-success (what ended by itself with an error stays,"
+        " failing, until it is removed or started again)",
+        "always",
+        flag="--deregister",
+        parse=choice("always", "on-success"),
+        metavar="WHEN",
+    )
     resync_s: float = option(
         "how often all containers are listed and compared, besides events",
         30.0,
@@ -163,3 +171,8 @@ class RegistratorSettings(Shared):
         flag="",
         env_prefix="ETCD_TMPL",
     )
+
+    @property
+    def keep_failed(self) -> bool:
+        """True when what ended by itself with an error stays, failing."""
+        return self.deregister == "on-success"

@@ -16,6 +16,7 @@ from pilotfish.catalog.record import (
     DEFAULT_WEIGHT,
     MAX_ENDPOINTS,
     MAX_TEXT,
+    NO_DRAIN_S,
     Container,
     Endpoint,
     Protocol,
@@ -359,7 +360,7 @@ class _Work:
             weight=cast("int", given.get("weight", DEFAULT_WEIGHT)),
             priority=cast("int", given.get("priority", DEFAULT_PRIORITY)),
             ttl=cast("int", given.get("ttl", 0)),
-            drain_s=cast("float", given.get("drain", 0.0)),
+            drain_s=cast("float", given.get("drain", NO_DRAIN_S)),
         )
 
     def _dns(self, service: str, read: PortTags) -> tuple[str, ...] | None:

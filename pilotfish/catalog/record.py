@@ -21,6 +21,7 @@ DEFAULT_PRIORITY = 10  # SkyDNS's default
 MAX_ENDPOINTS = 64  # per container; more are refused by name unless tags narrow them
 MAX_TEXT = 4096  # octets of one free text (image, attribute): more is no description but a payload
 MAX_DRAIN_S = 86400.0  # that an endpoint may ask for
+NO_DRAIN_S = 0.0  # this very object is left out of records, as an equal one is not
 
 Scope: TypeAlias = Literal["lan", "node"]
 State: TypeAlias = Literal["starting", "passing", "failing", "draining"]
@@ -93,7 +94,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     weight: Weight = DEFAULT_WEIGHT
     priority: Priority = DEFAULT_PRIORITY
     ttl: Ttl = 0
-    drain_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_DRAIN_S)] = 0.0
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_DRAIN_S)] = NO_DRAIN_S
 
 
 class Container(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):

@@ -117,6 +117,17 @@ SIGNALS = {
     "a reload": (facts(), 1, 200.0, 0.0),
     "a kill": (facts(stop_signal=3), 9, 200.0, 215.0),
     "one of an earlier run": (facts(), 15, 99.0, 0.0),
+    "one of the moment in which it started": (facts(), 15, 100.0, 115.0),
+    "a kill of an earlier run": (facts(), 9, 99.0, 0.0),
+    "an interrupt": (facts(), 2, 200.0, 0.0),
+    "one for the application's own use": (facts(), 10, 200.0, 0.0),
+    "a reload, where it is the image's stop signal": (facts(stop_signal=1), 1, 200.0, 215.0),
+    "a window that changes its size": (facts(), 28, 200.0, 0.0),
+    "a window that changes its size, which stops httpd": (facts(stop_signal=28), 28, 200.0, 215.0),
+    "of a system's first process": (facts(stop_signal=37), 37, 200.0, 215.0),
+    "a stop that does not wait": (facts(stop_timeout_s=0.0), 15, 200.0, 205.0),
+    "a stop that waits for ever": (facts(stop_timeout_s=86400.0), 15, 200.0, 86605.0),
+    "a freeze": (facts(), 19, 200.0, 0.0),
 }
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pilotfish.catalog.record import encode
 from pilotfish.catalog.route import Route
 from tests.registrator.builders import decide, endpoint, reasons
 
@@ -255,3 +256,9 @@ NUMBERS = [
 @pytest.mark.parametrize(("field", "tag", "expected"), NUMBERS, ids=[row[1] for row in NUMBERS])
 def test_typed_fields(field, tag, expected):
     assert getattr(endpoint(decide(ports=ONE, env=[tag]), 80), field) == expected
+
+
+def test_a_tag_that_is_not_set_costs_no_room_in_the_record():
+    """A hundred thousand endpoints are held as octets."""
+    assert b"drain_s" not in encode(decide(ports=ONE, env=["SERVICE_NAME=web"]).container)
+    assert b'"drain_s":5.0' in encode(decide(ports=ONE, env=["SERVICE_DRAIN=5"]).container)

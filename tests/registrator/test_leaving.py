@@ -1,0 +1,162 @@
+"""How containers leave: pauses, signals by name, and what --deregister on-success keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilotfish.catalog.verdict import PANIC_FROM, judge, situation
+from pilotfish.catalog.wishes import Wishes
+from registrator.signals import parse_signal
+from tests.registrator import harness
+from tests.registrator.harness import exports, records, web
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with harness.world(tmp_path) as there:
+        yield there
+
+
+async def passing(world, **changes):
+    """A registrator, and a container that it has recorded as passing."""
+    one = world.start(**changes)
+    await harness.until(lambda: world.engine.listeners, "the registrator listens")
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    return one, web_1
+
+
+async def test_a_paused_container_is_out_until_it_goes_on(world):
+    """Its record says why; its exports are gone, and come back."""
+    _, web_1 = await passing(world)
+    before = exports(await world.entries())
+    for _ in range(2):
+        world.engine.pause(web_1)
+        await world.see_states(web_1, {80: "failing"})
+        [endpoint] = (await world.record(web_1)).endpoints
+        assert (endpoint.why, endpoint.passed) == ("its container is paused", False)
+        assert exports(await world.entries()) == {}
+        world.engine.unpause(web_1)
+        await world.see_states(web_1, {80: "passing"})
+        assert [one.why for one in (await world.record(web_1)).endpoints] == [""]
+        assert exports(await world.entries()) == before
+
+
+async def test_a_stop_of_a_paused_container_drains(world):
+    """`docker stop` thaws it first; until then the signal has the last word."""
+    _, web_1 = await passing(world)
+    world.engine.pause(web_1)
+    await world.see_states(web_1, {80: "failing"})
+    world.engine.kill(web_1, signal=15)
+    await world.see_states(web_1, {80: "draining"})
+
+
+async def test_containers_that_are_paused_make_no_panic(world):
+    """A panic serves what fails its checks; what an operator froze stays out."""
+    world.start()
+    names = [f"web-{number}" for number in range(PANIC_FROM + 1)]
+    ids = [world.engine.add(web(name, host_port=8080 + number)) for number, name in enumerate(names)]
+    for one in ids:
+        await world.see_states(one, {80: "passing"})
+    for one in ids[1:]:
+        world.engine.pause(one)
+        await world.see_states(one, {80: "failing"})
+    held = [await world.record(one) for one in ids]
+    members = [(one, one.endpoints[0]) for one in held]
+    around = situation(members, "web", Wishes())
+    assert [judge(*member, around).published for member in members] == [True] + [False] * PANIC_FROM
+
+
+SIGNALS = {"a name": "SIGTERM", "a short name": "term", "a number": "15"}
+
+
+@pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
+async def test_signals_are_known_however_the_engine_writes_them(world, signal):
+    """Docker writes numbers, others write names."""
+    assert parse_signal(signal) == 15
+    _, web_1 = await passing(world)
+    world.engine.kill(web_1, signal=signal)
+    await world.see_states(web_1, {80: "draining"})
+
+
+# What --deregister says, with which code the container ends, and what is left of it.
+ENDS = {
+    "always, with an error": ("always", 1, False),
+    "on success, with success": ("on-success", 0, False),
+    "on success, with an error": ("on-success", 1, True),
+    "on success, with the highest code below signals": ("on-success", 127, True),
+    "on success, killed": ("on-success", 137, False),
+    "on success, stopped": ("on-success", 143, False),
+    "on success, with -1 as code": ("on-success", 255, False),
+}
+
+
+@pytest.mark.parametrize(("deregister", "code", "stays"), ENDS.values(), ids=ENDS)
+async def test_what_is_left_of_a_container_that_ended(world, deregister, code, stays):
+    """Only what ended by itself, with an error, and only if it is wanted so: its record, failing, without exports."""
+    _, web_1 = await passing(world, deregister=deregister)
+    world.engine.die(web_1, code)
+    if not stays:
+        await world.see_states(web_1, {})
+        return
+    await world.see_states(web_1, {80: "failing"})
+    record = await world.record(web_1)
+    assert [(one.why, one.passed) for one in record.endpoints] == [
+        (f"its container ended with exit code {code}", False)
+    ]
+    assert [address.port for address in record.endpoints[0].addresses]
+    assert exports(await world.entries()) == {}
+
+
+async def test_what_ended_and_was_kept_leaves_when_it_is_removed(world):
+    """Nothing of it is left."""
+    _, web_1 = await passing(world, deregister="on-success")
+    world.engine.die(web_1, 1)
+    await world.see_states(web_1, {80: "failing"})
+    world.engine.remove(web_1)
+    await world.see("nothing is left", lambda found: not records(found))
+
+
+async def test_what_ended_and_was_kept_passes_when_it_is_started_again(world):
+    """With its exports."""
+    _, web_1 = await passing(world, deregister="on-success")
+    before = exports(await world.entries())
+    for _ in range(2):
+        world.engine.stop(web_1, code=1)
+        await world.see_states(web_1, {80: "failing"})
+        world.engine.start(web_1)
+        world.engine.health_status(web_1, "healthy")
+        await world.see_states(web_1, {80: "passing"})
+        assert exports(await world.entries()) == before
+
+
+async def test_what_ended_is_kept_by_the_next_registrator_and_by_every_resync(world):
+    """It is in no list of the engine; what it published is known from the record."""
+    first, web_1 = await passing(world, deregister="on-success", resync_s=0.1)
+    world.engine.die(web_1, 3)
+    await world.see_states(web_1, {80: "failing"})
+    kept = await world.record(web_1)
+    await first.stop()
+    world.running.remove(first)
+    second = world.start(deregister="on-success", resync_s=0.1)
+    await harness.until(lambda: not second.telemetry.ready.missing, "it is ready")
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 3, "it has compared several times")
+    assert await world.record(web_1) == kept
+    world.engine.start(web_1)
+    world.engine.health_status(web_1, "healthy")
+    await world.see_states(web_1, {80: "passing"})
+
+
+async def test_what_ended_while_nobody_looked_is_kept_too(world):
+    """And with --deregister always it is not."""
+    first, web_1 = await passing(world, deregister="on-success")
+    await first.stop()
+    world.running.remove(first)
+    world.engine.die(web_1, 3)
+    second = world.start(deregister="on-success")
+    await world.see_states(web_1, {80: "failing"})
+    await second.stop()
+    world.running.remove(second)
+    world.start(deregister="always")
+    await world.see_states(web_1, {})
