@@ -19,6 +19,7 @@ from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.record import BadRecord, Drain, Proxy, Shift, encode
 from pilotfish.catalog.record import decode as decoded
 from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.settings import Shared
 from pilotfish.catalog.store import (
     Absent,
     Condition,
@@ -42,12 +43,12 @@ SAY_S = 10.0  # between two lines that say what is missing
 Say = Callable[[str], None]
 
 
-def run(settings: UpSettings, perform: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+def run(settings: UpSettings, perform: Callable[[Store, UpSettings], Coroutine[Any, Any, None]]) -> None:
     """Do something with the store that the settings name; errors as `reached` and whatever is done have them."""
 
     async def performed() -> None:
         async with reached(settings) as store:
-            await perform(store)
+            await perform(store, settings)
 
     asyncio.run(performed())
 
@@ -117,15 +118,29 @@ def asker() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-async def drain(store: Store, text: str, *, force: bool, timeout_s: float | None, say: Say) -> None:
+class Asked(NamedTuple):
+    """How something is to be done.
+
+    Attributes:
+        force: also when nothing is left of a service.
+        timeout_s: how long to wait at most; None: do not wait.
+        say: gets the lines that tell what happens.
+        proxy_name: the name that stands for all proxies.
+    """
+
+    say: Say
+    force: bool = False
+    timeout_s: float | None = None
+    proxy_name: str = Shared.proxy_name
+
+
+async def drain(store: Store, text: str, asked: Asked) -> None:
     """Take a node, a container or a service out, and wait until that is safe.
 
     Args:
         store: where the catalog is.
         text: whom, as `operate.find` reads it.
-        force: also when nothing is left of a service.
-        timeout_s: how long to wait at most; None: do not wait.
-        say: gets the lines that tell what happens.
+        asked: how.
 
     Raises:
         NotMeant, Refused: nothing was changed.
@@ -134,31 +149,31 @@ async def drain(store: Store, text: str, *, force: bool, timeout_s: float | None
     catalog = await read(store)
     subject = operate.find(catalog.registry, text)
     key = wish_key(DRAIN, str(subject))
-    if not force:
-        operate.refuse_emptying(catalog.registry, subject)
+    if not asked.force:
+        operate.refuse_emptying(catalog.registry, subject, asked.proxy_name)
     revision = catalog.revisions.get(key, 0)
     if not revision:
         wish = encode(Drain(since=time.time(), by=asker()))
         revision = await commit(store, Absent(key), Put(key, wish))
-        if not force:
-            await _refuse_late(store, subject, key, revision)
-    costs = operate.costs(catalog.registry, subject)
-    say(f"{subject} is drained: no new requests are sent there")
-    if timeout_s is not None:
-        await _wait(store, Made(key, revision, stands=True), costs, timeout_s, say)
-        say(f"{subject} is out: it is safe to stop it")
+        if not asked.force:
+            await _refuse_late(store, subject, Made(key, revision, stands=True), asked.proxy_name)
+    costs = operate.costs(catalog.registry, subject, asked.proxy_name)
+    asked.say(f"{subject} is drained: no new requests are sent there")
+    if asked.timeout_s is not None:
+        await _wait(store, Made(key, revision, stands=True), costs, asked.timeout_s, asked.say)
+        asked.say(f"{subject} is out: it is safe to stop it")
 
 
-async def _refuse_late(store: Store, subject: Subject, key: str, revision: int) -> None:
+async def _refuse_late(store: Store, subject: Subject, made: Made, proxy_name: str) -> None:
     """Another node may have been drained in the same moment: then this one is taken back."""
     try:
-        operate.refuse_emptying((await read(store)).registry, subject)
+        operate.refuse_emptying((await read(store)).registry, subject, proxy_name)
     except operate.Refused:
-        await store.commit([ModifiedAt(key, revision)], [Delete(key)])
+        await store.commit([ModifiedAt(made.key, made.revision)], [Delete(made.key)])
         raise
 
 
-async def undrain(store: Store, text: str, *, timeout_s: float | None, say: Say) -> None:
+async def undrain(store: Store, text: str, asked: Asked) -> None:
     """Bring back what was drained, and wait until it has its share again.
 
     Raises:
@@ -169,25 +184,21 @@ async def undrain(store: Store, text: str, *, timeout_s: float | None, say: Say)
     subject = operate.find_drained(catalog.registry, text)
     key = wish_key(DRAIN, str(subject))
     revision = await commit(store, catalog.unchanged(key), Delete(key))
-    say(f"{subject} is not drained any more")
-    if timeout_s is not None:
-        costs = operate.costs_back(catalog.registry, subject)
-        await _wait(store, Made(key, revision, stands=False), costs, timeout_s, say)
-        say(f"{subject} is back: all proxies and DNS servers know it")
+    asked.say(f"{subject} is not drained any more")
+    if asked.timeout_s is not None:
+        costs = operate.costs_back(catalog.registry, subject, asked.proxy_name)
+        await _wait(store, Made(key, revision, stands=False), costs, asked.timeout_s, asked.say)
+        asked.say(f"{subject} is back: all proxies and DNS servers know it")
 
 
-async def shift(
-    store: Store, text: str, asked: dict[str, int], *, force: bool, timeout_s: float | None, say: Say
-) -> None:
+async def shift(store: Store, text: str, percents: dict[str, int], asked: Asked) -> None:
     """Say how the versions of a service share the load; an earlier shift of it is replaced.
 
     Args:
         store: where the catalog is.
         text: the service.
-        asked: version -> percent; the rest of 100 goes to versions that are not named.
-        force: also when nobody would be served.
-        timeout_s: how long to wait at most; None: do not wait.
-        say: gets the lines that tell what happens.
+        percents: of versions; the rest of 100 goes to versions that are not named.
+        asked: how.
 
     Raises:
         NotMeant, Refused: nothing was changed.
@@ -195,17 +206,17 @@ async def shift(
     """
     catalog = await read(store)
     name = operate_shift.service(catalog.registry, text)
-    if not force:
-        operate_shift.refuse_emptying(catalog.registry, name, asked)
+    if not asked.force:
+        operate_shift.refuse_emptying(catalog.registry, name, percents)
     key = wish_key(SHIFT, name)
-    value = encode(Shift(since=time.time(), percents=asked, by=asker()))
+    value = encode(Shift(since=time.time(), percents=percents, by=asker()))
     revision = await commit(store, catalog.unchanged(key), Put(key, value))
-    shares = operate_shift.described(operate_shift.served_with(catalog.registry, name, asked))
-    say(f"service:{name} is shifted: {shares or 'no endpoint of it is served'}")
-    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=True), timeout_s=timeout_s, say=say)
+    shares = operate_shift.described(operate_shift.served_with(catalog.registry, name, percents))
+    asked.say(f"service:{name} is shifted: {shares or 'no endpoint of it is served'}")
+    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=True), asked)
 
 
-async def unshift(store: Store, text: str, *, timeout_s: float | None, say: Say) -> None:
+async def unshift(store: Store, text: str, asked: Asked) -> None:
     """Let the versions of a service share the load by their weights again.
 
     Raises:
@@ -218,20 +229,18 @@ async def unshift(store: Store, text: str, *, timeout_s: float | None, say: Say)
         raise operate.NotMeant(f"service {name} is not shifted")
     key = wish_key(SHIFT, name)
     revision = await commit(store, catalog.unchanged(key), Delete(key))
-    say(f"service:{name} is not shifted any more")
-    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=False), timeout_s=timeout_s, say=say)
+    asked.say(f"service:{name} is not shifted any more")
+    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=False), asked)
 
 
-async def _wait_for_shares(
-    store: Store, catalog: Catalog, name: str, made: Made, *, timeout_s: float | None, say: Say
-) -> None:
-    if timeout_s is not None:
-        costs = operate.costs_back(catalog.registry, Subject(Kind.SERVICE, name))
-        await _wait(store, made, costs, timeout_s, say)
-        say(f"service:{name}: all proxies and DNS servers know it")
+async def _wait_for_shares(store: Store, catalog: Catalog, name: str, made: Made, asked: Asked) -> None:
+    if asked.timeout_s is not None:
+        costs = operate.costs_back(catalog.registry, Subject(Kind.SERVICE, name), asked.proxy_name)
+        await _wait(store, made, costs, asked.timeout_s, asked.say)
+        asked.say(f"service:{name}: all proxies and DNS servers know it")
 
 
-async def release(store: Store, text: str, *, say: Say) -> None:
+async def release(store: Store, text: str, asked: Asked) -> None:
     """Free a route, so that another service can have it at once.
 
     Raises:
@@ -242,7 +251,7 @@ async def release(store: Store, text: str, *, say: Say) -> None:
     key = claim_key(found.place)
     await commit(store, catalog.unchanged(key), Delete(key))
     waiting = f"; {operate.listed(found.waiting)} asks for it" if found.waiting else ""
-    say(f"{operate_claims.shown(found.place)} is free: it was {found.owner}'s{waiting}")
+    asked.say(f"{operate_claims.shown(found.place)} is free: it was {found.owner}'s{waiting}")
 
 
 class Made(NamedTuple):

@@ -16,7 +16,7 @@ from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.record import Container, Drain, Endpoint, Proxy
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.values import quoted
-from pilotfish.catalog.verdict import judge, situation
+from pilotfish.catalog.verdict import How, judge, names_of, situation
 from pilotfish.catalog.wishes import Kind, Subject, Wishes, subject_of, subjects
 
 HEARD_S = 2.0  # within which a DNS server hears of a wish; its watch brings it in milliseconds
@@ -121,7 +121,7 @@ def listed(words: Sequence[str]) -> str:
 # --- what may be taken out
 
 
-def refuse_emptying(registry: Registry, subject: Subject) -> None:
+def refuse_emptying(registry: Registry, subject: Subject, proxy_name: str) -> None:
     """A node is not drained while a service lives on it alone, or its proxy is the last one in DNS.
 
     The answer is the same whether the wish stands already or not: two operators who drain two nodes at once both find
@@ -138,12 +138,26 @@ def refuse_emptying(registry: Registry, subject: Subject) -> None:
             f"node {subject.name} is not drained: nothing would be left of {listed(emptied)}; start more elsewhere,"
             " or insist with --force"
         )
-    drained = {one.name for one in registry.wishes.drains if one.kind is Kind.NODE} | {subject.name}
-    if subject.name in registry.proxies and drained.issuperset(registry.proxies):
+    if subject.name in _proxy_nodes(registry, proxy_name) and not _proxies_left(registry, subject, proxy_name):
         raise Refused(
             f"node {subject.name} is not drained: it has the only proxy, and names would go on leading to it; start one"
             " elsewhere, or insist with --force"
         )
+
+
+def _is_proxy(endpoint: Endpoint, proxy_name: str) -> bool:
+    return names_of(endpoint).get(proxy_name.lower()) is How.TAGGED
+
+
+def _proxy_nodes(registry: Registry, proxy_name: str) -> set[str]:
+    """Hosts whose address stands for the proxies in DNS, or would, were it not drained."""
+    standing = registry.standing(proxy_name)
+    return {*registry.proxies, *(placed.node for how, placed in standing if how is How.TAGGED)}
+
+
+def _proxies_left(registry: Registry, subject: Subject, proxy_name: str) -> bool:
+    drained = {one.name for one in registry.wishes.drains if one.kind is Kind.NODE} | {subject.name}
+    return not drained.issuperset(_proxy_nodes(registry, proxy_name))
 
 
 def empties(registry: Registry, subject: Subject) -> tuple[str, ...]:
@@ -189,22 +203,28 @@ class Costs(NamedTuple):
     drain_s: float = 0.0
 
 
-def costs(registry: Registry, subject: Subject) -> Costs:
-    """What taking a subject out costs."""
+def costs(registry: Registry, subject: Subject, proxy_name: str) -> Costs:
+    """What taking a subject out costs; arguments as `refuse_emptying` has them."""
     endpoints = [endpoint for _, endpoint in members(registry, subject)]
     ttl = max((endpoint.ttl or ENDPOINT_TTL for endpoint in endpoints), default=0)
-    proxied = subject.kind is Kind.NODE and subject.name in registry.proxies
-    dns_s = max(ttl + HEARD_S if endpoints else 0.0, PROXY_OUT_S if proxied else 0.0)
+    dns_s = ttl + HEARD_S if endpoints else 0.0
+    if _has_proxy(registry, subject, endpoints, proxy_name):
+        dns_s = max(dns_s, PROXY_OUT_S)
     return Costs(dns_s, max((endpoint.drain_s for endpoint in endpoints), default=0.0))
 
 
-def costs_back(registry: Registry, subject: Subject) -> Costs:
+def costs_back(registry: Registry, subject: Subject, proxy_name: str) -> Costs:
     """What bringing a subject back costs: until answers from before, which lack it, have run out by their TTL."""
     endpoints = [endpoint for _, endpoint in members(registry, subject)]
     ttls = [endpoint.ttl or ENDPOINT_TTL for endpoint in endpoints]
-    if subject.kind is Kind.NODE and subject.name in registry.proxies:
+    if _has_proxy(registry, subject, endpoints, proxy_name):
         ttls.append(PROXY_TTL)
     return Costs(max(ttls) + HEARD_S if ttls else 0.0)
+
+
+def _has_proxy(registry: Registry, subject: Subject, endpoints: Iterable[Endpoint], proxy_name: str) -> bool:
+    own = subject.kind is Kind.NODE and subject.name in registry.proxies
+    return own or any(_is_proxy(endpoint, proxy_name) for endpoint in endpoints)
 
 
 class Wait(msgspec.Struct):

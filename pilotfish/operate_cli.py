@@ -15,12 +15,13 @@ from pilotfish.settings import UpSettings
 
 if TYPE_CHECKING:
     from pilotfish.catalog.store import Store
+    from pilotfish.io_operate import Asked
 
 TIMEOUT = "5m"
-# Of all shared settings, those that say where the store is.
-SHARED = ("--etcd", "--data", "--config")
+# Of all shared settings, those that say where the store is, and what the proxies are called.
+SHARED = ("--etcd", "--data", "--config", "--proxy-name")
 
-Performed = Callable[["Store"], Coroutine[Any, Any, None]]
+Performed = Callable[["Store", UpSettings], Coroutine[Any, Any, None]]
 Operation = Callable[[dict[str, Any]], Performed]  # from flags to what is done; wrong flags are said at once
 
 DRAIN = """Take a container, a node or a service out of DNS and proxies, and wait until it is safe to stop it.
@@ -97,7 +98,7 @@ def _waiting() -> list[click.Parameter]:
 
 
 def _timeout_s(flags: dict[str, Any]) -> float | None:
-    if flags["no_wait"]:
+    if flags.get("no_wait", True):
         return None
     try:
         return parse_duration(flags["timeout"])
@@ -108,31 +109,38 @@ def _timeout_s(flags: dict[str, Any]) -> float | None:
 def _drain(flags: dict[str, Any]) -> Performed:
     from pilotfish import io_operate  # noqa: PLC0415  see above
 
-    what, force, timeout_s = flags["what"], flags["force"], _timeout_s(flags)
-    return lambda store: io_operate.drain(store, what, force=force, timeout_s=timeout_s, say=click.echo)
+    how = _how(flags)
+    return lambda store, settings: io_operate.drain(store, flags["what"], how(settings))
 
 
 def _undrain(flags: dict[str, Any]) -> Performed:
     from pilotfish import io_operate  # noqa: PLC0415  see above
 
-    what, timeout_s = flags["what"], _timeout_s(flags)
-    return lambda store: io_operate.undrain(store, what, timeout_s=timeout_s, say=click.echo)
+    how = _how(flags)
+    return lambda store, settings: io_operate.undrain(store, flags["what"], how(settings))
 
 
 def _shift(flags: dict[str, Any]) -> Performed:
     from pilotfish import io_operate, operate_shift  # noqa: PLC0415  see above
 
-    service, shares, timeout_s, force = flags["service"], flags["shares"], _timeout_s(flags), flags["force"]
+    service, shares, how = flags["service"], flags["shares"], _how(flags)
     if flags["clear"]:
         if shares:
             raise BadSettings(["--clear takes the shift back: give no shares with it"])
-        return lambda store: io_operate.unshift(store, service, timeout_s=timeout_s, say=click.echo)
-    asked = operate_shift.percents(shares)
-    return lambda store: io_operate.shift(store, service, asked, force=force, timeout_s=timeout_s, say=click.echo)
+        return lambda store, settings: io_operate.unshift(store, service, how(settings))
+    percents = operate_shift.percents(shares)
+    return lambda store, settings: io_operate.shift(store, service, percents, how(settings))
 
 
 def _release(flags: dict[str, Any]) -> Performed:
     from pilotfish import io_operate  # noqa: PLC0415  see above
 
-    route = flags["route"]
-    return lambda store: io_operate.release(store, route, say=click.echo)
+    how = _how(flags)
+    return lambda store, settings: io_operate.release(store, flags["route"], how(settings))
+
+
+def _how(flags: dict[str, Any]) -> Callable[[UpSettings], Asked]:
+    from pilotfish import io_operate  # noqa: PLC0415  see above
+
+    force, timeout_s = flags.get("force", False), _timeout_s(flags)
+    return lambda settings: io_operate.Asked(click.echo, force, timeout_s, settings.proxy_name)

@@ -16,6 +16,7 @@ from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.record import Address, Claim, encode
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Delete, Put
+from pilotfish.io_operate import Asked
 from tests.confgen.kit import Catalog, tree_of
 from tests.dnsserver.kit import DOMAIN, World
 from tests.operate_kit import HTTP, container, key_of, pairs
@@ -79,20 +80,20 @@ async def test_a_shift_moves_srv_and_nginx_together(store, held, shift, shares):
     plain, proxied = await readers.weights()
     assert plain == proxied == {f"192.0.2.{at}": weight for at, (_, weight) in enumerate(held, 1) if weight}
 
-    await io_operate.shift(store, "web", shift, force=False, timeout_s=None, say=str)
+    await io_operate.shift(store, "web", shift, Asked(str))
     srv, nginx = await readers.weights()
     assert srv == nginx
     whole = sum(srv.values())
     assert [round(100 * srv.get(f"192.0.2.{at}", 0) / whole) for at in range(1, len(held) + 1)] == shares
 
-    await io_operate.unshift(store, "web", timeout_s=None, say=str)
+    await io_operate.unshift(store, "web", Asked(str))
     assert await readers.weights() == (plain, plain)
 
 
 async def test_a_shift_stands_when_everything_is_started_again(tmp_path, store):
     """The store, both readers, and every container, which gets a new id."""
     await put(store, web(1, "v1"), web(2, "v2"))
-    await io_operate.shift(store, "web", {"v2": 10}, force=False, timeout_s=None, say=str)
+    await io_operate.shift(store, "web", {"v2": 10}, Asked(str))
     before = await Readers(store).weights()
     assert before[0] == before[1] == {"192.0.2.1": 9000, "192.0.2.2": 1000}
     await store.close()
@@ -112,7 +113,7 @@ async def test_a_shift_stands_when_everything_is_started_again(tmp_path, store):
 async def test_a_version_that_fails_leaves_its_share_to_the_others(store):
     """Shares are among those that are served, and one that is alone has all."""
     await put(store, web(1, "v1"), web(2, "v2"))
-    await io_operate.shift(store, "web", {"v2": 10}, force=False, timeout_s=None, say=str)
+    await io_operate.shift(store, "web", {"v2": 10}, Asked(str))
     await put(store, web(1, "v1", state="failing"))
     srv, nginx = await Readers(store).weights()
     assert srv.keys() == nginx.keys() == {"192.0.2.2"}
@@ -123,7 +124,7 @@ async def test_a_drained_container_is_out_of_both(store):
     await put(store, web(1, "v1"), web(2, "v2"))
     readers = Readers(store)
     before = await readers.weights()
-    await io_operate.drain(store, "web-1", force=False, timeout_s=None, say=str)
+    await io_operate.drain(store, "web-1", Asked(str))
     assert await readers.weights() == ({"192.0.2.2": 100}, {"192.0.2.2": 100})
-    await io_operate.undrain(store, "web-1", timeout_s=None, say=str)
+    await io_operate.undrain(store, "web-1", Asked(str))
     assert await readers.weights() == before

@@ -13,6 +13,7 @@ from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_feed import FeedServer
 from pilotfish.catalog.record import Drain, Shift, decode, encode
 from pilotfish.catalog.store import Delete, Put
+from pilotfish.io_operate import Asked
 from pilotfish.operate import NotMeant, Refused
 from pilotfish.settings import UpSettings
 from tests.operate_kit import claimed, container, drained, key_of, pairs, proxy
@@ -54,7 +55,7 @@ async def test_a_drain_ends_when_every_proxy_has_applied_it(store):
     """Not before; then what was said says so."""
     await put(store, container("a"), container("b", "h2"), proxy("h1", 1), proxy("h2", 1))
     said = []
-    task = asyncio.create_task(io_operate.drain(store, "a", force=False, timeout_s=WAIT_S, say=said.append))
+    task = asyncio.create_task(io_operate.drain(store, "a", Asked(said.append, timeout_s=WAIT_S)))
     await until(store, bool)
     wished = (await store.read(keys.WISHES)).entries[0].mod_revision
     await put(store, proxy("h1", wished))
@@ -72,7 +73,7 @@ async def test_a_drain_that_is_not_safe_in_time_says_what_is_missing(store):
     """And the wish stands."""
     await put(store, container("a"), proxy("h1", 1), proxy("h2", 999))
     with pytest.raises(CannotStart, match=r"not safe after 0\.1 s: the proxy on h1 has not applied it") as caught:
-        await io_operate.drain(store, "service:web", force=False, timeout_s=0.1, say=str)
+        await io_operate.drain(store, "service:web", Asked(str, timeout_s=0.1))
     assert caught.value.exit_code == 1
     assert set(await wishes(store)) == {keys.wish_key("drain", "service:web")}
 
@@ -81,7 +82,7 @@ async def test_what_is_drained_already_is_waited_for_again(store):
     """The wish is left as it is."""
     await put(store, container("a"), container("b", "h2"), drained("node:h1"))
     before = await wishes(store)
-    await io_operate.drain(store, "h1", force=False, timeout_s=WAIT_S, say=str)
+    await io_operate.drain(store, "h1", Asked(str, timeout_s=WAIT_S))
     assert await wishes(store) == before
 
 
@@ -89,9 +90,9 @@ async def test_a_node_that_is_needed_is_drained_by_force_only(store):
     """Otherwise nothing is written."""
     await put(store, container("a"))
     with pytest.raises(Refused, match="nothing would be left of web"):
-        await io_operate.drain(store, "h1", force=False, timeout_s=None, say=str)
+        await io_operate.drain(store, "h1", Asked(str))
     assert await wishes(store) == {}
-    await io_operate.drain(store, "h1", force=True, timeout_s=None, say=str)
+    await io_operate.drain(store, "h1", Asked(str, force=True))
     assert set(await wishes(store)) == {keys.wish_key("drain", "node:h1")}
 
 
@@ -115,14 +116,14 @@ async def test_two_nodes_that_are_drained_in_one_moment_do_not_empty_a_service(s
     """Who comes second takes it back."""
     await put(store, container("a"), container("b", "h2"))
     with pytest.raises(Refused, match="nothing would be left of web"):
-        await io_operate.drain(Between(store, drained("node:h2")), "h1", force=False, timeout_s=None, say=str)
+        await io_operate.drain(Between(store, drained("node:h2")), "h1", Asked(str))
     assert set(await wishes(store)) == {keys.wish_key("drain", "node:h2")}
 
 
 async def test_a_drain_that_is_taken_back_meanwhile_is_not_safe(store):
     """Whoever waits is told."""
     await put(store, container("a"), proxy("h1", 1))
-    task = asyncio.create_task(io_operate.drain(store, "a", force=False, timeout_s=WAIT_S, say=str))
+    task = asyncio.create_task(io_operate.drain(store, "a", Asked(str, timeout_s=WAIT_S)))
     await until(store, bool)
     [key] = await wishes(store)
     await store.commit([], [Delete(key)])
@@ -134,7 +135,7 @@ async def test_undrain_brings_back_and_waits(store):
     """The wish goes; the proxies have to have applied that."""
     await put(store, container("a"), proxy("h1", 1), drained("service:web"))
     said = []
-    task = asyncio.create_task(io_operate.undrain(store, "web", timeout_s=WAIT_S, say=said.append))
+    task = asyncio.create_task(io_operate.undrain(store, "web", Asked(said.append, timeout_s=WAIT_S)))
     await until(store, lambda found: not found)
     await put(store, proxy("h1", 1000))
     async with asyncio.timeout(WAIT_S):
@@ -150,7 +151,7 @@ async def test_a_running_up_is_reached_over_its_feed(tmp_path, store):
         FeedServer(store, tmp_path / "run" / "feed.sock", {}).serving(),
         io_operate.reached(UpSettings(data=str(tmp_path))) as reached,
     ):
-        await io_operate.drain(reached, "a", force=False, timeout_s=WAIT_S, say=str)
+        await io_operate.drain(reached, "a", Asked(str, timeout_s=WAIT_S))
     assert len(await wishes(store)) == 1
 
 
@@ -158,29 +159,29 @@ async def test_nobody_there_is_said_with_what_to_name(tmp_path):
     """Exit code 3."""
     with pytest.raises(CannotReach, match="--etcd, or the folder of `pilotfish up` with --data"):
         async with io_operate.reached(UpSettings(data=str(tmp_path))) as reached:
-            await io_operate.drain(reached, "a", force=False, timeout_s=None, say=str)
+            await io_operate.drain(reached, "a", Asked(str))
 
 
 async def test_a_proxy_whose_record_cannot_be_read_is_waited_for(store):
     """It lives, and nobody knows what it serves."""
     await put(store, container("a"), (key_of(proxy("h1")), b"{}"), (key_of(proxy("h2")), encode(proxy("h2", 999))))
     with pytest.raises(CannotStart, match="the proxy on h1 has not applied it"):
-        await io_operate.drain(store, "a", force=False, timeout_s=0.1, say=str)
+        await io_operate.drain(store, "a", Asked(str, timeout_s=0.1))
 
 
 async def test_a_shift_is_put_replaced_and_taken_back(store):
     """Each waits for the proxies; the last one leaves nothing."""
     await put(store, container("a", version="v1"), container("b", version="v2"), proxy("h1", 999))
     key, said = keys.wish_key("shift", "web"), []
-    await io_operate.shift(store, "web", {"v2": 10}, force=False, timeout_s=WAIT_S, say=said.append)
+    await io_operate.shift(store, "web", {"v2": 10}, Asked(said.append, timeout_s=WAIT_S))
     assert decode(Shift, (await wishes(store))[key]).percents == {"v2": 10}
-    await io_operate.shift(store, "web", {"v2": 50}, force=False, timeout_s=WAIT_S, say=said.append)
+    await io_operate.shift(store, "web", {"v2": 50}, Asked(said.append, timeout_s=WAIT_S))
     assert decode(Shift, (await wishes(store))[key]).percents == {"v2": 50}
-    await io_operate.unshift(store, "WEB", timeout_s=WAIT_S, say=said.append)
+    await io_operate.unshift(store, "WEB", Asked(said.append, timeout_s=WAIT_S))
     assert await wishes(store) == {}
     assert said[0] == "service:web is shifted: v1 90 %, v2 10 %"
     with pytest.raises(NotMeant, match="service web is not shifted"):
-        await io_operate.unshift(store, "web", timeout_s=WAIT_S, say=str)
+        await io_operate.unshift(store, "web", Asked(str, timeout_s=WAIT_S))
 
 
 async def test_a_claim_that_changes_meanwhile_is_not_released(store):
@@ -189,5 +190,5 @@ async def test_a_claim_that_changes_meanwhile_is_not_released(store):
     await put(store, (key, value))
     with pytest.raises(CannotStart, match="somebody else has just changed the same"):
         await io_operate.release(
-            Between(store, claimed("shop", "www.example.com", idle_since=5.0)), "www.example.com", say=str
+            Between(store, claimed("shop", "www.example.com", idle_since=5.0)), "www.example.com", Asked(str)
         )

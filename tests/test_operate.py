@@ -122,6 +122,17 @@ REFUSED = {
     "a service would be gone": ([container("a")], H1, "nothing would be left of web"),
     "the only proxy": ([node("h1"), proxy("h1")], H1, "it has the only proxy"),
     "the last proxy that is not drained": ([proxy("h1"), proxy("h2"), drained("node:h2")], H1, "it has the only proxy"),
+    "the only one that is tagged so": (
+        [container("n", service="edge", dns=("Proxy",)), container("m", "h2", service="edge")],
+        H1,
+        "the only proxy",
+    ),
+    "another one is tagged so": ([proxy("h1"), container("n", "h2", service="edge", dns=("proxy",))], H1, ""),
+    "another one is tagged so, on a drained host": (
+        [proxy("h1"), container("n", "h2", service="edge", dns=("proxy",)), drained("node:h2")],
+        H1,
+        "the only proxy",
+    ),
     "another proxy lives": ([proxy("h1"), proxy("h2")], H1, ""),
     "a container may be the last one": ([container("a")], Subject(CONTAINER, b"a".hex().ljust(12, "0")), ""),
     "a service is gone by its nature": ([container("a")], Subject(SERVICE, "web"), ""),
@@ -132,10 +143,10 @@ REFUSED = {
 def test_a_node_that_is_needed_is_not_drained(things, subject, said):
     """The error names the services, and how to insist."""
     if not said:
-        operate.refuse_emptying(registry(*things), subject)
+        operate.refuse_emptying(registry(*things), subject, "proxy")
         return
     with pytest.raises(Refused) as caught:
-        operate.refuse_emptying(registry(*things), subject)
+        operate.refuse_emptying(registry(*things), subject, "proxy")
     assert said in str(caught.value)
     assert "--force" in str(caught.value)
 
@@ -147,6 +158,9 @@ COSTS = {
     "a host with a proxy, and a long TTL": ([container("a", ttl=90), proxy("h1")], H1, Costs(92.0)),
     "a proxy alone": ([proxy("h1")], H1, Costs(60.0)),
     "a proxy elsewhere": ([container("a"), proxy("h2")], H1, Costs(7.0)),
+    "a container that is tagged as a proxy": ([container("a", dns=("proxy",))], H1, Costs(60.0)),
+    "a service that is tagged as a proxy": ([container("a", dns=("proxy",))], Subject(SERVICE, "web"), Costs(60.0)),
+    "a service of the proxies' name, not tagged": ([container("a", service="proxy")], H1, Costs(7.0)),
     "a service on a host with a proxy": ([container("a"), proxy("h1")], Subject(SERVICE, "web"), Costs(7.0)),
     "the longest DRAIN": ([container("a", drain_s=3), container("b", drain_s=20)], H1, Costs(7.0, 20.0)),
     "DRAIN of others": (
@@ -159,7 +173,7 @@ COSTS = {
 @pytest.mark.parametrize(("things", "subject", "costs"), COSTS.values(), ids=COSTS)
 def test_what_taking_out_costs(things, subject, costs):
     """TTL and a margin; a minute where a proxy's address is cached; what DRAIN tags ask for."""
-    assert operate.costs(registry(*things), subject) == costs
+    assert operate.costs(registry(*things), subject, "proxy") == costs
 
 
 BACK = {
@@ -173,7 +187,7 @@ BACK = {
 @pytest.mark.parametrize(("things", "costs"), BACK.values(), ids=BACK)
 def test_what_bringing_back_costs(things, costs):
     """Answers that lack it have run out."""
-    assert operate.costs_back(registry(*things), H1) == costs
+    assert operate.costs_back(registry(*things), H1, "proxy") == costs
 
 
 # Put at revision 9 and time 100; DNS takes 7 s, DRAIN 5 s. (now, proxies) step by step -> what is missing.

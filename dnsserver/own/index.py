@@ -114,17 +114,16 @@ class OwnNames:
         return forgotten
 
     def _touch_proxies(self, changed: set[bytes]) -> None:
-        hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in self._proxy_nodes())
         standing = self.registry.standing(self._proxy_name)
-        found = Proxies(hosts, published(placed for how, placed in standing if how is How.TAGGED))
+        tagged = published(placed for how, placed in standing if how is How.TAGGED)
+        nodes, drains = sorted(self.registry.proxies), self.registry.wishes.drains
+        kept = [node for node in nodes if Subject(Kind.NODE, node) not in drains]
+        # A drained host's proxy gets no new clients, unless no other one is left: a proxy that works beats none.
+        hosts = tuple(names.proxy_host(self.registry.proxies[node]) for node in (kept if kept or tagged else nodes))
+        found = Proxies(hosts, tagged)
         if found != self._proxies:
             self._proxies = found
             changed.add(PROXIES)
-
-    # A drained host's proxy gets no new clients, unless no other one is left: a proxy that works beats none.
-    def _proxy_nodes(self) -> list[str]:
-        nodes, drains = sorted(self.registry.proxies), self.registry.wishes.drains
-        return [node for node in nodes if Subject(Kind.NODE, node) not in drains] or nodes
 
     def _spelled(self, name: str) -> list[bytes]:
         return [full for domain in self.domains for full in dname.asked_as(f"{name}.{domain.text}")]

@@ -423,6 +423,20 @@ def test_proxies_of_drained_hosts_get_no_new_clients(drains, expected):
     assert ips(world.ask(f"app.{DOMAIN}")) == [P1, P2]
 
 
+def test_proxies_of_drained_hosts_leave_it_to_what_is_tagged():
+    """An endpoint with the proxies' name as a DNS tag is another proxy that lives; drained itself, it is none."""
+    world = World()
+    tagged = container(1, endpoint("ngconfd", 80, lan(H2, 80), host="h2", dns=("proxy",)), host="h2")
+    world.put(proxy("h1", P1), tagged, container(2, endpoint("app", 80, lan(H1), route=http()), host="h3"))
+    assert ips(world.ask(f"app.{DOMAIN}")) == [P1, H2]
+    world.raw(keys.wish_key("drain", "node:h1"), encode(Drain(since=1.0)))
+    assert ips(world.ask(f"app.{DOMAIN}")) == [H2]
+    world.raw(keys.wish_key("drain", "node:h2"), encode(Drain(since=1.0)))
+    assert ips(world.ask(f"app.{DOMAIN}")) == [P1]
+    world.raw_gone(keys.wish_key("drain", "node:h1"))
+    assert ips(world.ask(f"app.{DOMAIN}")) == [P1]
+
+
 def test_endpoints_tagged_with_the_proxies_name_are_proxies_too():
     """As in the seed: nginx registered with DNS=<proxy-name> stands behind every proxied name."""
     world = World()

@@ -50,7 +50,7 @@ async def test_a_claim_keeps_its_winner_through_100_recreations_beside_a_waiting
         assert second.metric("pilotfish_registrator_route_conflicts") == 1
 
         said = []
-        await io_operate.release(world.store, host, say=said.append)
+        await io_operate.release(world.store, host, io_operate.Asked(said.append))
         await world.see("the other gets it", lambda found: owner(found) == "rival")
         assert said == ["www.example.com/ is free: it was shop's; rival asks for it"]
         await harness.until(lambda: first.service.state()["conflicts"], "the first waits now")
