@@ -116,4 +116,6 @@ class Claimant:
         for step in steps[:AT_ONCE]:
             await self._commit(ground, [step])  # a lost race is fine: somebody else has done it
         for tidied in self._tidy(self._telemetry.now())[:AT_ONCE]:
-            await self._store.commit([ground.fence, tidied.condition], [tidied.operation])  # here too
+            done = await self._store.commit([ground.fence, tidied.condition], [tidied.operation])
+            if done.succeeded and tidied.said:
+                self._telemetry.log.info("%s", tidied.said)

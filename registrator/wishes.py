@@ -39,10 +39,17 @@ class Wished(NamedTuple):
 
 
 class Tidied(NamedTuple):
-    """One write about one wish; the condition holds as long as nobody else has touched it."""
+    """One write about one wish.
+
+    Attributes:
+        condition: holds as long as nobody else has touched it.
+        operation: the write.
+        said: what an operator should know of it; empty for a mark.
+    """
 
     condition: Condition
     operation: Operation
+    said: str = ""
 
 
 def plan_wishes(wishes: Iterable[Wished], is_there: Callable[[Subject], bool], now: float) -> tuple[Tidied, ...]:
@@ -65,7 +72,9 @@ def plan_wishes(wishes: Iterable[Wished], is_there: Callable[[Subject], bool], n
         elif not gone_since:
             steps.append(Tidied(unchanged, Put(key, _marked(one.wish, now))))
         elif now - gone_since >= FORGOTTEN_S[subject.kind]:
-            steps.append(Tidied(unchanged, Delete(key)))
+            days = (now - gone_since) / DAY_S
+            said = f"the {one.key.kind} of {subject} is removed: it is gone for {days:.0f} days"
+            steps.append(Tidied(unchanged, Delete(key), said))
     return tuple(steps)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pilotfish import operate
 from pilotfish.catalog.wishes import Kind, Subject
+from pilotfish.console.state import catalog_state
 from pilotfish.operate import Costs, NotMeant, Refused, Wait
 from tests.operate_kit import container, drained, endpoint, node, proxy, registry, shifted
 
@@ -236,3 +237,13 @@ def test_it_is_never_safe_too_early(looks, dns_s, drain_s):
         if not wait.missing([proxy(f"h{number}", at) for number, at in enumerate(revisions)], now):
             assert all(at >= 9 for at in revisions)
             assert now >= 100.0 + dns_s + drain_s - 1e-6
+
+
+def test_the_console_shows_what_operators_want():
+    """Whom they took out, how they shifted the load, and the reason at each endpoint."""
+    shown = catalog_state(
+        registry(container("a"), drained("service:web"), drained("node:h2", 5.0), shifted("web", v2=10)), ()
+    )
+    assert shown["drains"] == {"node:h2": {"since": 5.0, "by": ""}, "service:web": {"since": 1.0, "by": ""}}
+    assert shown["shifts"] == {"web": {"v2": 10}}
+    assert shown["services"]["web"][0]["reason"] == "drained: an operator took service:web out"

@@ -139,7 +139,7 @@ class Registry:
 
     def knows_service(self, name: str) -> bool:
         """True for a service, in lower case, that has an endpoint, in whatever state."""
-        return name in self._services
+        return name in self._standing.services
 
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""

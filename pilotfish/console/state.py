@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pilotfish.catalog.record import Drain
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.values import join_host_port
 from pilotfish.catalog.verdict import Placed, judge_route
+from pilotfish.catalog.wishes import Subject
 
 
 def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, object]:
@@ -18,7 +20,8 @@ def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, objec
     Returns:
         `services`: name -> endpoints with verdict, addresses, and routes granted and refused; `panic`: services whose
         failing endpoints are kept, since most of them fail; `nodes`, `proxies`: by name; `claims`: place -> service;
-        `refused`: key -> why its record was left out; `revision`.
+        `drains`: whom -> since when and by whom; `shifts`: service -> percent by version; `refused`: key -> why its
+        record was left out; `revision`.
     """
     return {
         "revision": registry.revision,
@@ -30,8 +33,14 @@ def catalog_state(registry: Registry, domains: Sequence[str]) -> dict[str, objec
         "nodes": dict(sorted(registry.nodes.items())),
         "proxies": dict(sorted(registry.proxies.items())),
         "claims": {f"{host}{path}": claim.service for (host, path), claim in sorted(registry.claims.items())},
+        "drains": {str(subject): {"since": drain.since, "by": drain.by} for subject, drain in _by_text(registry)},
+        "shifts": {service: shift.percents for service, shift in sorted(registry.wishes.shifts.items())},
         "refused": dict(sorted(registry.refused.items())),
     }
+
+
+def _by_text(registry: Registry) -> list[tuple[Subject, Drain]]:
+    return sorted(registry.wishes.drains.items(), key=lambda item: str(item[0]))
 
 
 def _endpoint(registry: Registry, placed: Placed, domains: Sequence[str]) -> dict[str, object]:

@@ -51,12 +51,13 @@ def test_what_becomes_of_a_wish(kind, name, gone_since, there, expected):
     if expected == "nothing":
         assert steps == ()
         return
-    [(condition, operation)] = steps
+    [(condition, operation, said)] = steps
     key, mark = wish_key(kind, name), NOW if expected == "marked" else 0.0
     assert condition == ModifiedAt(key, 5)
     assert asked == [Subject(Kind.SERVICE, "web") if kind == "shift" else Subject(*_parsed(name))]
     put = Put(key, encode(msgspec.structs.replace(record, gone_since=mark)))
     assert operation == (Delete(key) if expected == "removed" else put)
+    assert bool(said) is (expected == "removed")
 
 
 def _parsed(name):
@@ -70,7 +71,7 @@ async def world(tmp_path):
         yield there
 
 
-async def test_registrators_look_after_wishes(world):
+async def test_registrators_look_after_wishes(world, caplog):
     """What is there is left alone, what went is marked, and what is forgotten is removed; one write each."""
     other = Container(
         node="h2", id="b" * 64, name="db", image="i", started=1.0, observed=1.0,
@@ -85,6 +86,7 @@ async def test_registrators_look_after_wishes(world):
         Put("/pilotfish/v1/proxies/edge", encode(Proxy(node="edge", addresses=("192.0.2.3",)))),
         Put(harness.node_key("h2"), encode(node("h2"))),
     ]
+    caplog.set_level("INFO")
     world.start(resync_s=0.1)
     one = world.engine.add(web("web-1"))
     await world.see("it is recorded", lambda found: harness.container_key(NODE, one) in found)
@@ -101,5 +103,6 @@ async def test_registrators_look_after_wishes(world):
     ] * 6
     lists = world.engine.requests["list"]
     await harness.until(lambda: world.engine.requests["list"] > lists + 5, "it has compared several times")
+    assert caplog.text.count("the drain of service:older is removed: it is gone for ") == 1
     after = await world.entries("/pilotfish/v1/wishes/")
     assert {key: entry.mod_revision for key, entry in after.items()} == before
