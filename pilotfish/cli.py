@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or settings, 3 a dependency could not 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -130,6 +131,31 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
     from pilotfish import look  # noqa: PLC0415  see above
 
     click.echo(look.inspect(settings, what, as_json=as_json))
+
+
+@program.command("lint", params=list(options(RegistratorSettings)))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")
+@click.option("--strict", is_flag=True, help="notices count as findings")
+def _lint(files: tuple[str, ...], as_json: bool, strict: bool, **flags: Any) -> None:  # noqa: ANN401  as above
+    """Say what is wrong with the tags of containers, before they run.
+
+    FILE is a Compose file, saved JSON of `docker inspect` or `docker compose config`, or `-`. Several are judged
+    together. Exit code: 0 nothing is wrong, 1 something is, 2 a file cannot be used.
+    """
+    given = Given(flags, environment(), flags.pop("config") or "")
+    settings = _settings(given, "registrator", RegistratorSettings)
+    from pilotfish import look  # noqa: PLC0415  see above
+    from registrator.lint import report  # noqa: PLC0415  see above
+
+    try:
+        found = look.lint(settings, files)
+    except CannotStart as error:
+        raise BadSettings([str(error)]) from error
+    shown = json.dumps({"findings": [one._asdict() for one in found]}, indent=2) if as_json else report(found)
+    if shown:
+        click.echo(shown)
+    sys.exit(FAILED if any(strict or one.severity == "finding" for one in found) else 0)
 
 
 @program.command("health", params=list(options(UpSettings)))

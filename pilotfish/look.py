@@ -1,9 +1,10 @@
-"""`pilotfish inspect`: what containers would publish, live or from saved JSON."""
+"""`pilotfish inspect` and `lint`: what containers would publish, live, from saved JSON or from Compose files."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,12 +13,19 @@ from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_host import default_addresses
 from pilotfish.catalog.values import quoted
 from registrator.address import Host
+from registrator.compose import BadCompose, compose
+from registrator.compose_yaml import BadYaml, parse
+from registrator.container import BadDocument, facts
 from registrator.engine import EngineError
 from registrator.inspect import inspect as inspected
 from registrator.inspect import report
 from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.lint import Finding, Seen
+from registrator.lint import lint as linted
 from registrator.settings import RegistratorSettings
 
+# RFC 5737 and RFC 3849: a file does not say on which host it will run; that there is an address is what counts.
+SOME_HOST = ("192.0.2.1", "2001:db8::1")
 LARGEST = 256 * 1024 * 1024  # octets of saved JSON
 
 
@@ -78,3 +86,44 @@ async def _asked(settings: RegistratorSettings, what: str | None) -> list[object
     if what is not None and found == [None]:
         raise CannotReach(f"{quoted(what)} is neither a file nor a container of {settings.docker}")
     return [document for document in found if document is not None]
+
+
+def lint(settings: RegistratorSettings, files: Sequence[str]) -> list[Finding]:
+    """What is wrong with the containers of some files, which are judged together.
+
+    Args:
+        settings: the registrator's own, which decide names and addresses.
+        files: Compose files, or saved JSON of `docker inspect` or `docker compose config`; `-` is standard input.
+
+    Raises:
+        CannotStart: a file cannot be read, or is none of these.
+    """
+    seen: list[Seen] = []
+    said: list[Finding] = []
+    for file in files:
+        documents = _of_file(file, said)
+        for number, document in enumerate(documents, 1):
+            try:
+                seen.append(Seen(file, facts(document)))
+            except BadDocument as error:
+                raise CannotStart(f"{file}: container {number} cannot be used: {error}") from error
+    host = Host(settings.node_name or "host", settings.ip or SOME_HOST)
+    return [*said, *linted(seen, host, settings)]
+
+
+def _of_file(file: str, said: list[Finding]) -> list[object]:
+    """The containers of one file; what it does not tell goes to `said`."""
+    data = sys.stdin.buffer.read(LARGEST) if file == "-" else _read(file)
+    try:
+        found: object = msgspec.json.decode(data) if data.lstrip()[:1] in {b"{", b"["} else parse(data.decode())
+        if isinstance(found, list) or (isinstance(found, dict) and "Config" in found):
+            return found if isinstance(found, list) else [found]
+        made = compose(found, Path(file).absolute().parent.name)
+    except (msgspec.MsgspecError, UnicodeDecodeError, BadYaml, BadCompose) as error:
+        hint = "; `docker compose config --format json` writes it in a way that can be read" * isinstance(
+            error, BadYaml
+        )
+        raise CannotStart(f"{file}: {error}{hint}") from error
+    said += [Finding(file, name, "", "unknown", "notice", text) for name, text in made.notes]
+    said += [Finding(file, name, "", "compose", "finding", text) for name, text in made.problems]
+    return list(made.documents)

@@ -1,0 +1,219 @@
+"""A Compose file -> what the engine would say of its containers, as far as it decides what is registered.
+
+Pure. What cannot be known from the file alone is said: variables without a default, files with environment, services
+that are taken from other files. Compose files of the first version (a fig.yml: services at the top) are read too.
+Source: the Compose specification; `docker compose config --format json` prints the same shape as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pilotfish.catalog.values import is_ip, quoted
+from registrator.naming import to_label
+
+MOST_OF_A_SERVICE = 3  # containers of a scaled service that are looked at: enough to see them collide
+MAX_PORTS = 1000  # of one range
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?[-+?])([^}]*))?\}|([A-Za-z_]\w*))")
+_PORT = re.compile(
+    r"(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|[0-9]+(?:\.[0-9]+){3}|[0-9A-Fa-f:]*::[0-9A-Fa-f:]*):)?"
+    r"(?:(?P<host>[0-9]*(?:-[0-9]+)?):)?(?P<port>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?\Z"
+)
+
+
+class BadCompose(ValueError):
+    """A document is no Compose file; the message says what it lacks."""
+
+
+class Composed(NamedTuple):
+    """What a Compose file makes.
+
+    Attributes:
+        documents: as the engine answers for each container (ContainerInspect), in the order of the file.
+        notes: (container, sentence) of what the file alone does not tell.
+        problems: (container, sentence) of what compose itself would refuse.
+    """
+
+    documents: list[dict[str, Any]]
+    notes: list[tuple[str, str]]
+    problems: list[tuple[str, str]]
+
+
+def compose(document: object, project: str) -> Composed:
+    """Read a Compose file.
+
+    Args:
+        document: the file, as JSON or as `compose_yaml.parse` gives it.
+        project: its name where the file names none: that of its folder.
+
+    Raises:
+        BadCompose: it holds no services.
+    """
+    if not isinstance(document, Mapping):
+        raise BadCompose("no Compose file: a map with `services` is expected")
+    services = document.get("services")
+    if services is None:  # the first version: services at the top
+        services = {name: one for name, one in document.items() if _is_service(one)}
+    if not isinstance(services, Mapping) or not services:
+        raise BadCompose("no Compose file: it has no services")
+    work = _Work(_text(document.get("name")) or project)
+    for name, one in services.items():
+        if isinstance(one, Mapping):
+            work.service(str(name), one)
+        else:
+            work.problems.append((str(name), "the service is no map"))
+    return Composed(work.documents, list(dict.fromkeys(work.notes)), work.problems)
+
+
+def _is_service(one: object) -> bool:
+    return isinstance(one, Mapping) and bool({"image", "build"} & one.keys())
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None or isinstance(value, list | Mapping) else str(value)
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+class _Work:
+    """One file on its way into documents."""
+
+    def __init__(self, project: str) -> None:
+        self.project = re.sub(r"[^a-z0-9_-]", "", project.lower()).lstrip("_-") or "compose"
+        self.documents: list[dict[str, Any]] = []
+        self.notes: list[tuple[str, str]] = []
+        self.problems: list[tuple[str, str]] = []
+        self.current = ""
+
+    def service(self, name: str, one: Mapping[str, Any]) -> None:
+        self.current = name
+        if "extends" in one:
+            self.notes.append((name, "extends: the service that it extends is not looked at"))
+        if _listed(one.get("env_file")):
+            self.notes.append((name, "env_file: tags in it are not seen"))
+        labels = {str(key): text for key, text in self.pairs(one.get("labels")).items()}
+        labels |= {"com.docker.compose.project": self.project, "com.docker.compose.service": name}
+        environment = self.pairs(one.get("environment"))
+        ports = self.ports(one.get("ports"))
+        exposed = [port for text in _listed(one.get("expose")) for port in self.exposed(self.filled(_text(text)))]
+        for container in self.names(name, one):
+            self.documents.append(
+                {
+                    "Id": hashlib.sha256(container.encode()).hexdigest(),
+                    "Name": f"/{container}",
+                    "Config": {
+                        "Image": self.filled(_text(one.get("image"))) or f"{self.project}-{name}",
+                        "Env": [f"{key}={text}" for key, text in environment.items()],
+                        "Labels": labels,
+                        "ExposedPorts": {key: {} for key in (*ports, *exposed)},
+                    },
+                    "HostConfig": {"NetworkMode": self.mode(one)},
+                    "NetworkSettings": {
+                        "Ports": {} if self.mode(one) == "host" else dict.fromkeys(exposed) | ports,
+                        "Networks": self.networks(one),
+                    },
+                    "State": {"Running": True},
+                }
+            )
+
+    def names(self, name: str, one: Mapping[str, Any]) -> list[str]:
+        """Names of its containers."""
+        deploy = one.get("deploy") if isinstance(one.get("deploy"), Mapping) else {}
+        text = self.filled(_text(one.get("scale")) or _text(deploy.get("replicas") if deploy else None))
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1
+        if given := self.filled(_text(one.get("container_name"))):
+            if number > 1:
+                self.problems.append((name, f"container_name is {quoted(given)} for {number} containers"))
+            return [given] if number else []
+        stem = f"{self.project}-{to_label(name) or 'service'}"
+        return [f"{stem}-{each}" for each in range(1, min(number, MOST_OF_A_SERVICE) + 1)]
+
+    def pairs(self, value: object) -> dict[str, str]:
+        """`environment` or `labels`: a map, or a list of KEY=VALUE; a key without a value comes from elsewhere."""
+        if isinstance(value, Mapping):
+            return {str(key): self.filled(_text(text)) for key, text in value.items() if text is not None}
+        split = (_text(entry).partition("=") for entry in _listed(value))
+        return {key: self.filled(text) for key, equals, text in split if equals}
+
+    def filled(self, text: str) -> str:
+        """Text with its variables: their defaults; what has none is empty, and that is said."""
+
+        def fill(hit: re.Match[str]) -> str:
+            if hit[1]:
+                return "$"
+            name, how, more = hit[2] or hit[5], hit[3] or "", hit[4] or ""
+            if how.endswith("-"):
+                return more
+            if not how.endswith("+"):
+                self.notes.append((self.current, f"${{{name}}} is not known here and taken for empty"))
+            return ""
+
+        return _VARIABLE.sub(fill, text)
+
+    def ports(self, value: object) -> dict[str, list[dict[str, str]]]:
+        """Published ports, as NetworkSettings.Ports has them; a host port that the engine would choose is the same."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for entry in _listed(value):
+            for key, binding in self.long(entry) if isinstance(entry, Mapping) else self.short(_text(entry)):
+                found.setdefault(key, []).append(binding)
+        return found
+
+    def long(self, entry: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+        fields = {key: self.filled(_text(entry.get(key))) for key in ("target", "published", "protocol", "host_ip")}
+        published = f"{fields['published']}:" if fields["published"] else ""
+        made = self.short(f"{published}{fields['target']}/{fields['protocol'] or 'tcp'}")
+        ip = fields["host_ip"] if is_ip(fields["host_ip"]) else ""
+        return [(key, {**binding, "HostIp": ip}) for key, binding in made]
+
+    def short(self, text: str) -> list[tuple[str, dict[str, str]]]:
+        text = self.filled(text)
+        found = _PORT.match(text)
+        ports = _range(found["port"]) if found else []
+        ip = (found["ip"] or "").strip("[]") if found else ""
+        if not found or not ports or (ip and not is_ip(ip)):
+            self.problems.append((self.current, f"ports: {quoted(text)} is none"))
+            return []
+        hosts = _range(found["host"] or "") or ports
+        hosts = hosts if len(hosts) == len(ports) else hosts[:1] * len(ports)  # of a range the engine takes one
+        return [
+            (f"{port}/{found['protocol'] or 'tcp'}", {"HostIp": ip, "HostPort": str(host)})
+            for port, host in zip(ports, hosts, strict=True)
+        ]
+
+    def exposed(self, text: str) -> list[str]:
+        return [key for key, _ in self.short(text)]
+
+    def mode(self, one: Mapping[str, Any]) -> str:
+        """HostConfig.NetworkMode: of another service it is that one's first container."""
+        mode = self.filled(_text(one.get("network_mode") or one.get("net")))
+        kind, _, name = mode.partition(":")
+        if kind == "service":
+            return "container:" + hashlib.sha256(f"{self.project}-{to_label(name)}-1".encode()).hexdigest()
+        return mode or next(iter(self.networks(one)), "default")
+
+    def networks(self, one: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        if one.get("network_mode") or one.get("net"):
+            return {}
+        given = one.get("networks")
+        names = [str(name) for name in given] if isinstance(given, list | Mapping) and given else ["default"]
+        # Addresses of RFC 5737, which nobody has: that there is one counts, not which.
+        return {
+            f"{self.project}_{name}": {"IPAddress": f"198.51.100.{min(number, 250)}"}
+            for number, name in enumerate(names, 2)
+        }
+
+
+def _range(text: str) -> list[int]:
+    """`80` or `8000-8003`; empty for what is no range of ports."""
+    low, dash, high = text.partition("-")
+    if not low.isdigit() or (dash and not high.isdigit()) or len(low) > 5 or len(high) > 5:
+        return []
+    first, last = int(low), int(high or low)
+    return list(range(first, last + 1)) if 1 <= first <= last <= 65535 and last - first < MAX_PORTS else []

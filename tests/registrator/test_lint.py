@@ -1,0 +1,292 @@
+"""`lint`: what is wrong with a Compose file or saved JSON, and what is only worth knowing."""
+
+import contextlib
+import json
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given as any_of
+from hypothesis import strategies as st
+
+from pilotfish.cli import program
+from registrator.address import Host
+from registrator.compose import BadCompose, compose
+from registrator.compose_yaml import BadYaml, parse
+from registrator.container import BadDocument, facts
+from registrator.lint import Seen, lint
+from registrator.settings import RegistratorSettings
+from tests.registrator.builders import document
+
+HOST = Host("h", ("192.0.2.1",))
+
+
+def of(text, **flags):
+    """(container, port, rule, severity) of everything that is said of a Compose file."""
+    made = compose(parse(text), "shop")
+    seen = [Seen("f", facts(one)) for one in made.documents]
+    said = [
+        (one.container.removeprefix("shop-"), one.port, one.rule, one.severity)
+        for one in lint(seen, HOST, RegistratorSettings(**flags))
+    ]
+    return [(name, "", "compose", "finding") for name, _ in made.problems] + said
+
+
+def service(body, name="web"):
+    return f"services:\n  {name}:\n    image: nginx\n" + "".join(f"    {line}\n" for line in body.splitlines())
+
+
+CLEAN = [
+    ("one port", service("ports: ['8080:80']\nenvironment:\n  SERVICE_NAME: web\n  SERVICE_80_PROXY: http")),
+    ("a list", service("ports:\n- 80\nenvironment:\n- SERVICE_NAME=web\n- PATH")),
+    ("labels", service('ports: ["80"]\nlabels:\n  - "SERVICE_80_NAME=web"')),
+    ("proxied and not published", service("expose: [80]\nlabels: {SERVICE_80_PROXY: http}")),
+    ("the host's network", service("network_mode: host\nenvironment: [SERVICE_8080_NAME=api]")),
+    ("ignored", service("ports: ['80']\nenvironment: {SERVICE_IGNORE: true}")),
+    ("a default of a variable", service('ports: ["80:80"]\nenvironment: {SERVICE_NAME: "${NAME:-web}"}')),
+    ("the first version", "web:\n  image: nginx\n  ports: ['80:80']\n  environment:\n    SERVICE_NAME: web\n"),
+    ("nothing tagged", service("ports: ['80:80']")),
+    ("scaled", service("ports: ['80']\nscale: 3\nenvironment: {SERVICE_NAME: web}")),
+]
+
+
+@pytest.mark.parametrize("text", [row[1] for row in CLEAN], ids=[row[0] for row in CLEAN])
+def test_clean(text):
+    assert [said for said in of(text) if said[3] == "finding"] == []
+
+
+WRONG = [
+    ("a bad value", "ports: ['80:80']\nlabels: {SERVICE_WEIGHT: much}", ("web-1", "", "value", "finding")),
+    (
+        "a bad value that costs the port",
+        "ports: ['80:80']\nlabels: {SERVICE_NAME: a b}",
+        ("web-1", "80/tcp", "tag", "finding"),
+    ),
+    (
+        "an unknown tag near a known one",
+        "ports: ['80:80']\nlabels: {SERVICE_PROXI: http}",
+        ("web-1", "", "unknown-tag", "finding"),
+    ),
+    (
+        "a tag for no port",
+        "ports: ['80:80']\nlabels: {SERVICE_81_NAME: a, SERVICE_08_NAME: b}",
+        ("web-1", "", "no-such-port", "finding"),
+    ),
+    (
+        "PROXY on several ports",
+        "ports: ['80:80', '81:81']\nlabels: {SERVICE_PROXY: http}",
+        ("web-1", "", "proxy-port", "finding"),
+    ),
+    (
+        "DNS and PROXYDNS",
+        "ports: ['80:80']\nlabels: {SERVICE_80_PROXY: http, SERVICE_80_DNS: a, SERVICE_80_PROXYDNS: a}",
+        ("web-1", "", "names", "finding"),
+    ),
+    ("not published", "expose: [80]\nlabels: {SERVICE_80_NAME: a}", ("web-1", "80/tcp", "unpublished", "finding")),
+    ("nothing published", "expose: [80]\nlabels: {SERVICE_NAME: a}", ("web-1", "80/tcp", "unpublished", "finding")),
+    ("a reserved name", "ports: ['80:80']\nlabels: {SERVICE_NAME: dns}", ("web-1", "", "reserved", "finding")),
+    (
+        "an id of another port",
+        "ports: ['80:80', '81:81']\nlabels: {SERVICE_80_ID: h:shop-web-1:81}",
+        ("web-1", "", "id", "finding"),
+    ),
+    (
+        "an id of another container",
+        "ports: ['80']\nscale: 2\nlabels: {SERVICE_ID: x}",
+        ("web-1", "80/tcp", "id", "finding"),
+    ),
+    (
+        "a network that it is not on",
+        "ports: ['80']\nnetworks: [back]\nlabels: {SERVICE_NETWORK: front}",
+        ("web-1", "80/tcp", "tag", "finding"),
+    ),
+    ("UDP behind http", "ports: ['80/udp']\nlabels: {SERVICE_80_PROXY: http}", ("web-1", "", "route", "finding")),
+    ("a port that is none", "ports: ['80:http']", ("web", "", "compose", "finding")),
+    ("one name for several containers", "container_name: x\nscale: 2", ("web", "", "compose", "finding")),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_wrong(body, expected):
+    """Each is a finding, by its rule."""
+    assert expected in of(service(body))
+
+
+NOTICED = [
+    ("an unknown tag", "ports: ['80:80']\nlabels: {SERVICE_REGION: us2}", "unknown-tag"),
+    ("no tag", "ports: ['80:80']", "notice"),
+    ("a further port, exposed only", "ports: ['80:80']\nexpose: [81]\nlabels: {SERVICE_NAME: a}", "unpublished"),
+    ("a network by addresses", "ports: ['80']\nlabels: {SERVICE_NETWORK: 10.0.0.0/8}", "tag"),
+]
+
+
+@pytest.mark.parametrize(("body", "rule"), [row[1:] for row in NOTICED], ids=[row[0] for row in NOTICED])
+def test_noticed(body, rule):
+    """Worth knowing, and nothing wrong."""
+    assert {(one[2], one[3]) for one in of(service(body))} == {(rule, "notice")}
+
+
+def test_two_services_ask_for_one_route():
+    route = "ports: ['80']\nlabels: {SERVICE_80_PROXY: http, SERVICE_80_PROXY_HOST: x.example, SERVICE_80_NAME: NAME}"
+    text = service(route.replace("NAME}", "a}"), "a") + service(route.replace("NAME}", "b}"), "b").removeprefix(
+        "services:\n"
+    )
+    assert of(text) == [("b-1", "80/tcp", "route", "finding")]
+
+
+def test_one_name_is_tagged_here_and_proxied_there():
+    one = service("ports: ['80']\nlabels: {SERVICE_80_PROXY: http, SERVICE_NAME: a}", "a")
+    other = service("ports: ['80']\nlabels: {SERVICE_80_DNS: a, SERVICE_NAME: b}", "b").removeprefix("services:\n")
+    assert of(one + other) == [("b-1", "80/tcp", "names", "finding")]
+
+
+def test_shared_networks_of_a_compose_file():
+    text = service("ports: ['8080:80']", "pause") + service(
+        "network_mode: service:pause\nexpose: [80]\nlabels: {SERVICE_NAME: a}"
+    ).removeprefix("services:\n")
+    assert [one for one in of(text) if one[3] == "finding"] == []
+
+
+YAML = [
+    (
+        "scalars",
+        "a: 1\nb: 'it''s'\nc: \"x\\ny\"\nd: ~\ne: a#b # c",
+        {"a": "1", "b": "it's", "c": "x\ny", "d": None, "e": "a#b"},
+    ),
+    ("lists", "- a\n- - b\n  - c\n-\n  d: e\n- f: g\n  h: i", ["a", ["b", "c"], {"d": "e"}, {"f": "g", "h": "i"}]),
+    ("a list beside its key", "a:\n- b\nc:\n- d\n", {"a": ["b"], "c": ["d"]}),
+    (
+        "flow",
+        "a: [b, {c: d, 'e': [f]}, \"g, h\"]\nb: {}\nc: [1,\n  2]",
+        {"a": ["b", {"c": "d", "e": ["f"]}, "g, h"], "b": {}, "c": ["1", "2"]},
+    ),
+    ("blocks", "a: |\n  b\n   c\n\n  d\ne: >-\n  f\n  g\n\n  h\n", {"a": "b\n c\n\nd\n", "e": "f g\nh"}),
+    (
+        "anchors",
+        "a: &x {b: c}\nd: *x\ne:\n  <<: *x\n  f: g\n",
+        {"a": {"b": "c"}, "d": {"b": "c"}, "e": {"b": "c", "f": "g"}},
+    ),
+    ("a merge does not override", "a: &x {b: c}\ne:\n  b: d\n  <<: *x\n", {"a": {"b": "c"}, "e": {"b": "d"}}),
+    ("several lines", 'a: b\n  c\nd: "e\n  f"\n', {"a": "b c", "d": "e f"}),
+    ("a document mark", "---\na: b\n...\n", {"a": "b"}),
+    ("nothing", "# only a comment\n", None),
+    ("colons", "a: http://x:80/\nb:\n- 80:80\n- x=y:z\n", {"a": "http://x:80/", "b": ["80:80", "x=y:z"]}),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), [row[1:] for row in YAML], ids=[row[0] for row in YAML])
+def test_yaml(text, value):
+    assert parse(text) == value
+
+
+BAD_YAML = [
+    ("a tab", "a:\n\tb: c", "line 2: a tab in front: YAML is indented by blanks"),
+    ("a key twice", "a: b\na: c", "line 2: 'a' stands there twice or is no key"),
+    ("an unknown alias", "a: *x", "line 1: *x is not known there"),
+    ("a tag", "a: !reset []", "line 1: the tag '!reset' is not read here"),
+    ("two documents", "a: b\n---\nc: d", "line 2: a second document"),
+    ("an open bracket", "a: [b, c", "line 1: a bracket is not closed"),
+    ("an open quote", "a: 'b", 'line 1: "\'b": a quote that is not closed, or something behind it'),
+    ("a key under a text", "a: b\n  c: d", "line 2: a key below the text 'b'"),
+    ("too far in", "a:\n  b: c\n    d: e", "line 3: a key below the text 'c'"),
+    ("a colon in a text", "- a: b: c", "line 1: 'b: c' holds a colon: put it in quotes"),
+    ("too deep", "[" * 100, "line 1: nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), [row[1:] for row in BAD_YAML], ids=[row[0] for row in BAD_YAML])
+def test_what_is_not_read_is_named_by_line(text, message):
+    with pytest.raises(BadYaml) as caught:
+        parse(text)
+    assert str(caught.value) == message
+
+
+@any_of(st.text(alphabet="ab:- \n'\"[]{},#&*|>\\<!", max_size=60))
+def test_any_text_is_read_or_refused(text):
+    """Never another error, and never without an end."""
+    with contextlib.suppress(BadYaml):
+        parse(text)
+
+
+PLAIN = st.recursive(
+    st.text(alphabet="abc019_./=-", min_size=1, max_size=6).filter(
+        lambda text: text[0] not in "-=." and text != "null"
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def written(value, indent=0):
+    """A value as block YAML."""
+    pad = " " * indent
+    if isinstance(value, dict) and value:
+        return "".join(f"\n{pad}{key}: {written(one, indent + 2)}" for key, one in value.items())
+    if isinstance(value, list) and value:
+        return "".join(f"\n{pad}- {written(one, indent + 2)}" for one in value)
+    return "{}" if value == {} else "[]" if value == [] else value
+
+
+@any_of(PLAIN)
+def test_what_is_written_is_read(value):
+    """Blocks, and the same as JSON, which is YAML too."""
+    assert parse(written(value)) == value
+    assert parse(json.dumps(value)) == value
+
+
+FIELDS = "services a image ports environment labels networks scale deploy expose network_mode container_name name"
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS.split()), inner, max_size=4),
+)
+
+
+@any_of(ANYTHING)
+def test_any_document_is_a_compose_file_or_refused(anything):
+    """Whatever stands in it, the documents can be read as the engine's, or it is said what is missing."""
+    made = []
+    with contextlib.suppress(BadCompose):
+        made = compose(anything, "p").documents
+    for one in made:
+        with contextlib.suppress(BadDocument):
+            facts(one)
+
+
+REGION = service("ports: ['80']\nlabels: {SERVICE_NAME: a, SERVICE_REGION: 1}")
+SAVED = json.dumps([document(ports={"80/tcp": 1}, env=["SERVICE_NAME=a b"])])
+RUNS = [
+    ("clean", service("ports: ['80']\nlabels: {SERVICE_NAME: a}"), [], 0, ""),
+    ("a finding", service("ports: ['80']\nlabels: {SERVICE_NAME: a, SERVICE_WIGHT: 1}"), [], 1, "did you mean WEIGHT?"),
+    ("a notice", REGION, [], 0, ": note: unknown-tag: "),
+    ("a notice that counts", REGION, ["--strict"], 1, "note"),
+    ("no YAML", "a: [", [], 2, "line 1: a bracket is not closed; `docker compose config --format json`"),
+    ("no Compose file", "a: b", [], 2, "no Compose file: it has no services"),
+    ("saved JSON", SAVED, [], 1, "80/tcp: tag: SERVICE_NAME"),
+    ("no JSON", "[1, ", [], 2, "JSON"),
+    ("no container", "[1]", [], 2, "container 1 cannot be used"),
+]
+
+
+@pytest.mark.parametrize(("text", "flags", "code", "words"), [row[1:] for row in RUNS], ids=[row[0] for row in RUNS])
+def test_the_command(text, flags, code, words, tmp_path):
+    """Exit codes for CI: 0 clean, 1 findings, 2 a file that cannot be used."""
+    file = tmp_path / "compose.yml"
+    file.write_text(text)
+    script = CliRunner().invoke(program, ["lint", *flags, str(file)])
+    if code == 2:
+        assert (str(script.exception).startswith(str(file)), words in str(script.exception)) == (True, True)
+        return
+    assert (script.exit_code, words in script.output) == (code, True), script.output
+
+
+def test_json(tmp_path):
+    file = tmp_path / "compose.yml"
+    file.write_text(service("ports: ['80']\nlabels: {SERVICE_NAME: a, SERVICE_WEIGHT: x}"))
+    [finding] = json.loads(CliRunner().invoke(program, ["lint", "--json", str(file)]).output)["findings"]
+    assert {key: finding[key] for key in ("file", "port", "rule", "severity")} == {
+        "file": str(file),
+        "port": "",
+        "rule": "value",
+        "severity": "finding",
+    }
