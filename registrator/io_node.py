@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 
 import msgspec
 
@@ -60,6 +61,7 @@ class Tenure:
         self._spare: set[int] = set()  # leases that were left behind, to be ended when nothing hangs on them any more
         self._woken = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._on_new: Callable[[], None] = lambda: None
         telemetry.ready.bad("node", "its key is not taken yet")
 
     async def run(self) -> None:
@@ -97,6 +99,10 @@ class Tenure:
     def doubt(self) -> None:
         """Something says that the key may be lost: look at once."""
         self._woken.set()
+
+    def tell(self, on_new: Callable[[], None]) -> None:
+        """Have `on_new` called whenever there is a new ground: everything is to be put under its lease."""
+        self._on_new = on_new
 
     async def held(self) -> Ground:
         """The ground; waits until there is one."""
@@ -194,6 +200,7 @@ class Tenure:
             self.ground = ground
             self.epoch += 1
             self._changed.notify_all()
+        self._on_new()
 
     async def _lose(self) -> None:
         async with self._changed:

@@ -15,7 +15,7 @@ from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.keys import container_key, containers_of
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Endpoint
-from pilotfish.catalog.store import BadRequest, Delete, LeaseGone, Put, Store, StoreError
+from pilotfish.catalog.store import BadRequest, Delete, LeaseGone, Put, Store, StoreError, StoreFull
 from pilotfish.catalog.telemetry import Telemetry
 from registrator.book import Book
 from registrator.io_claims import Claimant, Contended
@@ -73,10 +73,12 @@ class Writer:
         self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
         self._doubtful: set[str] = set()  # keys that must be read before they are planned with
         self._verify = False
+        self._full = False  # the store takes no puts: what is gone is taken away all the same
         self._to_tend: Sequence[Endpoint] | None = None
         self._loaded = 0
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
+        tenure.tell(self._wake.set)  # its keys hang on a lease that nobody keeps any more
         telemetry.ready.bad("records", "not written yet")
 
     @property
@@ -132,7 +134,9 @@ class Writer:
             try:
                 await self._round()
                 backoff.reset()
+                self._full = False
             except StoreError as error:
+                self._full = isinstance(error, StoreFull)
                 if isinstance(error, LeaseGone | Contended):
                     self._tenure.doubt()
                 else:
@@ -223,7 +227,7 @@ class Writer:
         await self._claimant.claim(ground, desired)
         granted = self._granted(desired)
         await self._settle_doubts()
-        planned = plan(granted, self.recorded.records, self.recorded.held, ground)
+        planned = plan(granted, self.recorded.records, self.recorded.held, ground, apart=self._full)
         self._note(desired, planned)
         for commit in planned.commits:
             await self._commit(ground, commit, work)

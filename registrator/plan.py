@@ -123,7 +123,12 @@ class Owners:
 
 
 def plan(
-    desired: Mapping[str, Desired | None], records: Mapping[str, Entry], held: Mapping[str, Entry], ground: Ground
+    desired: Mapping[str, Desired | None],
+    records: Mapping[str, Entry],
+    held: Mapping[str, Entry],
+    ground: Ground,
+    *,
+    apart: bool = False,
 ) -> Plan:
     """Plan the least commits for some containers of a node.
 
@@ -132,11 +137,12 @@ def plan(
         records: what is recorded of them, by container id.
         held: export keys that stand in the store; a key that is not here is taken for absent, and the commit checks it.
         ground: what the writes stand on.
+        apart: those who leave get commits of their own; a full store takes these, and only these.
     """
     blocked: dict[str, str] = {}
     refused: dict[str, str] = {}
     wanted = {key for one in desired.values() if one for key in one.exports}
-    units = []
+    leaving, staying = [], []
     for container, asked in sorted(desired.items(), key=_first_who_leave):
         entry = records.get(container)
         one, why = _fitting(asked, held, ground, blocked)
@@ -144,8 +150,9 @@ def plan(
             refused[container] = why
         steps = _leave(entry, held, ground, wanted) if one is None else _stay(one, entry, held, ground, wanted)
         if steps:
-            units.append((container, steps))
-    return Plan(tuple(_pack(units, ground.fence)), blocked, refused)
+            (leaving if one is None else staying).append((container, steps))
+    parts = (leaving, staying) if apart else (leaving + staying,)
+    return Plan(tuple(commit for part in parts for commit in _pack(part, ground.fence)), blocked, refused)
 
 
 def _first_who_leave(item: tuple[str, Desired | None]) -> tuple[bool, str]:

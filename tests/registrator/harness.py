@@ -76,6 +76,7 @@ class World:
     def __init__(self, store: EmbeddedStore, engine: FakeDocker) -> None:
         self.store, self.engine = store, engine
         self.running: list[Registrator] = []
+        self.left_out = "/nobody's/"  # keys under it are none of ours
 
     def start(self, store: Store | None = None, engine: FakeDocker | None = None, **changes: object) -> Registrator:
         """Start a registrator."""
@@ -90,7 +91,8 @@ class World:
 
     async def entries(self, prefix: str = "/") -> dict[str, Entry]:
         """What the store holds."""
-        return {entry.key: entry for entry in (await self.store.read(prefix)).entries}
+        found = (await self.store.read(prefix)).entries
+        return {entry.key: entry for entry in found if not entry.key.startswith(self.left_out)}
 
     async def record(self, container_id: str, node: str = NODE) -> Container | None:
         """A container's record."""
