@@ -142,7 +142,8 @@ def plan(
     blocked: dict[str, str] = {}
     refused: dict[str, str] = {}
     wanted = {key for one in desired.values() if one for key in one.exports}
-    leaving, staying = [], []
+    leaving: list[tuple[str, list[_Step]]] = []
+    staying: list[tuple[str, list[_Step]]] = []
     for container, asked in sorted(desired.items(), key=_first_who_leave):
         entry = records.get(container)
         one, why = _fitting(asked, held, ground, blocked)

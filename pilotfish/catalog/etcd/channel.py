@@ -3,14 +3,17 @@
 An endpoint is trusted after its Status call came back with a leader; a failure takes the trust away. So a write does
 not go out to a member that is known to be gone, and a member cut off from its majority is left alone. Endpoints are
 tried in the order given, the next one after a short wait, and the first that answers is kept until it fails.
+Connections are given up quickly, so that a partition that has healed is found out within two seconds. Where none comes
+about, patient ones are tried beside them: to a server whose every packet takes seconds, a quick one never would.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +28,8 @@ Metadata = tuple[tuple[str, str], ...]
 DEFAULT_PORT = 2379
 PROBE_TIMEOUT_S = 2.0  # a handshake over TLS between two sites takes well under one second
 STAGGER_S = 0.3  # wait before the next endpoint is tried beside this one
+CONNECT_S = 1.0  # for a connection with its first frame; a lost SYN is sent again after as long
+PATIENT_CONNECT_S = 10.0  # the same, and the proof after it, for a server that is very slow
 # Refuse at once when the member has no leader, instead of waiting for an election that cannot end (rpctypes/md.go).
 REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
 OPTIONS: Mapping[str, int] = {
@@ -34,7 +39,6 @@ OPTIONS: Mapping[str, int] = {
     "grpc.http2.max_pings_without_data": 0,
     "grpc.max_receive_message_length": -1,  # a catch-up is larger than the 4 MiB of the default
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 1_000,
     "grpc.max_reconnect_backoff_ms": 1_000,  # the default of two minutes would outlast every outage
     "grpc.enable_http_proxy": 0,  # etcd is never behind the proxy of http_proxy
     "grpc.service_config_disable_resolution": 1,  # no TXT look-ups beside the address
@@ -108,14 +112,21 @@ def _target(host: str, port: int) -> str:
 
 
 class Link:
-    """The channel to one endpoint, and whether it is trusted: `status` is None until it has proved to answer."""
+    """The channel to one endpoint, and whether it is trusted: `status` is None until it has proved to answer.
 
-    def __init__(self, endpoint: Endpoint, tls: Tls) -> None:
+    Args:
+        endpoint: where to.
+        tls: for one that speaks TLS.
+        patient: let a connection take PATIENT_CONNECT_S.
+    """
+
+    def __init__(self, endpoint: Endpoint, tls: Tls, *, patient: bool = False) -> None:
         self.endpoint = endpoint
+        self.patient = patient
         self.status: Status | None = None
         self._tls = tls
         self._pems = _pems(endpoint, tls)
-        self._channel = _channel(endpoint, self._pems)
+        self._channel = self._open()
         self._old: list[grpc.aio.Channel] = []
         self._unary: dict[str, Callable[..., grpc.aio.UnaryUnaryCall[Message, Message]]] = {}
 
@@ -154,7 +165,8 @@ class Link:
         """Ask for the status, with new certificates if they changed on disk. Raises EtcdError when it is no use."""
         self._renew_certificates()
         try:
-            reply = await self.call("status", METHODS["status"].request(), metadata, PROBE_TIMEOUT_S)
+            within_s = PATIENT_CONNECT_S if self.patient else PROBE_TIMEOUT_S
+            reply = await self.call("status", METHODS["status"].request(), metadata, within_s)
         except EtcdError as error:
             if error.broken:
                 raise
@@ -177,8 +189,12 @@ class Link:
         pems = _pems(self.endpoint, self._tls)
         if pems != self._pems:
             self._old.append(self._channel)
-            self._pems, self._channel = pems, _channel(self.endpoint, pems)
+            self._pems = pems
+            self._channel = self._open()
             self._unary.clear()
+
+    def _open(self) -> grpc.aio.Channel:
+        return _channel(self.endpoint, self._pems, PATIENT_CONNECT_S if self.patient else CONNECT_S)
 
 
 class Ring:
@@ -193,7 +209,9 @@ class Ring:
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], tls: Tls) -> None:
+        self._tls = tls
         self._links = [Link(endpoint, tls) for endpoint in endpoints]
+        self._patient: dict[asyncio.Task[Status], Link] = {}  # tried beside them, over several searches
         self._search = asyncio.Lock()
 
     async def ready(self, metadata: Metadata = ()) -> Link:
@@ -205,7 +223,7 @@ class Ring:
         if self._links[0].status is None:
             async with self._search:
                 if self._links[0].status is None:
-                    self._prefer(await self._find(metadata))
+                    await self._prefer(await self._find(metadata))
         return self._links[0]
 
     def doubt(self, link: Link) -> None:
@@ -216,12 +234,40 @@ class Ring:
 
     async def close(self) -> None:
         """Close every link."""
+        await self._end_patience()
         for link in self._links:
             await link.close()
 
-    def _prefer(self, link: Link) -> None:
-        self._links.remove(link)
+    async def _prefer(self, link: Link) -> None:
+        same = next(one for one in self._links if one.endpoint == link.endpoint)
+        self._links.remove(same)
         self._links.insert(0, link)
+        if same is not link:
+            await same.close()
+        await self._end_patience(keeping=link)
+
+    async def _end_patience(self, keeping: Link | None = None) -> None:
+        tried, self._patient = self._patient, {}
+        await _cancelled(tried)
+        for link in tried.values():
+            if link is not keeping:
+                await link.close()
+
+    # Nobody answers: be patient beside the next searches, and quick in them.
+    async def _begin_patience(self, metadata: Metadata) -> None:
+        for probe, link in list(self._patient.items()):
+            if probe.done() and probe.exception() is not None:
+                del self._patient[probe]
+                await link.close()
+        waited_for = {link.endpoint for link in self._patient.values()}
+        for at, link in enumerate(self._links):
+            with contextlib.suppress(OSError):  # a certificate file is away: the quick one's reason says so
+                if link.patient:
+                    self._links[at] = Link(link.endpoint, self._tls)
+                    await link.close()
+                if link.endpoint not in waited_for:
+                    twin = Link(link.endpoint, self._tls, patient=True)
+                    self._patient[asyncio.create_task(twin.prove(metadata))] = twin
 
     async def _find(self, metadata: Metadata) -> Link:
         probes: dict[asyncio.Task[Status], Link] = {}
@@ -229,27 +275,37 @@ class Ring:
             for link in self._links:
                 probes[asyncio.create_task(link.prove(metadata))] = link
                 last = link is self._links[-1]
-                found = await _first(probes, timeout_s=PROBE_TIMEOUT_S * 2 if last else STAGGER_S)
+                found = await _first(probes, self._patient, timeout_s=PROBE_TIMEOUT_S * 2 if last else STAGGER_S)
                 if found:
                     return found
+            await self._begin_patience(metadata)
             raise EtcdError("UNAVAILABLE", _reasons(probes), ",".join(link.endpoint.name for link in self._links))
         finally:
-            for probe in probes:
-                probe.cancel()
-            await asyncio.gather(*probes, return_exceptions=True)
+            await _cancelled(probes)
 
 
-# The first probe that succeeds within the time; None when all failed, or none has yet.
-async def _first(probes: Mapping[asyncio.Task[Status], Link], *, timeout_s: float) -> Link | None:
-    waiting = {probe for probe in probes if not probe.done()}
-    while waiting:
-        done, waiting = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for probe in done:
-            if probe.exception() is None:
-                return probes[probe]
+async def _cancelled(probes: Iterable[asyncio.Task[Status]]) -> None:
+    for probe in probes:
+        probe.cancel()
+    await asyncio.gather(*probes, return_exceptions=True)
+
+
+# The first that succeeds within the time; None when all probes failed, or none has succeeded yet. Those beside them are
+# not waited for.
+async def _first(
+    probes: Mapping[asyncio.Task[Status], Link], beside: Mapping[asyncio.Task[Status], Link], *, timeout_s: float
+) -> Link | None:
+    everyone = {**probes, **beside}
+    while True:
+        for probe, link in everyone.items():
+            if probe.done() and probe.exception() is None:
+                return link
+        if all(probe.done() for probe in probes):
+            return None
+        waiting = {probe for probe in everyone if not probe.done()}
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            break
-    return None
+            return None
 
 
 def _reasons(probes: Mapping[asyncio.Task[Status], Link]) -> str:
@@ -272,8 +328,11 @@ def _pems(endpoint: Endpoint, tls: Tls) -> tuple[bytes | None, bytes | None, byt
     return ca, key, cert
 
 
-def _channel(endpoint: Endpoint, pems: tuple[bytes | None, bytes | None, bytes | None]) -> grpc.aio.Channel:
-    options = tuple(OPTIONS.items())
+def _channel(
+    endpoint: Endpoint, pems: tuple[bytes | None, bytes | None, bytes | None], connect_s: float
+) -> grpc.aio.Channel:
+    # What gRPC calls the least time between two attempts is the time that one may take.
+    options = (*OPTIONS.items(), ("grpc.min_reconnect_backoff_ms", round(connect_s * 1000)))
     if endpoint.secure:
         return grpc.aio.secure_channel(endpoint.target, grpc.ssl_channel_credentials(*pems), options)
     return grpc.aio.insecure_channel(endpoint.target, options)
