@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import NamedTuple
 
 import pytest
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(240 + 30 * ROUNDS)]
 
 CONTAINERS = 20
 SHOP = f"shop.{DOMAIN}"
+DRAIN_S = 2  # for so long an application goes on serving after its signal: longer than the proxies need
 LATENCY_MS = 50  # of every answer: some requests are always under way, and a kill meets them
 STOP_S = 20
 BACK_S = 60.0
@@ -76,7 +78,7 @@ def shop(standing: Standing) -> list[One]:
     places = itertools.cycle(standing.hosts)
     ones = [(next(places), f"shop{number:02}") for number in range(1, CONTAINERS + 1)]
     with ThreadPoolExecutor(3) as pool:
-        more = ("-e", f"LATENCY_MS={LATENCY_MS}")
+        more = ("-e", f"LATENCY_MS={LATENCY_MS}", "-e", f"DRAIN_S={DRAIN_S}")
         list(pool.map(lambda one: run(one[0], *TAGS, *more, name=one[1]), ones))
     wait_until(lambda: everywhere(standing, CONTAINERS), within_s=BACK_S, what="the shop to be open", every_s=0.1)
     return ones
@@ -111,10 +113,35 @@ def longest_gap_s(rows: Sequence[Sent]) -> float:
     return max(after - before for found in ends.values() for before, after in itertools.pairwise(sorted(found)))
 
 
-def served(ones: Sequence[One]) -> Iterator[checker.Served]:
-    """What the containers say they were asked, in all their lives."""
+class Log(NamedTuple):
+    """What the containers say of all their lives.
+
+    Attributes:
+        served: the requests that reached them.
+        late_s: for each end by a signal, how long after it the last request came; 0: none came any more.
+    """
+
+    served: list[checker.Served]
+    late_s: list[float]
+
+
+def logs(ones: Sequence[One]) -> Log:
+    """Read what every container printed, with the engine's times."""
+    log = Log([], [])
     for host, name in ones:
-        yield from checker.served_by(name, host.docker(["logs", name]).stdout)
+        signalled = last = 0.0
+        for line in host.docker(["logs", "-t", name]).stdout.splitlines():
+            stamp, _, said = line.partition(" ")
+            at = datetime.fromisoformat(stamp[:26] + "+00:00").timestamp()
+            log.served.extend(checker.served_by(name, said))
+            event = json.loads(said).get("event")
+            if event == "draining":
+                signalled = last = at
+            elif event == "drained":
+                log.late_s.append(last - signalled)
+            elif event is None:
+                last = at
+    return log
 
 
 class Way(NamedTuple):
@@ -150,16 +177,21 @@ async def test_rolling(standing, tmp_path, how, way):
         done = await asyncio.to_thread(all_restarted, standing, ones, way)
         line.mark("ended")
         await load.until_answered(100)
-    rows = load.rows(Sent)
-    verdict = checker.judge(rows, [name for _, name in ones], served=served(ones))
+    rows, log = load.rows(Sent), logs(ones)
+    verdict = checker.judge(rows, [name for _, name in ones], served=log.served)
     failed = [row for row in rows if row.status != 200]
     by_method = {method: sum(row.method == method for row in failed) for method in ("GET", "POST")}
     line.note(f"{done} restarts, {len(rows)} requests, {len(failed)} failed {by_method}")
     line.note(f"longest gap {longest_gap_s(rows):.2f} s; {checker.text(verdict)}")
+    if log.late_s:
+        ordered = sorted(log.late_s)
+        median_s, longest_s = ordered[len(ordered) // 2], ordered[-1]
+        line.note(f"requests came until {median_s:.2f} s (median), {longest_s:.2f} s (longest) after the signal")
     line.show()
     assert len(rows) > done
     assert verdict.doubled_unsafe == ()
     if how == "restart":
+        assert len(log.late_s) == done
         assert verdict.bad == 0, checker.text(verdict)
     else:
         assert len(failed) <= done, checker.text(verdict)
