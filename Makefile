@@ -37,7 +37,7 @@ clean:  ## remove what these targets made in this folder
 
 .PHONY: tools
 tools: $(VENV)/dev.stamp
-	$(BIN)/python -m lab.tools fetch lab image resolvers
+	$(BIN)/python -m lab.tools fetch lab image resolvers clock
 
 $(VENV)/run.stamp: setup.cfg pyproject.toml lab/venv.sh
 	sh lab/venv.sh $(VENV) '.[nginx]'

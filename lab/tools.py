@@ -57,6 +57,7 @@ GROUPS = {
         packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host"),
         programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host"),
     ),
+    "clock": Group(packages=("faketime", "libfaketime"), programs=("faketime",)),
 }  # fmt: skip
 
 # Folders of an unpacked tree that hold programs, in the order of a usual PATH.
