@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 
@@ -17,9 +18,11 @@ from registrator.compose import BadCompose, compose
 from registrator.compose_yaml import BadYaml, parse
 from registrator.container import BadDocument, facts
 from registrator.engine import EngineError
+from registrator.engines import apart
 from registrator.inspect import inspect as inspected
 from registrator.inspect import report
 from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.io_where import addresses
 from registrator.lint import Finding, Seen
 from registrator.lint import lint as linted
 from registrator.settings import RegistratorSettings
@@ -41,17 +44,23 @@ def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -
         CannotStart: the input is no inspect document.
         CannotReach: the engine does not answer, or has no such container.
     """
-    documents = _documents(settings, what)
-    result = inspected(documents, Host(settings.node_name, settings.ip or default_addresses()), settings)
+    each = apart(settings)
+    if _is_saved(what):
+        host = Host(each[0].node_name, each[0].ip or default_addresses())
+        result = inspected(_saved(what), host, each[0])
+    else:
+        result = {"containers": asyncio.run(_asked(each, what))}
     return msgspec.json.format(msgspec.json.encode(result), indent=2).decode() if as_json else report(result)
 
 
-def _documents(settings: RegistratorSettings, what: str | None) -> list[object]:
+def _is_saved(what: str | None) -> TypeGuard[str]:
+    return what == "-" or (what is not None and (Path(what).is_file() or "/" in what))
+
+
+def _saved(what: str) -> list[object]:
     if what == "-":
         return _parsed("standard input", sys.stdin.buffer.read(LARGEST))
-    if what is not None and (Path(what).is_file() or "/" in what):
-        return _parsed(what, _read(what))
-    return asyncio.run(_asked(settings, what))
+    return _parsed(what, _read(what))
 
 
 def _read(path: str) -> bytes:
@@ -70,12 +79,21 @@ def _parsed(where: str, data: bytes) -> list[object]:
     return found if isinstance(found, list) else [found]
 
 
-async def _asked(settings: RegistratorSettings, what: str | None) -> list[object]:
-    engine = DockerEngine(
-        DockerSettings(
-            settings.docker, settings.docker_tls_verify, settings.docker_cert_path, settings.docker_timeout_s
-        )
-    )
+async def _asked(each: Sequence[RegistratorSettings], what: str | None) -> list[object]:
+    """What each engine's containers would publish, one engine after another."""
+    found: list[object] = []
+    for settings in each:
+        documents = await _documents(settings, what)
+        host = Host(settings.node_name, await addresses(settings.docker[0], settings.ip))
+        found += inspected(documents, host, settings)["containers"]
+    if what is not None and not found:
+        where = ", ".join(settings.docker[0] for settings in each)
+        raise CannotReach(f"{quoted(what)} is neither a file nor a container of {where}")
+    return found
+
+
+async def _documents(settings: RegistratorSettings, what: str | None) -> list[object]:
+    engine = DockerEngine(DockerSettings.of(settings))
     try:
         wanted = [what] if what is not None else list(await engine.running())
         found = [await engine.inspect(container) for container in wanted]
@@ -83,8 +101,6 @@ async def _asked(settings: RegistratorSettings, what: str | None) -> list[object
         raise CannotReach(str(error)) from error
     finally:
         await engine.close()
-    if what is not None and found == [None]:
-        raise CannotReach(f"{quoted(what)} is neither a file nor a container of {settings.docker}")
     return [document for document in found if document is not None]
 
 

@@ -18,7 +18,7 @@ from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.console.service import ConsoleService
 from pilotfish.folders import data_folder, nginx_program
 from pilotfish.run import Service, run_until_signal, serve_part
-from registrator.service import RegistratorService
+from registrator.io_fleet import registrator
 
 
 def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
@@ -28,7 +28,7 @@ def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> S
 
 
 SERVICES: Mapping[str, Callable[[Any, Store, Telemetry], Service]] = MappingProxyType(
-    {"registrator": RegistratorService, "dns": DnsService, "confgen": _confgen, "console": ConsoleService}
+    {"registrator": registrator, "dns": DnsService, "confgen": _confgen, "console": ConsoleService}
 )
 
 

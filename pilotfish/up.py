@@ -20,7 +20,7 @@ from pilotfish.io_dns_child import dns_children, feed_for_children, reread_at_ha
 from pilotfish.run import run_until_signal, status_server
 from pilotfish.settings import Everything
 from pilotfish.welcome import welcome
-from registrator.service import RegistratorService
+from registrator.io_fleet import registrator as make_registrator
 
 ANNOUNCE_S = 10.0  # after this the greeting is printed, with what is missing
 
@@ -56,7 +56,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Mapping[s
     registrator_telemetry, confgen_telemetry = Telemetry("registrator", time.time), Telemetry("confgen", time.time)
     run = everything.data / "run"
     async with _opened(everything) as store:
-        registrator = RegistratorService(everything.registrator, store, registrator_telemetry)
+        registrator = make_registrator(everything.registrator, store, registrator_telemetry)
         confgen = ConfgenService(everything.confgen, store, confgen_telemetry)
         feed, followers = feed_for_children(everything.up, store, run, up)
         children = dns_children(everything.dns, run, up)

@@ -26,7 +26,7 @@ def welcome(everything: Everything, missing: Mapping[str, str]) -> str:
     return "\n".join([
         f"pilotfish {own_version()} on {up.node_name}",
         *(f"  not yet  {what}: {why}" for what, why in sorted(missing.items())),
-        f"  watches  {everything.registrator.docker}",
+        f"  watches  {', '.join(everything.registrator.docker)}",
         f"  store    {store}",
         f"  DNS      {', '.join(join_host_port(*one) for one in dns.listen)}, udp and tcp, for {', '.join(up.domain)}",
         f"  HTTP     port {confgen.http_port}",

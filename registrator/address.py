@@ -33,10 +33,12 @@ class Host(msgspec.Struct, frozen=True):
     Attributes:
         node: its name.
         addresses: where other hosts reach it, preferred first; empty: not known.
+        local: this process runs on it, and reaches what only the host itself does.
     """
 
     node: str
     addresses: tuple[str, ...] = ()
+    local: bool = True
 
 
 class Ask(NamedTuple):

@@ -232,7 +232,7 @@ class Book:
         holder = network_holder(page.facts, self.facts_of) or page.facts
         for endpoint in page.wanted.container.endpoints:
             spec = _spec(endpoint)
-            yield spec, page.conditions[spec], checks.targets(holder, endpoint, self.host.addresses)
+            yield spec, page.conditions[spec], self._targets(holder, endpoint)
 
     def facts_of(self, container: str) -> Facts | None:
         """Facts of a container by id or name."""
@@ -254,6 +254,12 @@ class Book:
             if any(endpoint.service.lower() in services for endpoint in page.wanted.container.endpoints)
         }
 
+    def _targets(self, holder: Facts, endpoint: Endpoint) -> tuple[Target, ...]:
+        """Where to dial; on another host only what it offers to others: 172.17.0.2 would be a container of this one."""
+        found = checks.targets(holder, endpoint, self.host.addresses)
+        offered = {address.ip for address in endpoint.addresses if address.scope == "lan"}
+        return found if self.host.local else tuple(target for target in found if target.ip in offered)
+
     def _open(self, facts: Facts, recorded: Container | None, now: float) -> Page:
         before = self.pages.get(facts.id)
         page = Page(facts, self._wanted_of(facts, self.facts_of))
@@ -267,7 +273,7 @@ class Book:
                 page.conditions[spec] = checks.damp(was, checks.observe(was, facts), now)
             else:
                 page.conditions[spec] = checks.resume(facts, endpoint, in_store.get(spec), choice)
-            if not checks.targets(holder, endpoint, self.host.addresses):  # nothing can be asked: believe it
+            if not self._targets(holder, endpoint):  # nothing can be asked: believe it
                 page.conditions[spec] = checks.happen(page.conditions[spec], Happening.ANSWERED)
         self._close(facts.id)
         self._enter(page)

@@ -14,16 +14,15 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
-from docker.tls import TLSConfig
 from docker.types.daemon import CancellableStream
 
 from pilotfish.catalog.io_follow import Backoff
+from registrator import io_tls
 from registrator.engine import (
     MIN_API,
     Away,
@@ -40,6 +39,7 @@ from registrator.engine import (
 )
 from registrator.io_inbox import Inbox, pump
 from registrator.io_threads import Busy, Workers
+from registrator.settings import RegistratorSettings
 
 THREADS = 4  # one hung inspection must not hold up the others
 KNOCK_S = 1.0
@@ -67,6 +67,17 @@ class DockerSettings(NamedTuple):
     cert_path: str = ""
     timeout_s: float = 10.0
     ping_s: float = 5.0
+
+    @classmethod
+    def of(cls, settings: RegistratorSettings) -> DockerSettings:
+        """Those of a registrator that has one engine."""
+        return cls(
+            url=settings.docker[0],
+            tls_verify=settings.docker_tls_verify,
+            cert_path=settings.docker_cert_path,
+            timeout_s=settings.docker_timeout_s,
+            ping_s=settings.ping_s,
+        )
 
 
 class DockerEngine:
@@ -272,8 +283,11 @@ def _connect(settings: DockerSettings) -> docker.APIClient:
     """Connect, negotiate the API version and refuse what is too old.
 
     Raises:
-        EngineRefused: the engine speaks no API that we know.
+        EngineRefused: the engine speaks no API that we know, or our certificates cannot be used any more.
     """
+    wrong = io_tls.problems(settings.url, tls_verify=settings.tls_verify, cert_path=settings.cert_path)
+    if wrong:
+        raise EngineRefused("; ".join(wrong))
     probe = _client(settings, "1.41")  # the engine's own version is asked without any
     try:
         spoken = str(probe.version(api_version=False).get("ApiVersion", ""))
@@ -289,17 +303,7 @@ def _connect(settings: DockerSettings) -> docker.APIClient:
 
 def _client(settings: DockerSettings, version: str) -> docker.APIClient:
     timeout_s = cast("int", settings.timeout_s)  # the SDK hands it on to requests, which takes fractions
-    client = docker.APIClient(base_url=settings.url, version=version, timeout=timeout_s, tls=_tls(settings))
+    tls = io_tls.config(settings.url, tls_verify=settings.tls_verify, cert_path=settings.cert_path)
+    client = docker.APIClient(base_url=settings.url, version=version, timeout=timeout_s, tls=tls)
     client.trust_env = False  # or REQUESTS_CA_BUNDLE would stand in for the CA that was given, and a proxy in between
     return client
-
-
-def _tls(settings: DockerSettings) -> TLSConfig | bool:
-    if settings.url.startswith("unix://") or not (settings.tls_verify or settings.cert_path):
-        return False
-    folder = Path(settings.cert_path or "~/.docker").expanduser()
-    return TLSConfig(
-        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-        ca_cert=str(folder / "ca.pem") if settings.tls_verify else None,
-        verify=settings.tls_verify,
-    )

@@ -14,6 +14,8 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from pilotfish.catalog import io_host, panic
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
@@ -24,12 +26,13 @@ from pilotfish.catalog.record import Container, Node, same
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from pilotfish.catalog.values import BadValue, parse_node
-from registrator import templates
+from registrator import io_where, templates
 from registrator.address import FactsOf, Host
 from registrator.around import Around
 from registrator.book import Book, Look
 from registrator.container import BadDocument, Facts, facts
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
+from registrator.engines import engine_host
 from registrator.exports import judge_exports
 from registrator.io_asking import Asking
 from registrator.io_claims import Claimant
@@ -68,8 +71,8 @@ class RegistratorService:
     ) -> None:
         self._settings, self._store, self._telemetry = settings, store, telemetry
         self._templates = templates.parse(settings.etcd_tmpl)
-        self._host = Host(_node_name(settings), settings.ip or io_host.default_addresses())
-        self._engine = engine or self._docker()
+        self._host = Host(node_name(settings), settings.ip, local=not engine_host(settings.docker[0]))
+        self._engine = engine or DockerEngine(DockerSettings.of(settings))
         self._engine_info: EngineInfo | None = None
         self.metrics = Metrics(telemetry.registry)
         self.around = Around()
@@ -117,6 +120,11 @@ class RegistratorService:
             await self._lanes.close()
             await self._engine.close()
 
+    @property
+    def ends(self) -> bool:
+        """True when `run` returns by itself."""
+        return self._settings.once or self._settings.dry_run
+
     def state(self) -> dict[str, object]:
         """What is known, for /api/state."""
         return show(
@@ -132,26 +140,16 @@ class RegistratorService:
             refused=self._writer.refused if self._writer else {},
         )
 
-    def _docker(self) -> Engine:
-        settings = self._settings
-        how = DockerSettings(
-            url=settings.docker,
-            tls_verify=settings.docker_tls_verify,
-            cert_path=settings.docker_cert_path,
-            timeout_s=settings.docker_timeout_s,
-            ping_s=settings.ping_s,
-        )
-        return DockerEngine(how)
-
     async def _meet(self) -> EngineInfo:
         """Wait for the engine; whoever wants an answer now gets an error instead."""
         backoff = Backoff(0.05, 2.0)
         while True:
             try:
-                self._engine_info = await self._engine.info()
-                return self._engine_info
+                info = await self._engine.info()
+                await self._meet_again(info)
+                return info
             except EngineError as error:
-                if self._settings.once or self._settings.dry_run:
+                if self.ends:
                     raise CannotReach(str(error)) from error
                 self._away(str(error))
             await backoff.wait()
@@ -229,7 +227,7 @@ class RegistratorService:
                 await backoff.wait()
                 continue
             backoff.reset()
-            asked |= self._meet_again(info)
+            asked |= await self._meet_again(info)
             known = {*running, *self.book.pages, *self.writer.recorded.records}
             if not asked:
                 self._periodic |= known
@@ -248,11 +246,11 @@ class RegistratorService:
         self._again.clear()
         return asked
 
-    def _meet_again(self, info: EngineInfo) -> bool:
+    async def _meet_again(self, info: EngineInfo) -> bool:
         """Take in who engine and host are now; True when the host's addresses came late or changed."""
-        before, found = self._host.addresses, self._settings.ip or io_host.default_addresses()
+        before, found = self._host.addresses, await io_where.addresses(self._settings.docker[0], self._settings.ip)
         if found:
-            self._host = self.book.host = Host(self._host.node, found)
+            self._host = self.book.host = msgspec.structs.replace(self._host, addresses=found)
         self._engine_info = info
         if self._tenure:
             self._tenure.serves(info.id, self._host.addresses)
@@ -390,7 +388,8 @@ def _alike(one: Container | None, other: Container | None) -> bool:
     return one is other if one is None or other is None else same(one, other)
 
 
-def _node_name(settings: RegistratorSettings) -> str:
+def node_name(settings: RegistratorSettings) -> str:
+    """The name of the node that a registrator registers; CannotStart: none was given, the host's own is none."""
     try:
         return parse_node(settings.node_name or io_host.hostname())
     except BadValue as error:

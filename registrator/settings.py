@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import urlsplit
 
 from pilotfish.catalog import values
 from pilotfish.catalog.settings import Shared, choice, option, whole
@@ -11,12 +12,58 @@ from registrator.tags import parse_network
 
 
 def docker_url(text: str) -> str:
-    """Where an engine listens: `unix:///var/run/docker.sock`, `tcp://HOST:2376` or `npipe`-free absolute path."""
-    url = f"unix://{text}" if text.startswith("/") else text
+    """Where an engine listens, after the name of its node and `=` where it has one.
+
+    >>> docker_url("h2=tcp://10.0.0.2:2376"), docker_url("/run/podman/podman.sock")
+    ('h2=tcp://10.0.0.2:2376', 'unix:///run/podman/podman.sock')
+    """
+    name, where = named(text)
+    url = f"unix://{where}" if where.startswith("/") else where
     scheme, found, rest = url.partition("://")
-    if not found or scheme not in {"unix", "tcp", "http", "https"} or not rest:
+    if not found or scheme not in {"unix", "tcp", "http", "https"} or not rest or "@" in rest:
         raise values.BadValue(f"{values.quoted(text)} is no engine: unix:///var/run/docker.sock or tcp://HOST:2376")
-    return url
+    if scheme == "unix":
+        return _with_name(name, url)
+    try:
+        parts = urlsplit(url)
+        complete = bool(parts.hostname) and (parts.port is not None or scheme in {"http", "https"})
+    except ValueError:
+        complete = False
+    if not complete:
+        raise values.BadValue(f"{values.quoted(text)} names no host and port: tcp://HOST:2376")
+    return _with_name(name, url)
+
+
+def docker_ip(text: str) -> str:
+    """An address of the host of one of several engines: NAME=ADDR."""
+    name, ip = named(text)
+    if not name:
+        raise values.BadValue(f"{values.quoted(text)} does not say whose address it is: NAME=ADDR")
+    return _with_name(name, values.parse_ip(ip))
+
+
+def named(text: str) -> tuple[str, str]:
+    """`NAME=WHAT` apart; the name is empty where there is none.
+
+    >>> named("h2=10.0.0.2"), named("10.0.0.2")
+    (('h2', '10.0.0.2'), ('', '10.0.0.2'))
+    """
+    name, equals, what = text.partition("=")
+    return (values.parse_node(name), what) if equals and "/" not in name else ("", text)
+
+
+def _with_name(name: str, what: str) -> str:
+    return f"{name}={what}" if name else what
+
+
+def tls_verify(text: str) -> bool:
+    """DOCKER_TLS_VERIFY: 1 checks the engine's certificate; Docker takes every text but the empty one for yes."""
+    try:
+        if values.parse_boolean(text):
+            return True
+    except values.BadValue:
+        pass
+    raise values.BadValue(f"{values.quoted(text)} is yes to Docker and no to the eye: write 1, or leave it empty")
 
 
 def word(text: str) -> str:
@@ -33,19 +80,24 @@ class RegistratorSettings(Shared):
     status: tuple[str, int] = dataclasses.field(
         default=("127.0.0.1", 9701), metadata=Shared.__dataclass_fields__["status"].metadata
     )
-    docker: str = option(
-        "the engine to watch",
-        "unix:///var/run/docker.sock",
+    docker: tuple[str, ...] = option(
+        "the engine to watch; repeat it, as NAME=URL with each node's name, for several",
+        ("unix:///var/run/docker.sock",),
         flag="--docker",
         parse=docker_url,
         metavar="URL",
         env=("DOCKER_HOST",),
+        repeat=True,
     )
     docker_tls_verify: bool = option(
-        "check the engine's certificate (tcp:// only)", False, flag="--docker-tls-verify", env=("DOCKER_TLS_VERIFY",)
+        "check the certificate of engines at tcp:// against ca.pem",
+        False,
+        flag="--docker-tls-verify",
+        parse=tls_verify,
+        env=("DOCKER_TLS_VERIFY",),
     )
     docker_cert_path: str = option(
-        "folder with ca.pem, cert.pem and key.pem for the engine",
+        "folder with ca.pem, cert.pem and key.pem for engines at tcp://; ~/.docker when --docker-tls-verify is alone",
         "",
         flag="--docker-cert-path",
         metavar="DIR",
@@ -57,6 +109,14 @@ class RegistratorSettings(Shared):
         flag="--ip",
         parse=values.parse_ip,
         metavar="ADDR",
+        repeat=True,
+    )
+    docker_ip: tuple[str, ...] = option(
+        "the same for the host of the engine of that name, instead of the address in its URL",
+        (),
+        flag="--docker-ip",
+        parse=docker_ip,
+        metavar="NAME=ADDR",
         repeat=True,
     )
     internal: bool = option("publish container addresses and ports instead of the host's", False, flag="--internal")

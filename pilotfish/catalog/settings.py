@@ -78,7 +78,7 @@ def option(  # a field specifier, as dataclasses.field is
     default: Any,  # noqa: ANN401  the type is the field's
     *,
     flag: str,
-    parse: Callable[[str], Any] = str,
+    parse: Callable[[str], Any] = str,  # of a switch: how the environment spells yes and no
     metavar: str = "TEXT",
     env: tuple[str, ...] = (),
     env_prefix: str = "",
@@ -86,7 +86,10 @@ def option(  # a field specifier, as dataclasses.field is
     secret: bool = False,
 ) -> Any:  # noqa: ANN401  dataclasses.field is typed so too
     """One option as a dataclass field; a default of False makes it a switch."""
-    spelled = Option(flag, help_, parse, metavar, env, env_prefix, repeat, default is False, secret)
+    switch = default is False
+    if switch and parse is str:
+        parse = values.parse_boolean
+    spelled = Option(flag, help_, parse, metavar, env, env_prefix, repeat, switch, secret)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={"option": spelled}, repr=not secret)
     return dataclasses.field(default=default, metadata={"option": spelled}, repr=not secret)
@@ -149,7 +152,7 @@ def _value(spelled: Option, raw: object) -> object:
             raise BadValue("a table is not expected here")
         return {str(name): spelled.parse(str(text)) for name, text in raw.items()}
     if spelled.switch:
-        return raw if isinstance(raw, bool) else values.parse_boolean(str(raw))
+        return raw if isinstance(raw, bool) else spelled.parse(str(raw))
     if not spelled.repeat:
         return spelled.parse(_text(raw))
     listed = [_text(part) for part in raw] if isinstance(raw, list | tuple) else _text(raw).split(",")

@@ -5,6 +5,7 @@ Pure but for the clock that is handed in; `io_status` serves it and `io_log` wri
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -51,7 +52,7 @@ class MirrorMetrics:
 
     def __init__(self, part: str, registry: CollectorRegistry) -> None:
         labels = ["part", "prefix"]
-        self._part = part
+        self.part = part
         self._age = Gauge(
             "pilotfish_store_age_seconds", "Since the store's last sign of life", labels, registry=registry
         )
@@ -61,16 +62,22 @@ class MirrorMetrics:
             "pilotfish_mirror_repaired", "Entries that were found wrong and mended", labels, registry=registry
         )
 
+    def of(self, part: str) -> MirrorMetrics:
+        """The same families for another part of the process."""
+        other = copy.copy(self)
+        other.part = part
+        return other
+
     def show(self, prefix: str, age_s: Callable[[], float], size: Callable[[], tuple[int, int]]) -> None:
         """Show a mirror: `size` returns how many entries it holds, and its revision."""
-        self._age.labels(self._part, prefix).set_function(age_s)
-        self._entries.labels(self._part, prefix).set_function(lambda: float(size()[0]))
-        self._revision.labels(self._part, prefix).set_function(lambda: float(size()[1]))
-        self._repaired.labels(self._part, prefix)
+        self._age.labels(self.part, prefix).set_function(age_s)
+        self._entries.labels(self.part, prefix).set_function(lambda: float(size()[0]))
+        self._revision.labels(self.part, prefix).set_function(lambda: float(size()[1]))
+        self._repaired.labels(self.part, prefix)
 
     def repaired(self, prefix: str, entries: int) -> None:
         """Count entries that were mended."""
-        self._repaired.labels(self._part, prefix).inc(entries)
+        self._repaired.labels(self.part, prefix).inc(entries)
 
 
 class Telemetry:

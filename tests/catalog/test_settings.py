@@ -33,7 +33,7 @@ SEED_NAMES = {
     "SKYDNS_DOMAIN": (DnsSettings, "localnet.local.", "domain", ("localnet.local",)),
     "SKYDNS_ADDR": (DnsSettings, "0.0.0.0:1053", "listen", (("0.0.0.0", 1053),)),
     "SKYDNS_PATH_PREFIX": (DnsSettings, "skydns", "skydns_prefix", "/skydns"),
-    "DOCKER_HOST": (RegistratorSettings, "tcp://10.0.0.9:2376", "docker", "tcp://10.0.0.9:2376"),
+    "DOCKER_HOST": (RegistratorSettings, "tcp://10.0.0.9:2376", "docker", ("tcp://10.0.0.9:2376",)),
     "DOCKER_TLS_VERIFY": (RegistratorSettings, "1", "docker_tls_verify", True),
     "ETCD_TMPL_ALL": (RegistratorSettings, "/k v", "etcd_tmpl", {"ETCD_TMPL_ALL": "/k v"}),
 }

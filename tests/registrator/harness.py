@@ -26,7 +26,7 @@ HOST_IP = "192.0.2.10"  # RFC 5737; nothing is ever dialled there
 
 def settings(engine: FakeDocker, **changes: object) -> RegistratorSettings:
     """Settings for a fake engine, with short timers."""
-    given = {"docker": engine.url, "node_name": NODE, "ip": (HOST_IP,), "docker_timeout_s": 5.0, "ping_s": 1.0}
+    given = {"docker": (engine.url,), "node_name": NODE, "ip": (HOST_IP,), "docker_timeout_s": 5.0, "ping_s": 1.0}
     return dataclasses.replace(RegistratorSettings(), **{**given, **changes})
 
 

@@ -1,7 +1,7 @@
 """Row B12: clocks that jump by an hour under a running registrator, and one that began elsewhere.
 
-The time of day is changed for one process (libfaketime, never for the machine), the monotonic clock by a time namespace:
-they catch different mistakes.
+The time of day is changed for one process (libfaketime, never for the machine), the monotonic clock by a time
+namespace: they catch different mistakes.
 """
 
 from __future__ import annotations

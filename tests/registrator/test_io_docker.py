@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http
 import json
-import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -298,69 +294,6 @@ async def test_nonsense_is_an_error_or_nothing(fake, how):
     async with client(fake.url) as engine:
         with contextlib.suppress(EngineError):
             assert await engine.running() == ()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """An engine behind TLS, as far as `info` needs one."""
-
-    def do_GET(self):
-        about = {"ApiVersion": "1.41", "ID": "remote", "Name": "far", "ServerVersion": "20.10"}
-        body = json.dumps(about).encode()
-        self.send_response(http.HTTPStatus.OK)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def remote(tmp_path):
-    """An engine on tcp:// that wants a client's certificate, and the folder with ours."""
-    ca = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
-    ca.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    ours = ca.issue_cert("client")
-    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"tcp://127.0.0.1:{server.server_port}", tmp_path
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-async def test_tls_uses_the_given_ca_whatever_the_environment_says(remote, monkeypatch, tmp_path):
-    """DOCKER_CERT_PATH decides; REQUESTS_CA_BUNDLE, which others need, must not stand in for it."""
-    url, folder = remote
-    other = trustme.CA()
-    other.cert_pem.write_to_path(str(tmp_path / "other.pem"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
-    async with client(url, tls_verify=True, cert_path=str(folder)) as engine:
-        assert (await engine.info()).id == "remote"
-
-
-async def test_tls_refuses_a_certificate_of_another_ca(remote, tmp_path):
-    """The chain is checked; the error says so."""
-    url, folder = remote
-    trustme.CA().cert_pem.write_to_path(str(folder / "ca.pem"))
-    async with client(url, tls_verify=True, cert_path=str(folder)) as engine:
-        with pytest.raises(EngineUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            await engine.info()
-
-
-async def test_a_missing_certificate_is_named(tmp_path):
-    """The folder is there, the files are not."""
-    async with client("tcp://127.0.0.1:1", tls_verify=True, cert_path=str(tmp_path)) as engine:
-        with pytest.raises(EngineUnavailable, match="TLS"):
-            await engine.info()
 
 
 async def test_closing_leaves_no_thread(fake):

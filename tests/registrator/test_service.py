@@ -527,7 +527,7 @@ async def test_dry_run_prints_and_writes_nothing(world, capsys):
 @pytest.mark.parametrize("how", ["once", "dry_run"])
 async def test_an_engine_that_is_not_there_ends_a_single_run(world, tmp_path, how):
     """Exit code 3, and what to look at."""
-    one = world.start(docker=f"unix://{tmp_path}/none.sock", **{how: True})
+    one = world.start(docker=(f"unix://{tmp_path}/none.sock",), **{how: True})
     world.running.remove(one)
     with pytest.raises(CannotReach, match="there is no such socket: is Docker running"):
         await one.task

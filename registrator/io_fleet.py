@@ -1,0 +1,153 @@
+"""One registrator, or one for each of several engines, side by side and shown as one.
+
+Every engine has a service of its own, with its own node, lease and mirror: one that is away or hangs touches no other.
+They share the store. What each shows is told apart by its node: log, readiness, metrics, state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
+
+from pilotfish.catalog.settings import BadSettings
+from pilotfish.catalog.store import Store
+from pilotfish.catalog.telemetry import Readiness, Telemetry
+from registrator import io_tls
+from registrator.engines import apart, engine_host
+from registrator.service import RegistratorService, node_name
+from registrator.settings import RegistratorSettings
+
+
+class Registrator(Protocol):
+    """What runs, and what it shows."""
+
+    async def run(self) -> None:
+        """Register until cancelled; see `RegistratorService.run`."""
+        ...
+
+    def state(self) -> Mapping[str, object]:
+        """What is known, for /api/state."""
+        ...
+
+
+def registrator(settings: RegistratorSettings, store: Store, telemetry: Telemetry) -> Registrator:
+    """The registrator of the settings: a service for its engine, or a fleet for several.
+
+    Raises:
+        BadSettings: engines, their names or their certificates cannot be used.
+        CannotStart: the node has no usable name.
+    """
+    each = apart(settings)
+    errors = [error for one in each for error in _tls_problems(one)]
+    if errors:
+        raise BadSettings(dict.fromkeys(errors))
+    for one in each:
+        _warn(one, telemetry)
+    return Fleet(each, store, telemetry) if len(each) > 1 else RegistratorService(each[0], store, telemetry)
+
+
+def _tls_problems(settings: RegistratorSettings) -> list[str]:
+    return io_tls.problems(
+        settings.docker[0], tls_verify=settings.docker_tls_verify, cert_path=settings.docker_cert_path
+    )
+
+
+def _warn(settings: RegistratorSettings, telemetry: Telemetry) -> None:
+    """Say what is allowed, and not safe."""
+    url = settings.docker[0]
+    if not engine_host(url) or settings.docker_tls_verify:
+        return
+    if url.startswith(("tcp://", "http://")) and not settings.docker_cert_path:
+        telemetry.log.warning("%s is spoken to without TLS: whoever reaches it is root on that host", url)
+    elif not url.startswith("https://") or settings.docker_cert_path:
+        telemetry.log.warning("the certificate of %s is not checked: set --docker-tls-verify", url)
+
+
+class Fleet:
+    """Several registrators in one process.
+
+    Args:
+        each: settings of each, from `engines.apart`.
+        store: that they share.
+        telemetry: of all together.
+    """
+
+    def __init__(self, each: Iterable[RegistratorSettings], store: Store, telemetry: Telemetry) -> None:
+        self.services: dict[str, RegistratorService] = {}
+        shares: dict[str, CollectorRegistry] = {}
+        for settings in each:
+            node = node_name(settings)
+            if node in self.services:
+                raise BadSettings([f"--docker: two engines would be node {node}: give each a name, --docker NAME=URL"])
+            share = _Share(telemetry, node)
+            shares[node] = share.registry
+            self.services[node] = RegistratorService(settings, store, share)
+        telemetry.registry.register(_ByNode(shares))
+
+    async def run(self) -> None:
+        """Register until cancelled; with `once` or `dry_run`, until all have ended; then raise an error."""
+        tasks = [asyncio.create_task(service.run()) for service in self.services.values()]
+        try:
+            if all(service.ends for service in self.services.values()):
+                await asyncio.wait(tasks)
+            for task in asyncio.as_completed(tasks):
+                await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def state(self) -> dict[str, object]:
+        """What is known of each node, for /api/state."""
+        return {"nodes": [service.state() for service in self.services.values()]}
+
+
+class _Share(Telemetry):
+    """One engine's share of the whole's telemetry: its metrics are shown under its node's label."""
+
+    def __init__(self, whole: Telemetry, node: str) -> None:
+        super().__init__(whole.part, whole.now)
+        self._whole = whole
+        self.log = whole.log.getChild(node)
+        self.ready = _ReadyShare(whole.ready, node)
+        self.registry = CollectorRegistry()  # without what stands in the whole's already
+        self.mirrors = whole.mirrors.of(f"{whole.part}/{node}")
+
+    def converged(self, stage: str, observed: float) -> None:
+        """Counted for all together."""
+        self._whole.converged(stage, observed)
+
+
+class _ReadyShare(Readiness):
+    """Readiness of one engine, told to the whole under the node's name."""
+
+    def __init__(self, whole: Readiness, node: str) -> None:
+        super().__init__()
+        self._whole, self._node = whole, node
+
+    def bad(self, name: str, why: str) -> None:
+        super().bad(name, why)
+        self._whole.bad(f"{self._node} {name}", why)
+
+    def good(self, name: str) -> None:
+        super().good(name)
+        self._whole.good(f"{self._node} {name}")
+
+
+class _ByNode(Collector):
+    """Metrics of several registries as one, each sample with its node."""
+
+    def __init__(self, registries: Mapping[str, CollectorRegistry]) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterable[Metric]:
+        found: dict[str, Metric] = {}
+        for node, registry in self._registries.items():
+            for metric in registry.collect():
+                into = found.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                into.samples += [one._replace(labels={"node": node, **one.labels}) for one in metric.samples]
+        return found.values()
