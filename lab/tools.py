@@ -53,6 +53,10 @@ GROUPS = {
         packages=("debootstrap", "docker-compose", "wget", "debian-archive-keyring"),
         programs=("debootstrap", "docker-compose", "wget"),
     ),
+    "podman": Group(
+        packages=("podman", "conmon", "crun", "golang-github-containers-common", "netavark", "aardvark-dns"),
+        programs=("podman", "conmon", "crun"),
+    ),
     "resolvers": Group(
         packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host"),
         programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host"),

@@ -74,12 +74,23 @@ News: TypeAlias = Event | ListAgain | Away
 
 
 class EngineInfo(NamedTuple):
-    """Who the engine is: its id (GET /info, ID), its host's name, its version and the API that is spoken with it."""
+    """Who the engine is: its id, its host's name, its version and the API that is spoken with it."""
 
     id: str
     name: str
     version: str
     api: str
+
+
+def read_info(raw: Mapping[str, object], api: str) -> EngineInfo:
+    """GET /info; `api`: the version that is spoken.
+
+    podman makes up an ID with every answer: there the host's name and the folder of its containers stand for it.
+    """
+    name, version = str(raw.get("Name", "")), str(raw.get("ServerVersion", ""))
+    if "BuildahVersion" in raw:
+        return EngineInfo(f"podman {name} {raw.get('DockerRootDir', '')}", name, version, api)
+    return EngineInfo(str(raw.get("ID") or name), name, version, api)
 
 
 class Engine(Protocol):
@@ -152,7 +163,8 @@ def read_event(raw: Mapping[str, object]) -> Event | None:
         case "container" if action in _CONTAINER_ACTIONS:
             kind, container = _CONTAINER_ACTIONS[action], actor.get("ID")
         case "network" if action in _NETWORK_ACTIONS:
-            kind, container = Kind.LOOK, attributes.get("container")
+            # podman names the container as the actor, and has no attribute for it; Docker's actor is the network.
+            kind, container = Kind.LOOK, attributes.get("container", actor.get("ID") if "podId" in attributes else None)
         case _:
             return None
     if not isinstance(container, str) or not container_id(container):

@@ -36,6 +36,7 @@ from registrator.engine import (
     api_version,
     container_id,
     read_event,
+    read_info,
 )
 from registrator.io_inbox import Inbox, pump
 from registrator.io_threads import Busy, Workers
@@ -101,10 +102,7 @@ class DockerEngine:
     async def info(self) -> EngineInfo:
         """Who the engine is; see `Engine.info`."""
         client = await self._connected()
-        found = await self._call(client.info)
-        version = str(found.get("ServerVersion", ""))
-        name = str(found.get("Name", ""))
-        return EngineInfo(str(found.get("ID") or name), name, version, client.api_version)
+        return read_info(await self._call(client.info), client.api_version)
 
     async def running(self) -> tuple[str, ...]:
         """Ids of all containers that run; see `Engine.running`."""

@@ -65,6 +65,7 @@ class Script:
         containers: documents as they are when the container runs, by id; `documents.shown` gives what is answered.
         history: the last 256 events.
         tamper: makes deliveries of each event; None: told once, at once.
+        told: events so far, before `tamper`.
         bitten: what has really happened to somebody, by kind.
     """
 
@@ -72,6 +73,7 @@ class Script:
         self.containers: dict[str, Document] = {}
         self.history: collections.deque[Document] = collections.deque(maxlen=KEPT_EVENTS)
         self.tamper: Tamper | None = None
+        self.told = 0
         self.bitten: collections.Counter[str] = collections.Counter()
         self._timers: set[asyncio.TimerHandle] = set()
         self._last_ns = 0
@@ -195,6 +197,7 @@ class Script:
 
     def emit(self, event: Document) -> None:
         """Tell an event, or what `tamper` makes of it."""
+        self.told += 1
         deliveries = [(0.0, event)] if self.tamper is None else list(self.tamper(event))
         if self.tamper is not None and deliveries != [(0.0, event)]:
             self.bitten["tampered"] += 1

@@ -91,6 +91,7 @@ class FakeDocker(Script):
     Attributes:
         violations: requests that no client of ours should make, as "POST /containers/create".
         requests: answered requests by endpoint.
+        most_at_once: inspections that were being answered at the same time.
         chunk: octets per write of the event streams; None: a line at a time.
     """
 
@@ -103,6 +104,8 @@ class FakeDocker(Script):
         self.chunk: int | None = None
         self.violations: list[str] = []
         self.requests: collections.Counter[str] = collections.Counter()
+        self.most_at_once = 0
+        self._inspecting = 0
         self._freeze_new = False
         self._disturbances: list[Disturbance] = []
         self._streams: set[_Stream] = set()
@@ -218,8 +221,13 @@ class FakeDocker(Script):
             return self._violation(request)
         self.requests[endpoint] += 1
         asked = parts[1] if inspects else ""
-        wrong = await self._disturbed(endpoint, self._find(asked) if inspects else None)
-        return wrong if wrong is not None else await make(self, request, asked)
+        self._inspecting += inspects
+        self.most_at_once = max(self.most_at_once, self._inspecting)
+        try:
+            wrong = await self._disturbed(endpoint, self._find(asked) if inspects else None)
+            return wrong if wrong is not None else await make(self, request, asked)
+        finally:
+            self._inspecting -= inspects
 
     def _without_version(self, request: web.Request) -> tuple[str, web.Response | None]:
         found = _VERSIONED.match(request.path)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
+import statistics
 import sys
 import time
 
@@ -16,7 +18,9 @@ import pytest
 
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.keys import CONTAINERS, container_key, containers_of, node_key
+from pilotfish.catalog.record import Container, decode
 from pilotfish.catalog.store import Change, StoreUnavailable
+from registrator.io_docker import THREADS
 from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import connected
 from tests.parts.fake_docker import FakeDocker, container, dropped
@@ -281,6 +285,37 @@ async def test_fault_A7_one_inspection_hangs(world):
     await world.see_states(slow["Id"], {80: "passing"})
 
 
+async def seconds_until_recorded(world, numbers):
+    """How long each of some containers takes from its start to its record, one after another."""
+    took = []
+    for number in numbers:
+        began = time.monotonic()
+        one = world.engine.add(web(f"web-{number}", host_port=10_000 + number))
+        await world.see("it is recorded", lambda found, one=one: one in records(found))
+        took.append(time.monotonic() - began)
+    return took
+
+
+async def test_fault_A7_others_are_not_delayed(world):
+    """While inspections of three containers take 10 s each, the others take at most 100 ms longer than before."""
+    await listening(world, docker_timeout_s=15.0)
+    before = await seconds_until_recorded(world, range(15))
+    slow = [container(f"slow-{n}", env={"SERVICE_NAME": "s"}, ports={80: 9000 + n}, health="healthy") for n in range(3)]
+    delays = [world.engine.disturb("inspect", container=one["Id"], delay_s=10.0) for one in slow]
+    for one in slow:
+        world.engine.add(one)
+    await harness.until(lambda: all(delay.bitten for delay in delays), "all three hang")
+    meanwhile = await seconds_until_recorded(world, range(15, 30))
+    assert not records(await world.entries()) & {one["Id"] for one in slow}  # they hung all the while
+    delayed_s = statistics.median(meanwhile) - statistics.median(before)
+    print(f"A7: others delayed by {delayed_s * 1000:.0f} ms")
+    assert delayed_s <= 0.1
+    for delay in delays:
+        delay.end()
+    for one in slow:
+        await world.see_states(one["Id"], {80: "passing"})
+
+
 ODD = {
     "an error": {"status": 500},
     "no JSON": {"body": b"<html>"},
@@ -310,6 +345,85 @@ async def test_fault_A8_many_start_at_once(world):
     await world.see("all are recorded", lambda found: records(found) == set(ids) and len(exports(found)) == 400)
     assert one.metric("pilotfish_registrator_operations_total") == 3 * 200
     assert one.metric("pilotfish_registrator_commits_total") <= 50
+
+
+async def storm(world, containers, seconds):
+    """Containers start at once; then 1,000 events a second for some time; returns when all is right again.
+
+    Returns:
+        Commits for the starts, and seconds from the storm's last event until every key is right.
+    """
+    one = await listening(world)
+    ids = many(world, containers)
+    await world.see("all are recorded", lambda found: records(found) == set(ids), wait_s=90)
+    commits = one.metric("pilotfish_registrator_commits_total")
+    assert one.metric("pilotfish_registrator_operations_total") == 3 * containers
+    told, began = world.engine.told, time.monotonic()
+    chance = random.Random(8)
+    paused = set()
+    while (passed := time.monotonic() - began) < seconds:
+        while world.engine.told - told < passed * 1000:
+            each = chance.choice(ids)
+            (world.engine.unpause if each in paused else world.engine.pause)(each)
+            paused ^= {each}
+        await asyncio.sleep(0.01)
+    rate = (world.engine.told - told) / (time.monotonic() - began)
+    ended = time.monotonic()
+    assert rate > 900, "the storm was none"
+    expected = {each: "failing" if each in paused else "passing" for each in ids}
+
+    def right(found):
+        seen = {each: decode(Container, found[container_key(NODE, each)].value) for each in ids}
+        return {each: record.endpoints[0].state for each, record in seen.items()} == expected
+
+    await world.see("all keys are right", right)
+    took_s = time.monotonic() - ended
+    looks = one.metric("pilotfish_registrator_inspections_total")
+    print(f"A8: {commits:.0f} commits for {containers} starts; {rate:.0f} events a second for {seconds} s cost "
+          f"{looks - containers:.0f} inspections; right {took_s:.2f} s after the end")  # fmt: skip
+    return commits, took_s
+
+
+async def test_fault_A8_a_storm_of_events(world):
+    """What happens to one container again and again costs few looks, and everything is right soon after its end."""
+    commits, took_s = await storm(world, 100, 2)
+    assert commits <= 50
+    assert took_s <= 5
+
+
+@pytest.mark.soak
+async def test_fault_A8_a_thousand_containers_and_ten_seconds(world):
+    """The row as it stands: 1,000 starts in 50 transactions, 1,000 events a second for 10 s, right within 5 s."""
+    commits, took_s = await storm(world, 1000, 10)
+    assert commits <= 50
+    assert took_s <= 5
+
+
+async def test_a_resync_writes_nothing_when_nothing_differs(world):
+    """Many containers, several comparisons: the store's revision stays."""
+    first = await listening(world, resync_s=2.0)
+    ids = many(world, 200)
+    await world.see("all are recorded", lambda found: records(found) == set(ids) and len(exports(found)) == 400)
+    await harness.until(lambda: not first.service._lanes.waiting, "every event was looked after")
+    await first.service.writer.settled()
+    before, lists = (await world.store.read("/")).revision, world.engine.requests["list"]
+    looks = first.metric("pilotfish_registrator_inspections_total")
+    await harness.until(lambda: world.engine.requests["list"] >= lists + 3, "it has compared several times")
+    assert first.metric("pilotfish_registrator_inspections_total") > looks + 200  # it did look
+    assert (await world.store.read("/")).revision == before
+
+
+async def test_at_the_start_containers_are_inspected_side_by_side_within_a_bound(world):
+    """A hundred that take 0.1 s each are done in far less than 10 s; never more than the bound at once."""
+    ids = many(world, 100, quiet=True)
+    slow = world.engine.disturb("inspect", delay_s=0.1)
+    began = time.monotonic()
+    await listening(world, docker_timeout_s=5.0)
+    await world.see("all are recorded", lambda found: records(found) == set(ids))
+    took_s = time.monotonic() - began
+    assert slow.bitten >= 100
+    assert took_s < 6  # one after another they would take 10 s
+    assert world.engine.most_at_once <= THREADS
 
 
 async def test_fault_A9_two_registrators_of_one_engine(world):

@@ -23,6 +23,7 @@ from registrator.engine import (
     Lines,
     ListAgain,
     read_event,
+    read_info,
 )
 from registrator.io_docker import DockerEngine, DockerSettings
 from tests.parts.fake_docker import FakeDocker, container, duplicated
@@ -78,12 +79,16 @@ EVENTS = {
     "podman's kill says no signal": (raw("kill"), Event(Kind.KILL, ID, 5.0, "kill", "")),
     "health with its status": (raw("health_status: healthy"), Event(Kind.LOOK, ID, 5.0, "health_status")),
     "a network's": (raw("connect", "network", "n" * 64, container=ID), Event(Kind.LOOK, ID, 5.0, "connect")),
+    "a network's, podman's": (
+        raw("connect", "network", podId="", containerExitCode="0", name="web-1"),
+        Event(Kind.LOOK, ID, 5.0, "connect"),
+    ),
     "without nanoseconds": ({**raw("start"), "timeNano": None, "time": 7}, Event(Kind.LOOK, ID, 7.0, "start")),
     "of no time": ({**raw("start"), "timeNano": "x"}, Event(Kind.LOOK, ID, 0.0, "start")),
     "a health check's own exec": (raw("exec_start: /bin/check"), None),
     "an image's": (raw("start", "image"), None),
     "a network's creation": (raw("create", "network"), None),
-    "a network's of no container": (raw("connect", "network"), None),
+    "a network's of no container": (raw("connect", "network", name="backend", type="bridge"), None),
     "of no id": (raw("start", actor="../../etc/passwd"), None),
     "of a null id": ({"Type": "container", "Action": "start", "Actor": {"ID": None}}, None),
     "of a null actor": ({"Type": "container", "Action": "start", "Actor": None}, None),
@@ -96,6 +101,15 @@ EVENTS = {
 def test_events_are_read(line, event):
     """Type, Action and Actor tell; what does not matter or makes no sense is nothing."""
     assert read_event(line) == event
+
+
+def test_podman_is_the_same_engine_whatever_it_calls_itself():
+    """Its ID is another one in every answer: taken for the engine's, the node would be taken anew with every list."""
+    about = {"Name": "h1", "ServerVersion": "4.3.1", "BuildahVersion": "1.28.2", "DockerRootDir": "/var/lib/containers"}
+    one, other = (read_info({**about, "ID": made_up}, "1.41") for made_up in ("27ab7a22", "42b814f6"))
+    assert one == other
+    assert one.id == "podman h1 /var/lib/containers"
+    assert read_info({"ID": "ABCD", "Name": "h1"}, "1.41").id == "ABCD"
 
 
 @settings(deadline=None)
