@@ -78,7 +78,14 @@ class Podman:
 
     def start(self) -> None:
         """Serve the API on `socket`."""
-        command = [self._tools.find("podman"), "system", "service", "-t", "0", f"unix://{self.socket}"]
+        command: list[str | Path] = [
+            self._tools.find("podman"),
+            "system",
+            "service",
+            "-t",
+            "0",
+            f"unix://{self.socket}",
+        ]
         self.process = self._host.popen(command, env=self._env, name="podman")
         wait_until(self.socket.exists, within_s=30, what="podman's socket")
 

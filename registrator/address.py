@@ -34,11 +34,13 @@ class Host(msgspec.Struct, frozen=True):
         node: its name.
         addresses: where other hosts reach it, preferred first; empty: not known.
         local: this process runs on it, and reaches what only the host itself does.
+        swarm: tasks of its engine's swarm are registered under the swarm's own node.
     """
 
     node: str
     addresses: tuple[str, ...] = ()
     local: bool = True
+    swarm: bool = False
 
 
 class Ask(NamedTuple):

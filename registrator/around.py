@@ -21,6 +21,7 @@ from pilotfish.catalog.verdict import How, Verdict, judge
 from pilotfish.catalog.wishes import Kind, Subject
 from registrator.claims import Held
 from registrator.exports import HTTP_PORT
+from registrator.swarm import ENGINE_PREFIX
 from registrator.wishes import Tidied, Wished, plan_wishes
 
 
@@ -104,6 +105,11 @@ class Around:
         found = min(ports, key=lambda port: (-ports[port], port), default=self.proxy_port)
         before, self.proxy_port = self.proxy_port, found
         return found != before
+
+    @property
+    def swarm(self) -> bool:
+        """True while a manager's registrator registers the tasks of a swarm."""
+        return any(node.engine.startswith(ENGINE_PREFIX) for node in self._registry.nodes.values())
 
     def is_proxied(self, name: str) -> bool:
         """True when an endpoint of any node has the name stand for the proxies."""

@@ -93,6 +93,36 @@ def read_info(raw: Mapping[str, object], api: str) -> EngineInfo:
     return EngineInfo(str(raw.get("ID") or name), name, version, api)
 
 
+class Membership(NamedTuple):
+    """An engine's place in a swarm: its node's id, whether it is a manager, and the swarm's id, which managers know."""
+
+    node: str
+    manager: bool
+    cluster: str
+
+
+NO_SWARM = Membership("", manager=False, cluster="")
+
+
+def read_membership(raw: Mapping[str, object]) -> Membership:
+    """GET /info, as far as it tells of a swarm."""
+    found = _mapping(raw.get("Swarm"))
+    cluster = str(_mapping(found.get("Cluster")).get("ID") or "")
+    if found.get("LocalNodeState") != "active":
+        return NO_SWARM
+    return Membership(str(found.get("NodeID") or ""), found.get("ControlAvailable") is True and bool(cluster), cluster)
+
+
+def stirs_a_swarm(raw: Mapping[str, object]) -> bool:
+    """True for an event after which a swarm is worth a look: of a service, a node, or a task's container."""
+    attributes = _mapping(_mapping(raw.get("Actor")).get("Attributes"))
+    return raw.get("Type") in SWARM_TYPES or "com.docker.swarm.task.id" in attributes
+
+
+TYPES = ("container", "network")
+SWARM_TYPES = ("service", "node")
+
+
 class Engine(Protocol):
     """One container engine. Every method may raise EngineError and has a timeout of its own."""
 

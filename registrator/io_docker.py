@@ -3,7 +3,8 @@
 Blocking calls run in a few threads with timeouts; the event stream has a thread of its own, which feeds a bounded queue
 in the event loop. Nothing is ever lost silently: when the queue is full, a line cannot be read or the stream ends, the
 listener is told to list again. The stream has no heartbeat, so the engine is pinged on another connection.
-Only these are ever sent, all GET: /_ping, /version, /info, /containers/json, /containers/ID/json, /events.
+Only these are ever sent, all GET: /_ping, /version, /info, /containers/json, /containers/ID/json, /events, and to the
+manager of a swarm /services, /tasks, /nodes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import docker
 import requests
@@ -25,6 +26,9 @@ from pilotfish.catalog.io_follow import Backoff
 from registrator import io_tls
 from registrator.engine import (
     MIN_API,
+    NO_SWARM,
+    SWARM_TYPES,
+    TYPES,
     Away,
     EngineError,
     EngineInfo,
@@ -32,11 +36,14 @@ from registrator.engine import (
     EngineUnavailable,
     Event,
     ListAgain,
+    Membership,
     News,
     api_version,
     container_id,
     read_event,
     read_info,
+    read_membership,
+    stirs_a_swarm,
 )
 from registrator.io_inbox import Inbox, pump
 from registrator.io_threads import Busy, Workers
@@ -98,6 +105,7 @@ class DockerEngine:
         self._doubted = ""
         self._last: Event | None = None
         self._closed = False
+        self.on_swarm: Callable[[], None] | None = None  # called when something may have changed in a swarm
 
     async def info(self) -> EngineInfo:
         """Who the engine is; see `Engine.info`."""
@@ -110,6 +118,25 @@ class DockerEngine:
         found = await self._call(lambda: client.containers(all=False))
         ids = [one.get("Id") for one in found if isinstance(one, dict)]
         return tuple(sorted(one for one in ids if isinstance(one, str) and container_id(one)))
+
+    async def membership(self) -> Membership:
+        """The engine's place in a swarm.
+
+        Raises:
+            EngineError: it cannot be asked.
+        """
+        client = await self._connected()
+        return read_membership(await self._call(client.info))
+
+    async def swarm(self, kind: Literal["services", "tasks", "nodes"]) -> list[object]:
+        """What a manager lists of its swarm.
+
+        Raises:
+            EngineError: it cannot be asked, or manages none.
+        """
+        client = await self._connected()
+        found = await self._call(getattr(client, kind))
+        return found if isinstance(found, list) else []
 
     async def inspect(self, container: str) -> Mapping[str, object] | None:
         """The engine's document of a container; see `Engine.inspect`."""
@@ -152,8 +179,10 @@ class DockerEngine:
         """One connection: begins with ListAgain, ends when doubted, raises EngineError when it breaks."""
         client = await self._connected()
         await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
-        since = await self._since()
-        stream = await self._call(lambda: self._open(client, since))
+        about = await self._call(client.info)
+        since = self._since(about)
+        types = TYPES if read_membership(about) == NO_SWARM else TYPES + SWARM_TYPES
+        stream = await self._call(lambda: self._open(client, since, types))
         inbox = self._inbox = Inbox(asyncio.get_running_loop())
         threading.Thread(target=pump, args=(stream, inbox), name="docker-events", daemon=True).start()
         why, self._doubted = self._doubted or "listening", ""
@@ -166,9 +195,9 @@ class DockerEngine:
             self._inbox = None
             self._hang_up()
 
-    def _open(self, client: docker.APIClient, since: int | None) -> CancellableStream[str]:
+    def _open(self, client: docker.APIClient, since: int | None, types: Sequence[str]) -> CancellableStream[str]:
         """In a thread: ask for the events."""
-        stream = self._stream = client.events(since=since, filters={"type": ["container", "network"]})
+        stream = self._stream = client.events(since=since, filters={"type": list(types)})
         return stream
 
     def _hang_up(self) -> None:
@@ -183,6 +212,8 @@ class DockerEngine:
             await self.ping()
         found: list[News] = []
         for raw in inbox.take():
+            if self.on_swarm is not None and stirs_a_swarm(raw):
+                self.on_swarm()
             event = read_event(raw)
             if event is not None:
                 self._last = event
@@ -202,14 +233,12 @@ class DockerEngine:
         client = await self._connected()
         await self._call(client.ping, min(self._settings.timeout_s, self._settings.ping_s))
 
-    async def _since(self) -> int | None:
+    def _since(self, about: Mapping[str, object]) -> int | None:
         """Where the stream is to begin: at the last event, else now by the engine's clock."""
         if self._last is not None:
             return int(self._last.at)
-        client = await self._connected()
-        found = await self._call(client.info)
         try:
-            return int(datetime.fromisoformat(str(found.get("SystemTime"))).timestamp())
+            return int(datetime.fromisoformat(str(about.get("SystemTime"))).timestamp())
         except ValueError:  # an engine that does not say: the list that follows has to do
             return None
 

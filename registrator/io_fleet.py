@@ -7,6 +7,7 @@ They share the store. What each shows is told apart by its node: log, readiness,
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -16,10 +17,15 @@ from prometheus_client.registry import Collector
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Readiness, Telemetry
-from registrator import io_tls
+from registrator import io_tls, swarm
 from registrator.engines import apart, engine_host
-from registrator.service import RegistratorService, node_name
+from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.io_swarm import Leader, SwarmEngine
+from registrator.io_where import node_name
+from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings
+
+OWN_PREFIX = "pilotfish_registrator_"
 
 
 class Registrator(Protocol):
@@ -47,7 +53,7 @@ def registrator(settings: RegistratorSettings, store: Store, telemetry: Telemetr
         raise BadSettings(dict.fromkeys(errors))
     for one in each:
         _warn(one, telemetry)
-    return Fleet(each, store, telemetry) if len(each) > 1 else RegistratorService(each[0], store, telemetry)
+    return Fleet(each, store, telemetry) if len(each) > 1 else WithSwarm(each[0], store, telemetry)
 
 
 def _tls_problems(settings: RegistratorSettings) -> list[str]:
@@ -67,6 +73,55 @@ def _warn(settings: RegistratorSettings, telemetry: Telemetry) -> None:
         telemetry.log.warning("the certificate of %s is not checked: set --docker-tls-verify", url)
 
 
+class WithSwarm:
+    """The registrator of one engine, and beside it that of its swarm for as long as the engine's node leads one.
+
+    Args:
+        settings: of the engine.
+        store: where records go.
+        telemetry: of the engine's registrator; the swarm's metrics are there as `pilotfish_swarm_...`.
+    """
+
+    def __init__(self, settings: RegistratorSettings, store: Store, telemetry: Telemetry) -> None:
+        self._settings, self._store, self._telemetry = settings, store, telemetry
+        self._manager = DockerEngine(DockerSettings.of(settings))
+        self.service = RegistratorService(settings, store, telemetry, self._manager)
+        self._swarm: RegistratorService | None = None
+        self._shown: dict[str, CollectorRegistry] = {}
+        telemetry.registry.register(_ByNode(self._shown, "pilotfish_swarm_"))
+
+    async def run(self) -> None:
+        """Register until cancelled; with `once` or `dry_run` the engine's own containers alone, and return."""
+        if self.service.ends or self._settings.swarm == "off":
+            await self.service.run()
+            return
+        leader = Leader(self._manager, self._telemetry, self._register)
+        self._manager.on_swarm = leader.wake
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.service.run())
+            tasks.create_task(leader.run())
+
+    async def _register(self, cluster: str, engine: SwarmEngine) -> None:
+        node = swarm.node_of(cluster)
+        settings = dataclasses.replace(
+            self._settings, docker=(f"swarm://{cluster}",), node_name=node, ip=(), docker_ip=(), on_exit="keep"
+        )
+        share = _Share(self._telemetry, node)
+        self._shown[node] = share.registry
+        self._swarm = RegistratorService(settings, self._store, share, engine)
+        try:
+            await self._swarm.run()
+        finally:
+            self._swarm = None
+            self._shown.pop(node, None)
+            share.ready.forget()
+
+    def state(self) -> dict[str, object]:
+        """What is known, for /api/state."""
+        found = self.service.state()
+        return {**found, "swarm": self._swarm.state()} if self._swarm else found
+
+
 class Fleet:
     """Several registrators in one process.
 
@@ -77,7 +132,7 @@ class Fleet:
     """
 
     def __init__(self, each: Iterable[RegistratorSettings], store: Store, telemetry: Telemetry) -> None:
-        self.services: dict[str, RegistratorService] = {}
+        self.services: dict[str, WithSwarm] = {}
         shares: dict[str, CollectorRegistry] = {}
         for settings in each:
             node = node_name(settings)
@@ -85,14 +140,14 @@ class Fleet:
                 raise BadSettings([f"--docker: two engines would be node {node}: give each a name, --docker NAME=URL"])
             share = _Share(telemetry, node)
             shares[node] = share.registry
-            self.services[node] = RegistratorService(settings, store, share)
+            self.services[node] = WithSwarm(settings, store, share)
         telemetry.registry.register(_ByNode(shares))
 
     async def run(self) -> None:
         """Register until cancelled; with `once` or `dry_run`, until all have ended; then raise an error."""
         tasks = [asyncio.create_task(service.run()) for service in self.services.values()]
         try:
-            if all(service.ends for service in self.services.values()):
+            if all(one.service.ends for one in self.services.values()):
                 await asyncio.wait(tasks)
             for task in asyncio.as_completed(tasks):
                 await task
@@ -113,7 +168,7 @@ class _Share(Telemetry):
         super().__init__(whole.part, whole.now)
         self._whole = whole
         self.log = whole.log.getChild(node)
-        self.ready = _ReadyShare(whole.ready, node)
+        self.ready: _ReadyShare = _ReadyShare(whole.ready, node)
         self.registry = CollectorRegistry()  # without what stands in the whole's already
         self.mirrors = whole.mirrors.of(f"{whole.part}/{node}")
 
@@ -137,17 +192,29 @@ class _ReadyShare(Readiness):
         super().good(name)
         self._whole.good(f"{self._node} {name}")
 
+    def forget(self) -> None:
+        """Nothing is missing of what is no more."""
+        for name in self.missing:
+            self.good(name)
+
 
 class _ByNode(Collector):
-    """Metrics of several registries as one, each sample with its node."""
+    """Metrics of several registries as one, each sample with its node; under other names where those are taken."""
 
-    def __init__(self, registries: Mapping[str, CollectorRegistry]) -> None:
-        self._registries = registries
+    def __init__(self, registries: Mapping[str, CollectorRegistry], prefix: str = OWN_PREFIX) -> None:
+        self._registries, self._prefix = registries, prefix
 
     def collect(self) -> Iterable[Metric]:
         found: dict[str, Metric] = {}
         for node, registry in self._registries.items():
             for metric in registry.collect():
-                into = found.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
-                into.samples += [one._replace(labels={"node": node, **one.labels}) for one in metric.samples]
+                name = self._named(metric.name)
+                into = found.setdefault(name, Metric(name, metric.documentation, metric.type))
+                into.samples += [
+                    one._replace(name=self._named(one.name), labels={"node": node, **one.labels})
+                    for one in metric.samples
+                ]
         return found.values()
+
+    def _named(self, name: str) -> str:
+        return name.replace(OWN_PREFIX, self._prefix, 1)

@@ -1,4 +1,4 @@
-"""Where others reach the host of an engine: as the admin says, as this host knows of itself, or as the URL says."""
+"""Name and addresses of the host of an engine: as the admin says, as this host knows of itself, or as the URL says."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import socket
 from collections.abc import Iterable
 
 from pilotfish.catalog import io_host
-from pilotfish.catalog.values import is_ip
+from pilotfish.catalog.failure import CannotStart
+from pilotfish.catalog.values import BadValue, is_ip, parse_node
 from registrator.engines import engine_host
+from registrator.settings import RegistratorSettings
 
 LOOK_UP_S = 2.0
+
+
+def node_name(settings: RegistratorSettings) -> str:
+    """The name of the node that a registrator registers; CannotStart: none was given, the host's own is none."""
+    try:
+        return parse_node(settings.node_name or io_host.hostname())
+    except BadValue as error:
+        raise CannotStart(f"{error}: name this host with --node-name") from error
 
 
 async def addresses(url: str, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -23,6 +33,8 @@ async def addresses(url: str, given: tuple[str, ...]) -> tuple[str, ...]:
     Returns:
         Preferred first; empty when none is known now. A name in the URL is looked up anew with every call.
     """
+    if url.startswith("swarm://"):
+        return given  # each task has its own node's
     host = engine_host(url)
     if given or not host:
         return given or io_host.default_addresses()

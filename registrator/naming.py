@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pilotfish.catalog.values import LABEL_PATTERN, MAX_LABEL
 from registrator.container import Facts, PortSpec
+from registrator.swarm import SERVICE, STACK
 
 LABEL_CUT = 54  # octets; with a dash and eight of a hash it is one label
 
@@ -46,7 +47,7 @@ SUFFIX: Mapping[str, Callable[[Naming], bool]] = MappingProxyType(
 
 
 class Default(NamedTuple):
-    """The name of a container that has no NAME tag, and the rule that made it: `compose`, `image` or `container`."""
+    """The name of a container without a NAME tag, and the rule for it: `compose`, `swarm`, `image` or `container`."""
 
     name: str
     rule: str
@@ -55,7 +56,7 @@ class Default(NamedTuple):
 def default_of(facts: Facts) -> Default:
     """The name of a container without a NAME tag: `<service>.<project>` of compose, else its image's base name.
 
-    A container of an image that is known by its id only goes by its own name.
+    A task of a swarm goes by its service. A container of an image that is known by its id only goes by its own name.
 
     >>> default_of(Facts(id="0" * 12, name="c", image="r.io:5000/x/y@sha256:ab"))
     Default(name='y', rule='image')
@@ -63,9 +64,17 @@ def default_of(facts: Facts) -> Default:
     service, project = to_label(facts.compose_service), to_label(facts.project)
     if service and project:
         return Default(f"{service}.{project}", "compose")
+    if SERVICE in facts.labels:
+        return Default(_of_swarm(facts.labels[SERVICE], facts.labels.get(STACK, "")), "swarm")
     if _IMAGE_ID.match(facts.image):
         return Default(to_label(facts.name), "container")
     return Default(facts.image.rpartition("/")[2].partition("@")[0].partition(":")[0], "image")
+
+
+def _of_swarm(service: str, stack: str) -> str:
+    """A swarm's service: its name, and within a stack `<service>.<stack>`, as compose's."""
+    own = to_label(service.removeprefix(f"{stack}_")) if stack else to_label(service)
+    return f"{own}.{to_label(stack)}" if stack and own and to_label(stack) else own
 
 
 def to_label(text: str) -> str:

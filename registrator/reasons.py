@@ -22,6 +22,7 @@ from registrator.wanted import Basis
 DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         "compose": "no NAME tag: SERVICE.PROJECT of compose",
+        "swarm": "no NAME tag: its service, SERVICE.STACK in a stack",
         "image": "no NAME tag: the base name of its image",
         "container": "no NAME tag, and its image is known by an id only: its own name",
     }

@@ -25,7 +25,6 @@ from pilotfish.catalog.panic import Panics
 from pilotfish.catalog.record import Container, Node, same
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
-from pilotfish.catalog.values import BadValue, parse_node
 from registrator import io_where, templates
 from registrator.address import FactsOf, Host
 from registrator.around import Around
@@ -71,7 +70,7 @@ class RegistratorService:
     ) -> None:
         self._settings, self._store, self._telemetry = settings, store, telemetry
         self._templates = templates.parse(settings.etcd_tmpl)
-        self._host = Host(node_name(settings), settings.ip, local=not engine_host(settings.docker[0]))
+        self._host = Host(io_where.node_name(settings), settings.ip, local=not engine_host(settings.docker[0]))
         self._engine = engine or DockerEngine(DockerSettings.of(settings))
         self._engine_info: EngineInfo | None = None
         self.metrics = Metrics(telemetry.registry)
@@ -338,8 +337,16 @@ class RegistratorService:
             self._tenure.doubt()
         self._writer.observe(difference)
         self._writer.mark(self.book.named(turned.names) | self.book.serving(turned.services))
+        self._follow_swarm()
         if turned.places:
             self._writer.mark(self.claimant.conflicts)
+
+    def _follow_swarm(self) -> None:
+        """Tasks are left to the registrator of their swarm while there is one, and never registered twice."""
+        theirs = self.around.swarm and not self._settings.docker[0].startswith("swarm://")
+        if theirs != self._host.swarm:
+            self._host = self.book.host = msgspec.structs.replace(self._host, swarm=theirs)
+            self._again.set()
 
     def _wanted_of(self, seen: Facts, facts_of: FactsOf) -> Wanted:
         return wanted(seen, self._host, self._settings, facts_of)
@@ -386,11 +393,3 @@ class RegistratorService:
 
 def _alike(one: Container | None, other: Container | None) -> bool:
     return one is other if one is None or other is None else same(one, other)
-
-
-def node_name(settings: RegistratorSettings) -> str:
-    """The name of the node that a registrator registers; CannotStart: none was given, the host's own is none."""
-    try:
-        return parse_node(settings.node_name or io_host.hostname())
-    except BadValue as error:
-        raise CannotStart(f"{error}: name this host with --node-name") from error

@@ -103,6 +103,13 @@ class RegistratorSettings(Shared):
         metavar="DIR",
         env=("DOCKER_CERT_PATH",),
     )
+    swarm: str = option(
+        "services of a swarm: auto (the registrator of the leading manager registers them) or off",
+        "auto",
+        flag="--swarm",
+        parse=choice("auto", "off"),
+        metavar="RULE",
+    )
     ip: tuple[str, ...] = option(
         "address of this host for published ports, instead of the binding's or the default route's",
         (),

@@ -193,6 +193,7 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "check_grpc_use_tls": Rule(values.parse_boolean, "check"),
         "check_tls_skip_verify": Rule(values.parse_boolean, "default"),
         "check_deregister_after": Rule(probe.refuse_deregister, "nothing"),
+        "swarm": Rule(_word("vip", "tasks"), "default"),  # read by `swarm.see`, from the service
     }
 )
 

@@ -29,6 +29,7 @@ from registrator.naming import Naming
 from registrator.probe import Choice, chosen
 from registrator.routes import Proxied
 from registrator.settings import RegistratorSettings
+from registrator.swarm import TASK
 from registrator.tags import PortTags, Tags
 
 
@@ -46,7 +47,19 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-RULES = ("filter", "protocol", "ignored", "tag", "explicit", "unpublished", "address", "name", "id", "too-many")
+RULES = (
+    "filter",
+    "protocol",
+    "ignored",
+    "tag",
+    "explicit",
+    "unpublished",
+    "address",
+    "name",
+    "id",
+    "too-many",
+    "swarm",
+)
 
 
 class Wanted(NamedTuple):
@@ -161,6 +174,10 @@ class _Work:
     def eligible(self) -> list[_Port]:
         """Ports that no tag or rule of addresses leaves out, but for those that only a route would bring in."""
         specs = _ports(self.facts, self.tags)
+        if self.host.swarm and TASK in self.facts.labels:
+            for spec in specs:
+                self.leave(spec, "swarm", "a task of a swarm: a manager's registrator registers it, with its service")
+            return []
         if not specs:
             self.notices.append("no port is exposed, published or named by a tag")
         if why := filters.left_out(self.facts, self.settings.only, self.settings.ignore):

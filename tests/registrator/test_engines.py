@@ -241,7 +241,10 @@ async def test_once_writes_what_it_can_and_says_what_it_could_not(store, two):
 async def test_one_engine_is_a_service_as_before(store, two):
     """No label, no other names."""
     settings = dataclasses.replace(RegistratorSettings(), docker=(two[0].url,), node_name="h1")
-    assert isinstance(registrator(settings, store, Telemetry("registrator", time.time)), RegistratorService)
+    telemetry = Telemetry("registrator", time.time)
+    made = registrator(settings, store, telemetry)
+    assert made.state()["node"] == "h1"
+    assert telemetry.registry.get_sample_value("pilotfish_registrator_containers") == 0.0
 
 
 DIALLED = {"on this host": (True, ["172.17.0.2", "10.0.0.2"]), "on another": (False, ["10.0.0.2"])}
