@@ -27,6 +27,7 @@ from confgen.view import Views, ViewSettings
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
+from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Proxy
 from pilotfish.catalog.registry import Registry, Touched
@@ -64,7 +65,8 @@ class ConfgenService:
         self._folder = Folder(self._path, settings.keep)
         self._nginx = self._make_nginx()
         self._applier = Applier(self._folder, self._nginx, proof_s=settings.proof_s)
-        self._follower = Follower(store, keys.ROOT, self._take, telemetry, verify_s=settings.verify_s)
+        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
+        self._follower = Follower(store, keys.ROOT, self._take, telemetry, verify_s=settings.verify_s, care=self._care)
         self._record = ProxyRecord(store, settings.node_name, settings.proxy_ttl_s, telemetry)
         self._metrics = Metrics(telemetry)
         self._registry, self._touched = Registry(), Touched()
@@ -323,6 +325,7 @@ class ConfgenService:
                 for note in view.notes
             ],
             "bad_records": dict(self._registry.refused),
+            **self._care.state(),
         }
 
 
@@ -366,4 +369,4 @@ def routes(views: Views) -> list[dict[str, object]]:
 
 
 def _keys(difference: Difference) -> list[str]:
-    return [*(entry.key for entry in difference.puts), *difference.deletes]
+    return [*(entry.key for entry in difference.puts), *difference.deletes, *difference.kept]

@@ -35,6 +35,7 @@ from dnsserver.transport.io_edges import LISTENING, Edges, Manner
 from dnsserver.transport.io_slots import Slots
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.io_follow import Follower, compared
+from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.store import Store
@@ -78,9 +79,13 @@ class DnsService:
         self._notifier = Notifier(
             settings.notify if first else (), self.responder.soas, telemetry.log, lambda: self.listening
         )
+        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
         self._followers = {
-            prefix: Follower(store, prefix, changed, telemetry, verify_s=settings.verify_s)
-            for prefix, changed in ((keys.ROOT, self._own_changed), (_skydns(settings), self._foreign_changed))
+            prefix: Follower(store, prefix, changed, telemetry, verify_s=settings.verify_s, care=care)
+            for prefix, changed, care in (
+                (keys.ROOT, self._own_changed, self._care),
+                (_skydns(settings), self._foreign_changed, None),
+            )
         }
         self._keeper = Keeper(settings.snapshot, self._followers, telemetry, self._heard_s, settings.snapshot_age_s)
         self._faults = Faults(telemetry.log)
@@ -207,6 +212,7 @@ class DnsService:
                 dname.to_text(name): why for name, why in sorted(zone.stubs.ignored.items())[:MAX_SHOWN]
             },
             "finished_answers": self.responder.kept,
+            **self._care.state(),
             "forwarders": [join_host_port(*server) for server in self._settings.forward],
         }
 
@@ -262,6 +268,7 @@ class DnsService:
             mirror = self._followers[prefix].mirror
             entries = tuple(entry for _, entry in sorted(mirror.entries.items()))
             apply(Difference(mirror.revision, entries, started_over=True))
+        self.responder.apply_own(self._care.orphans.whole(self._followers[keys.ROOT].mirror.revision))
 
     # From the engine's event to the first possible answer: whoever asks from now on is told.
     def _count_convergence(self, difference: Difference) -> None:

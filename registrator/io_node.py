@@ -17,7 +17,7 @@ import msgspec
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.keys import containers_of, node_key
-from pilotfish.catalog.record import Node, encode
+from pilotfish.catalog.record import BadRecord, Node, decode, encode
 from pilotfish.catalog.store import (
     Absent,
     Condition,
@@ -58,6 +58,8 @@ class Tenure:
         self._store, self._telemetry, self._me, self._ttl_s = store, telemetry, me, ttl_s
         self._key, self._patient = node_key(me.node), patient
         self._fence = 0
+        self._said = 0  # epoch in which the key says that everything is listed
+        self._acting = asyncio.Lock()  # what was read of the key holds until it was acted on
         self._spare: set[int] = set()  # leases that were left behind, to be ended when nothing hangs on them any more
         self._woken = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -75,7 +77,8 @@ class Tenure:
         while True:
             self._woken.clear()
             try:
-                pause_s = await self._act(judge_node(await self._read(), self._me, self._fence))
+                async with self._acting:
+                    pause_s = await self._act(judge_node(await self._read(), self._me, self._fence))
             except StoreError as error:
                 if not self._patient:
                     raise CannotReach(str(error)) from error
@@ -118,6 +121,23 @@ class Tenure:
             await self._store.revoke(lease)
             self._spare.discard(lease)
 
+    async def listed(self, epoch: int) -> None:
+        """Have the key say that in this epoch everything that runs was looked at and is written, unless it says so.
+
+        It is put once more, so the fence moves: for whoever writes, in between two commits. What is recorded stays.
+        """
+        async with self._acting:
+            ground = self.ground
+            if ground is None or epoch != self.epoch or self._said == epoch:
+                return
+            value = encode(msgspec.structs.replace(self._me, listed=True))
+            done = await self._store.commit([ground.fence], [Put(self._key, value, ground.lease)])
+            if not done.succeeded:
+                self.doubt()
+                return
+            self._fence, self._said = done.revision, epoch
+            self.ground = ground._replace(fence=ModifiedAt(self._key, done.revision))
+
     async def leave(self, *, remove: bool) -> None:
         """The end of this process. The records stay until the lease ends, or go at once.
 
@@ -128,9 +148,20 @@ class Tenure:
             return
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
-                gone = await self._store.commit([ground.fence], [DeletePrefix(containers_of(ground.node))])
+                fence = await self._own_fence(ground)
+                leaving = Put(self._key, encode(msgspec.structs.replace(self._me, leaving=True)), ground.lease)
+                gone = await self._store.commit([fence], [leaving, DeletePrefix(containers_of(ground.node))])
                 if gone.succeeded:
                     await self._store.revoke(ground.lease)
+
+    async def _own_fence(self, ground: Ground) -> Condition:
+        """The fence as it stands: the end may have come while the key was put once more."""
+        entry = await self._read()
+        try:
+            ours = entry is not None and decode(Node, entry.value).instance == self._me.instance
+        except BadRecord:
+            ours = False
+        return ModifiedAt(self._key, entry.mod_revision) if entry and ours else ground.fence
 
     async def _read(self) -> Entry | None:
         reading = await self._store.read(self._key)

@@ -48,6 +48,7 @@ class Writer:
         crowd: how many containers wait to be looked at.
         look_at: called with ids of containers that are recorded, or marked, and were never looked at; also, with
             whatever there is, when the model was read for the first time.
+        complete: says whether everything that runs was looked at.
     """
 
     def __init__(
@@ -61,13 +62,14 @@ class Writer:
         metrics: Metrics,
         crowd: Callable[[], int],
         look_at: Callable[[set[str]], None],
+        complete: Callable[[], bool],
     ) -> None:
         self.recorded = Recorded(tenure.node)
         self.refused: dict[str, str] = {}  # container id -> why
         self._store, self._tenure, self._book = store, tenure, book
         self._claimant = claimant
         self._telemetry, self._metrics, self._look_at = telemetry, metrics, look_at
-        self._crowd = crowd
+        self._crowd, self._complete = crowd, complete
         self._owners = Owners()
         self._blocked: dict[str, dict[str, str]] = {}  # container id -> export key -> why it is not written
         self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
@@ -117,6 +119,10 @@ class Writer:
     def tend(self, endpoints: Sequence[Endpoint]) -> None:
         """Look after claims at the next occasion; `endpoints`: of all nodes, ours included."""
         self._to_tend = endpoints
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """See whether everything is written, and say so."""
         self._wake.set()
 
     async def settled(self) -> None:
@@ -175,7 +181,9 @@ class Writer:
             return
         if not self.recorded.elsewhere(ground.lease):
             await self._tenure.settled()
-        self._telemetry.ready.good("records")
+        if self._complete():
+            await self._tenure.listed(self._loaded)
+            self._telemetry.ready.good("records")
         self._settled.set()
 
     async def _load(self, ground: Ground, epoch: int) -> None:

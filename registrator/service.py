@@ -179,6 +179,7 @@ class RegistratorService:
             metrics=self.metrics,
             crowd=lambda: self._lanes.waiting,
             look_at=self._look_at,
+            complete=lambda: "containers" not in self._telemetry.ready.missing,
         )
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -369,6 +370,7 @@ class RegistratorService:
         await self._listed.wait()
         await self._lanes.idle()
         self._telemetry.ready.good("containers")
+        self.writer.look_again()
 
     async def _all_written(self) -> None:
         """For `once`: everything that runs is looked at, dialled and written."""

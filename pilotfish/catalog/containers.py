@@ -7,7 +7,7 @@ are those that the mirror holds anyway. Some decoded ones stay at hand: a name t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.keys import BadKey, ContainerKey
@@ -27,6 +27,11 @@ class Containers(Mapping[ContainerKey, Container]):
         self._values: dict[str, bytes] = {}  # key in the store -> octets, which decode
         self._decoded: OrderedDict[str, Container] = OrderedDict()
         self._at_hand = at_hand
+
+    @property
+    def held(self) -> Collection[str]:
+        """The keys in the store of all that are held."""
+        return self._values.keys()
 
     def take(self, key: str, means: ContainerKey, value: bytes) -> Container:
         """Put the record of a key in the store, in the place of the one that it had.

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 
+from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.store import Change, Reading, StartOver, Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry
@@ -55,6 +56,7 @@ class Follower:
         on_difference: called in the loop with every difference, also the first one; must not block.
         telemetry: readiness under the name "store PREFIX", log and metrics.
         verify_s: how often the mirror is compared with the store.
+        care: keeps orphans between the mirror and `on_difference`; None: they go at once.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Follower:
         telemetry: Telemetry,
         *,
         verify_s: float = 60.0,
+        care: OrphanCare | None = None,
     ) -> None:
         self.mirror = Mirror(prefix)
         self.connected = False
-        self._store, self._on_difference, self._telemetry = store, on_difference, telemetry
+        self.care = care
+        self._store, self._told, self._telemetry = store, on_difference, telemetry
         self._verify_s = verify_s
         self._heard = float("-inf")
         self._name = f"store {prefix}"
@@ -79,6 +83,9 @@ class Follower:
         """Seconds since the store last gave a sign of life for this prefix; infinite before the first."""
         return time.monotonic() - self._heard
 
+    def _on_difference(self, difference: Difference) -> None:
+        self._told(self.care.take(difference) if self.care else difference)
+
     def restore(self, reading: Reading) -> None:
         """Begin from a snapshot: known, but not yet confirmed by the store."""
         self._on_difference(self.mirror.start(reading))
@@ -88,6 +95,8 @@ class Follower:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._verify())
+            if self.care is not None:
+                tasks.create_task(self.care.run(self._told, lambda: self.mirror.revision, lambda: self.connected))
 
     async def _follow(self) -> None:
         backoff, must_read = retry_delays(), True

@@ -4,17 +4,18 @@ Pure: readings, changes and surveys go in, differences come out; `io_follow` doe
 
 - applying a reading and then every change after it gives the same entries as a later reading;
 - nothing older than what is held is ever taken: a change that comes twice, late or after a repair changes nothing;
-- records that go together with their node's key are marked as orphans, whether they went in one transaction (the lease
-  ended) or while nobody watched.
+- records that go and whose node's key does not stay are marked as orphans, whether they went in one transaction (the
+  lease ended), while nobody watched, or with the whole store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from pilotfish.catalog import keys
+from pilotfish.catalog.record import BadRecord, Node, decode
 from pilotfish.catalog.store import Change, Entry, Reading, Survey
 
 
@@ -25,28 +26,53 @@ class Difference(msgspec.Struct, frozen=True):
         revision: the mirror's revision after it.
         puts: entries new or changed, sorted by key.
         deletes: keys that went, sorted.
-        orphans: those of `deletes` that went together with their node's key: the host or its registrator may have died.
+        orphans: those of `deletes`, as they were, whose node's key does not stay: the host or its registrator may have
+            died. In another cluster also claims.
         started_over: True when it comes from a whole reading, not from a change.
+        kept: what a reader keeps beyond its node's key (`orphans.Orphans`): key -> ids of its endpoints that do not
+            answer. The mirror itself keeps nothing.
     """
 
     revision: int
     puts: tuple[Entry, ...] = ()
     deletes: tuple[str, ...] = ()
-    orphans: frozenset[str] = frozenset()
+    orphans: Mapping[str, Entry] = {}
     started_over: bool = False
+    kept: Mapping[str, frozenset[str]] = {}
 
 
-def orphaned(deletes: Iterable[str]) -> frozenset[str]:
-    """Which of the deleted keys are container records whose node's key went with them.
+def orphaned(deletes: Iterable[str], before: Mapping[str, Entry], staying: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Which of the deleted keys are container records that were not taken away on purpose.
 
-    >>> sorted(orphaned(["/pilotfish/v1/nodes/h1", "/pilotfish/v1/containers/h1/0a", "/pilotfish/v1/containers/h2/0b"]))
-    ['/pilotfish/v1/containers/h1/0a']
+    On purpose is what goes while its node's key stays as it was put, or after its node said that it leaves.
+
+    Args:
+        deletes: keys that go.
+        before: all entries, before they go.
+        staying: all entries afterwards, as far as they can be those of before.
     """
-    parsed = {key: keys.parse(key) for key in deletes}
-    nodes = {found.node for found in parsed.values() if isinstance(found, keys.NodeKey)}
-    return frozenset(
-        key for key, found in parsed.items() if isinstance(found, keys.ContainerKey) and found.node in nodes
-    )
+    found: dict[str, Entry] = {}
+    purposes: dict[str, bool] = {}
+    for key in deletes:
+        parsed = keys.parse(key)
+        if isinstance(parsed, keys.ContainerKey):
+            if parsed.node not in purposes:
+                node = keys.NODES + parsed.node
+                purposes[parsed.node] = _on_purpose(before.get(node), staying.get(node))
+            if not purposes[parsed.node]:
+                found[key] = before[key]
+    return found
+
+
+def _on_purpose(before: Entry | None, after: Entry | None) -> bool:
+    if before is None:
+        return True
+    if after is not None and after.create_revision == before.create_revision:
+        return True
+    try:
+        return decode(Node, before.value).leaving
+    except BadRecord:
+        return False
 
 
 class Mirror:
@@ -72,8 +98,16 @@ class Mirror:
         fresh = {entry.key: self._shared(entry) for entry in reading.entries if entry.key.startswith(self.prefix)}
         puts = tuple(entry for key, entry in fresh.items() if not _same(self.entries.get(key), entry))
         deletes = tuple(sorted(self.entries.keys() - fresh.keys()))
+        orphans = self._orphans_of(deletes, fresh, another=reading.cluster != self.cluster)
         self.entries, self.cluster, self.revision = fresh, reading.cluster, reading.revision
-        return Difference(self.revision, puts, deletes, orphaned(deletes), started_over=True)
+        return Difference(self.revision, puts, deletes, orphans, started_over=True)
+
+    # In another cluster equal revisions mean nothing, and no claim that is not there was given back by anybody.
+    def _orphans_of(self, deletes: tuple[str, ...], fresh: Mapping[str, Entry], *, another: bool) -> dict[str, Entry]:
+        if not another:
+            return orphaned(deletes, self.entries, fresh)
+        claims = {key: self.entries[key] for key in deletes if key.startswith(keys.CLAIMS)}
+        return orphaned(deletes, self.entries, {}) | claims
 
     # What is read again is equal to what is held, and others hold on to that: the same octets are not kept twice.
     def _shared(self, entry: Entry) -> Entry:
@@ -88,11 +122,15 @@ class Mirror:
             return Difference(self.revision)
         puts = tuple(entry for entry in change.puts if self._is_news(entry))
         deletes = tuple(key for key in change.deletes if self._held_before(key, change.revision))
-        self.entries.update((entry.key, entry) for entry in puts)
-        for key in deletes:
-            del self.entries[key]
         self.revision = change.revision
-        return Difference(self.revision, puts, deletes, orphaned(deletes))
+        return Difference(self.revision, puts, deletes, self._alter(puts, deletes))
+
+    def _alter(self, puts: Iterable[Entry], deletes: tuple[str, ...]) -> dict[str, Entry]:
+        """Put and delete; returns the orphans."""
+        gone = {key: self.entries.pop(key) for key in deletes}
+        before = {**gone, **{key: self.entries[key] for key in _nodes_of(gone) if key in self.entries}}
+        self.entries.update((entry.key, entry) for entry in puts)
+        return orphaned(deletes, before, self.entries)
 
     def _is_news(self, entry: Entry) -> bool:
         held = self.entries.get(entry.key)
@@ -123,16 +161,18 @@ class Mirror:
         fresh = [read[key] for key in wrong if key in read and self.entries.get(key) != read[key]]
         puts = tuple(entry for entry in fresh if not _same(self.entries.get(entry.key), entry))
         deletes = tuple(key for key in wrong if key not in read and key in self.entries)
-        self.entries.update((entry.key, entry) for entry in fresh)
-        for key in deletes:
-            del self.entries[key]
         self.repaired += len(fresh) + len(deletes)
-        return Difference(self.revision, puts, deletes, orphaned(deletes))
+        return Difference(self.revision, puts, deletes, self._alter(fresh, deletes))
 
     # What is not held may have been deleted after the reading; only a mirror that is not ahead of it can tell.
     def _may_mend(self, key: str, revision: int) -> bool:
         held = self.entries.get(key)
         return self.revision <= revision if held is None else held.mod_revision <= revision
+
+
+def _nodes_of(container_keys: Iterable[str]) -> set[str]:
+    found = (keys.parse(key) for key in container_keys)
+    return {keys.NODES + one.node for one in found if isinstance(one, keys.ContainerKey)}
 
 
 def _same(held: Entry | None, entry: Entry) -> bool:

@@ -138,6 +138,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", 
         instance: random for each registrator process that took the key.
         version: of the registrator.
         leaving: it is going away on purpose.
+        listed: the process that put this has looked at every container and written what there is: records of earlier
+            ones that are not there any more are not to be kept by anybody.
     """
 
     node: NodeName
@@ -147,6 +149,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", 
     instance: Text
     version: Text
     leaving: bool = False
+    listed: bool = False
 
 
 class Proxy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):

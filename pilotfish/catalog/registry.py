@@ -74,6 +74,7 @@ class Registry:
         self.wishes = Wishes()
         self.containers = Containers(at_hand)
         self.refused: dict[str, str] = {}  # key -> why its record was left out
+        self.orphans: dict[str, frozenset[str]] = {}  # key, kept beyond its node's -> ids of endpoints that are silent
         self._standing = Standing()
         self._situations: dict[str, Situation] = {}  # those that are not calm
 
@@ -81,12 +82,25 @@ class Registry:
         """Take in a difference of the mirror of /pilotfish/v1/."""
         touched = Touched()
         for key in difference.deletes:
+            self.orphans.pop(key, None)
             self._remove(key, keys.parse(key), touched)
         for entry in difference.puts:
+            self.orphans.pop(entry.key, None)
             self._put(entry, touched)
+        for key, silent in difference.kept.items():
+            self._keep(key, silent, touched)
         self.revision = difference.revision
         self._judge_again(touched)
         return touched
+
+    def _keep(self, key: str, silent: frozenset[str], touched: Touched) -> None:
+        """Mark a record as an orphan; one that was left out as a bad one has nothing to keep."""
+        if key not in self.containers.held:
+            return
+        self.orphans[key] = silent
+        for endpoint in self.containers.at(key).endpoints:
+            touched.services.add(endpoint.service.lower())
+            touched.names.update(names_of(endpoint))
 
     def situation(self, service: str) -> Situation:
         """What decides about the endpoints of a service, in lower case, besides their own records."""
@@ -116,12 +130,12 @@ class Registry:
         return situation(self._members(service), service, self.wishes)
 
     def _members(self, service: str) -> list[tuple[Container, Endpoint]]:
-        containers = (self.containers.at(key) for key in self._standing.services.get(service, ()))
+        containers = ((key, self.containers.at(key)) for key in self._standing.services.get(service, ()))
         return [
             (container, endpoint)
-            for container in containers
+            for key, container in containers
             for endpoint in container.endpoints
-            if endpoint.service.lower() == service
+            if endpoint.service.lower() == service and endpoint.id not in self.orphans.get(key, ())
         ]
 
     def service(self, name: str) -> tuple[Placed, ...]:
@@ -173,7 +187,7 @@ class Registry:
             container = self.containers.at(key)
             for endpoint in container.endpoints:
                 around = self.situation(endpoint.service.lower())
-                yield Placed(container, endpoint, judge(container, endpoint, around))
+                yield Placed(container, endpoint, judge(container, endpoint, around, self.orphans.get(key)))
 
     def knows(self, name: str) -> bool:
         """True for a service or a name that has an endpoint, in whatever state."""

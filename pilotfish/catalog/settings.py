@@ -359,6 +359,13 @@ class Shared(EtcdOptions):
         parse=values.parse_duration,
         metavar="TIME",
     )
+    orphans_s: float = option(
+        "how long containers of a registrator that is gone are still served while they take connections; 0: not at all",
+        3600.0,
+        flag="--orphans",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )
 
     @property
     def reserved(self) -> Reserved:

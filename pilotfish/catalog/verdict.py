@@ -6,7 +6,7 @@ a name and a URL never disagree about the same container.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -95,13 +95,16 @@ REASONS: dict[State, str] = {
 }
 
 
-def judge(container: Container, endpoint: Endpoint, around: Situation = CALM) -> Verdict:
+def judge(
+    container: Container, endpoint: Endpoint, around: Situation = CALM, orphan: Collection[str] | None = None
+) -> Verdict:
     """Judge one endpoint.
 
     Args:
         container: whose it is.
         endpoint: by its own state and weight.
         around: the situation of its service.
+        orphan: for a record that is kept beyond its node's key: ids of its endpoints that do not answer.
 
     >>> from pilotfish.catalog.record import Container, Endpoint
     >>> container = Container(node="h", id="0123456789ab", name="c", image="i", started=0.0, observed=0.0)
@@ -109,6 +112,10 @@ def judge(container: Container, endpoint: Endpoint, around: Situation = CALM) ->
     Verdict(weight=0, reason='draining: about to stop')
     """
     reason = f"{endpoint.state}: {endpoint.why}" if endpoint.why else REASONS[endpoint.state]
+    if orphan is not None:
+        if endpoint.id in orphan:
+            return Verdict(0, "orphan: its registrator is away, and it does not answer")
+        reason = f"orphan: its registrator is away, kept while it answers; {reason}"
     if endpoint.state == "failing" and around.panic and endpoint.passed:
         reason += "; kept, since most of its service fails"
     elif endpoint.state != "passing":

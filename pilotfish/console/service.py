@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pilotfish.catalog import keys, panic
 from pilotfish.catalog.io_follow import Follower
+from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.settings import Shared
@@ -21,12 +22,14 @@ class ConsoleService:
         self._settings = settings
         self._registry = Registry()
         panic.show(telemetry, self._registry.panics)
+        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
         self._follower = Follower(
             store,
             keys.ROOT,
             self._apply,
             telemetry,
             verify_s=settings.verify_s,
+            care=self._care,
         )
 
     def _apply(self, difference: Difference) -> None:
@@ -38,7 +41,11 @@ class ConsoleService:
 
     def state(self) -> Mapping[str, object]:
         """The catalog as it is known now."""
-        return catalog_state(self._registry, self._settings.domain) | {
-            "connected": self._follower.connected,
-            "age_s": round(self._follower.age_s(), 3) if self._follower.mirror.complete else None,
-        }
+        return (
+            catalog_state(self._registry, self._settings.domain)
+            | self._care.state()
+            | {
+                "connected": self._follower.connected,
+                "age_s": round(self._follower.age_s(), 3) if self._follower.mirror.complete else None,
+            }
+        )

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotfish.catalog.mirror import Difference, Mirror, orphaned
+from pilotfish.catalog.record import Node, encode
 from pilotfish.catalog.store import Change, Entry, Reading, Survey
 
 P = "/pilotfish/v1/"
@@ -174,7 +175,7 @@ def test_another_store_may_be_at_a_lower_revision():
     difference = mirror.start(Reading("c2", 1, (Entry(A, b"0", 1, 1),)))
     later = mirror.apply(Change(2, (Entry(C, b"0", 2, 2),)))
 
-    assert difference == Difference(1, (Entry(A, b"0", 1, 1),), (B,), frozenset(), started_over=True)
+    assert difference == Difference(1, (Entry(A, b"0", 1, 1),), (B,), started_over=True)
     assert later == Difference(2, (Entry(C, b"0", 2, 2),))
     assert (mirror.cluster, sorted(mirror.entries)) == ("c2", [A, C])
 
@@ -205,20 +206,40 @@ def test_the_same_read_again_is_no_news():
     assert difference == Difference(9, (Entry(B, b"1", 8, 8, 6),), started_over=True)
 
 
+def node_entry(name="h1", created=1, **fields):
+    own = {"addresses": (), "boot": "b", "engine": "e", "instance": "i", "version": "1"} | fields
+    return Entry(f"{P}nodes/{name}", encode(Node(node=name, **own)), created, 9)
+
+
+HERE = {key: Entry(key, b"1", 1, 1) for key in (A, B, C, NODE, OTHER_NODE)}
+LEAVING, BACK = {NODE: node_entry(leaving=True)}, {NODE: node_entry(created=7)}
 ORPHANS = {
-    "the node with its containers": ((A, B, NODE), {A, B}),
-    "containers alone": ((A, B), set()),
-    "a node alone": ((NODE,), set()),
-    "another node": ((A, OTHER_NODE), set()),
-    "two nodes": ((A, C, NODE, OTHER_NODE), {A, C}),
-    "other records of the node": ((NODE, f"{P}proxies/h1", f"{P}claims/h1/%2F"), set()),
-    "a key of no known form": ((NODE, f"{P}containers/h1"), set()),
+    "the node with its containers": ((A, B, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A, B}),
+    "containers alone": ((A, B), {}, HERE, set()),
+    "a node alone": ((NODE,), {}, {}, set()),
+    "two nodes": ((A, C, NODE, OTHER_NODE), {}, {}, {A, C}),
+    "the other node stays": ((A, C, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A}),
+    "other records of the node": ((NODE, f"{P}proxies/h1", f"{P}claims/h1/%2F"), {}, {}, set()),
+    "a key of no known form": ((NODE, f"{P}containers/h1"), {}, {}, set()),
+    "a node that said it leaves": ((A, NODE), LEAVING, {}, set()),
+    "a node that went and is back": ((A,), {}, BACK, {A}),
+    "a node that put its key again": ((A,), {}, {NODE: node_entry(addresses=("192.0.2.1",))}, set()),
+    "containers of no node": ((f"{P}containers/h3/0a",), {f"{P}containers/h3/0a": HERE[A]}, {}, set()),
 }
 
 
-@pytest.mark.parametrize(("deletes", "expected"), ORPHANS.values(), ids=ORPHANS)
-def test_records_that_go_with_their_node_are_orphans(deletes, expected):
-    assert orphaned(deletes) == expected
+@pytest.mark.parametrize(("deletes", "more", "staying", "expected"), ORPHANS.values(), ids=ORPHANS)
+def test_records_that_go_with_their_node_are_orphans(deletes, more, staying, expected):
+    before = HERE | more
+    assert orphaned(deletes, before, staying) == {key: before[key] for key in expected}
+
+
+def test_whatever_is_missing_in_another_cluster_is_an_orphan():
+    """The same node with the same revisions there is another key, put anew."""
+    mirror = Mirror(P)
+    mirror.start(Reading("c1", 9, (HERE[A], node_entry())))
+    difference = mirror.start(Reading("c2", 3, (node_entry(instance="j"),)))
+    assert difference.orphans == {A: HERE[A]}
 
 
 HOW_THEY_GO = {
@@ -234,7 +255,8 @@ def test_orphans_are_told_however_they_went(go):
     mirror = model.mirror(1)
     difference = go(mirror, tuple(model.states[1][key] for key in (C, OTHER_NODE)))
 
-    assert (difference.deletes, difference.orphans) == ((A, B, NODE), {A, B})
+    assert (difference.deletes, set(difference.orphans)) == ((A, B, NODE), {A, B})
+    assert difference.orphans[A] == model.states[1][A]
     assert sorted(mirror.entries) == [C, OTHER_NODE]
 
 

@@ -267,7 +267,8 @@ async def test_resync_writes_nothing_when_nothing_differs(world):
 
 async def test_what_others_do_to_our_keys_is_mended(world):
     """A record or an export that somebody deletes or changes comes back."""
-    await listening(world, resync_s=0.2)
+    one = await listening(world, resync_s=0.2)
+    await harness.until(lambda: not one.telemetry.ready.missing, "its own key says all that it will say")
     web_1 = world.engine.add(web("web-1"))
     await world.see("written", lambda found: len(exports(found)) == 2)
 

@@ -1,0 +1,185 @@
+"""Dials orphans, for one reader: `orphans` says what is kept, `dialling` when to dial."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import Gauge
+
+from pilotfish.catalog.dialling import DIAL_S, Answer, Dial, Dialling, Where
+from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.orphans import Age, Orphans
+from pilotfish.catalog.store import Entry
+from pilotfish.catalog.telemetry import Telemetry
+from pilotfish.catalog.values import join_host_port
+
+AT_ONCE = 512  # dials in flight: what one dead host after another may hold up
+TOLD_S = 0.02  # changes that come within this time are told together
+IDLE_S = 1.0  # how long nobody looks at the clock
+MAX_SHOWN = 100  # in /api/state
+# The dial could not be made, which says nothing of the other side.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+
+
+async def dial(where: Where, within_s: float = DIAL_S) -> Answer:
+    """Dial an endpoint once, at all of its addresses at the same time.
+
+    Returns:
+        TAKEN when any took the connection, else REFUSED when any refused it, else SILENT.
+    """
+    answers = set(await asyncio.gather(*(_dial(ip, port, within_s) for ip, port in where)))
+    return next(one for one in (Answer.TAKEN, Answer.UNKNOWN, Answer.REFUSED, Answer.SILENT) if one in answers)
+
+
+async def _dial(ip: str, port: int, within_s: float) -> Answer:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as dialled:
+            async with asyncio.timeout(within_s):
+                await asyncio.get_running_loop().sock_connect(dialled, (ip, port))
+    except TimeoutError:
+        return Answer.SILENT
+    except ConnectionRefusedError:
+        return Answer.REFUSED
+    except OSError as error:
+        return Answer.UNKNOWN if error.errno in _OURS else Answer.SILENT
+    return Answer.TAKEN
+
+
+class OrphanCare:
+    """Keeps the orphans of one reader, and lets go of those that do not answer.
+
+    Args:
+        node: the host that the reader runs on.
+        keep_s: how long one is kept at most; 0: none is.
+        telemetry: log and metrics.
+    """
+
+    def __init__(self, node: str, keep_s: float, telemetry: Telemetry) -> None:
+        self._dialling = Dialling(random.random)
+        self.orphans = Orphans(node, keep_s, self._dialling)
+        self._telemetry = telemetry
+        self._flights: set[asyncio.Task[None]] = set()
+        self._more = asyncio.Event()
+        gauge = Gauge(
+            "pilotfish_orphans", "Container records kept beyond their node's key", ["part"], registry=telemetry.registry
+        )
+        gauge.labels(telemetry.part).set_function(lambda: float(len(self.orphans.kept)))
+
+    def take(self, difference: Difference) -> Difference:
+        """What the reader is told of a difference of its mirror."""
+        before = len(self.orphans.kept)
+        told = self.orphans.take(difference, time.monotonic())
+        now = len(self.orphans.kept)
+        if now > before:
+            hosts = sorted({one.container.node for one in self.orphans.kept.values()})
+            self._telemetry.log.warning(
+                "the registrators of these hosts are away; their containers are kept while they answer: %s",
+                ", ".join(hosts),
+                extra={"containers": now, "cause": "orphans"},
+            )
+        elif before and not now:
+            self._telemetry.log.info("no container is an orphan any more")
+        self._more.set()
+        return told
+
+    def restore(self, entries: Iterable[Entry], ages: Mapping[str, Age], revision: int) -> Difference:
+        """Take in orphans of an earlier run; what the reader is told of it."""
+        self.orphans.restore(entries, ages, time.monotonic())
+        self._more.set()
+        return self.orphans.whole(revision)
+
+    def ages(self) -> dict[str, Age]:
+        """How long each is kept, to be restored."""
+        return self.orphans.ages(time.monotonic())
+
+    async def run(
+        self, tell: Callable[[Difference], None], revision: Callable[[], int], sure: Callable[[], bool]
+    ) -> None:
+        """Dial until cancelled.
+
+        Args:
+            tell: gets what the reader has to know.
+            revision: of its mirror.
+            sure: silence counts only while this is true: when the store is away as well, it may be us who are cut off.
+        """
+        try:
+            while True:
+                now = time.monotonic()
+                for one in self._dialling.due(now, AT_ONCE - len(self._flights)):
+                    self._begin(one, sure)
+                self.orphans.expire(now)
+                changes = self.orphans.changes(revision())
+                if changes.deletes or changes.kept:
+                    self._said(changes)
+                    tell(changes)
+                await self._pause(now)
+        finally:
+            for flight in self._flights:
+                flight.cancel()
+
+    def _begin(self, one: Dial, sure: Callable[[], bool]) -> None:
+        flight = asyncio.create_task(self._fly(one, sure))
+        self._flights.add(flight)
+        flight.add_done_callback(self._flights.discard)
+
+    async def _pause(self, now: float) -> None:
+        """Until there is something to do: a dial is due, something happened, or somebody may have been kept enough."""
+        self._more.clear()
+        full = len(self._flights) >= AT_ONCE
+        wait_s = None if not self.orphans.kept else IDLE_S if full else min(IDLE_S, self._dialling.next_at - now)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s and max(0.0, wait_s)):
+                await self._more.wait()
+        await asyncio.sleep(TOLD_S)
+
+    async def _fly(self, one: Dial, sure: Callable[[], bool]) -> None:
+        full = len(self._flights) >= AT_ONCE
+        answer = await dial(one.where)
+        if answer is Answer.SILENT and not sure():
+            answer = Answer.UNKNOWN
+        judged = self._dialling.judge(one, answer, time.monotonic())
+        if judged.host:
+            self.orphans.give_up_host(judged.host)
+        elif judged.gone:
+            self.orphans.give_up(one.key, one.endpoint)
+        if judged.gone or full:
+            self._more.set()
+
+    def _said(self, changes: Difference) -> None:
+        self._telemetry.log.info(
+            "orphans changed",
+            extra={
+                "ended": len(changes.deletes),
+                "some_endpoints_ended": len(changes.kept),
+                "left": len(self.orphans.kept),
+            },
+        )
+
+    def state(self) -> dict[str, object]:
+        """What /api/state shows: how many, and the longest kept of them."""
+        now = time.monotonic()
+        shown = list(self.orphans.kept.values())[:MAX_SHOWN]
+        return {
+            "orphan_count": len(self.orphans.kept),
+            "orphans": [
+                {
+                    "node": one.container.node,
+                    "container": one.container.name,
+                    "for_s": round(now - one.since, 1),
+                    "endpoints": {
+                        endpoint.id: "gone"
+                        if endpoint.id in one.silent
+                        else " ".join(join_host_port(address.ip, address.port) for address in endpoint.addresses)
+                        for endpoint in one.container.endpoints
+                    },
+                }
+                for one in shown
+            ],
+        }

@@ -1,0 +1,271 @@
+"""Orphans: container records that a reader keeps although they left the store with their node's key.
+
+Pure. The registrator or its host may have died, and the applications may live, so a reader keeps what it knew while it
+answers. `take` stands between a mirror and its reader: what is kept is left out of the deletions, marked, and deleted
+later. Invariants:
+
+- what the store holds is never touched: an orphan ends as soon as its record is there again;
+- nothing is kept longer than it was asked for, nor more records than `most`;
+- nothing is kept that no dial speaks for: what cannot be dialled from here (UDP, an address of another host's bridge)
+  stays with the TCP endpoints of its container, without these with those of its host's other orphans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from pilotfish.catalog import keys
+from pilotfish.catalog.dialling import Dial, Dialling, Where
+from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey
+from pilotfish.catalog.mirror import Difference
+from pilotfish.catalog.record import BadRecord, Container, Endpoint, Node, decode
+from pilotfish.catalog.store import Entry
+
+MOST_ORPHANS = 20_000  # records; what is more is let go at once
+MOST_ADDRESSES = 4  # of one endpoint that are dialled
+
+Seat: TypeAlias = tuple[str, str, int, str]  # what no two endpoints have: host ("" for lan), ip, port, protocol
+
+
+class Age(msgspec.Struct, frozen=True):
+    """What an orphan has behind it: for how many seconds it is one, and ids of its endpoints that were given up."""
+
+    age_s: float = 0.0
+    silent: tuple[str, ...] = ()
+
+
+NEW = Age()
+
+
+class Kept(msgspec.Struct):
+    """One orphan.
+
+    Attributes:
+        entry: the record as it stood in the store.
+        container: what it says.
+        since: when it became an orphan, in seconds of the clock that is handed in.
+        doors: ids of its endpoints that can be dialled from here and were not given up.
+        silent: ids of those that were given up.
+        blind: none of its endpoints can be dialled from here.
+    """
+
+    entry: Entry
+    container: Container
+    since: float
+    doors: set[str]
+    silent: set[str]
+    blind: bool
+
+
+class _Host(msgspec.Struct):
+    orphans: set[str]  # keys
+    blind: set[str]  # those of them that cannot be dialled
+
+
+class Orphans:
+    """All orphans of one reader.
+
+    Args:
+        node: the host that the reader runs on; only there `node` addresses can be dialled.
+        keep_s: how long one is kept at most; 0: none is.
+        dialling: when they are dialled.
+        most: records.
+    """
+
+    def __init__(self, node: str, keep_s: float, dialling: Dialling, most: int = MOST_ORPHANS) -> None:
+        self.kept: dict[str, Kept] = {}  # by key; the longest kept first
+        self.claims: dict[str, Entry] = {}  # of a store that is no more; kept as long as there are orphans
+        self.version = 0  # grows with every change
+        self._node, self._keep_s, self._dialling, self._most = node, keep_s, dialling, most
+        self._hosts: dict[str, _Host] = {}
+        self._seats: dict[Seat, set[tuple[str, str]]] = {}  # -> key, id of an endpoint
+        self._gone: set[str] = set()  # keys that the reader is to be told of
+        self._marked: set[str] = set()
+
+    # --- between the mirror and its reader
+
+    def take(self, difference: Difference, now: float) -> Difference:
+        """What a reader is told of a difference of its mirror."""
+        if not self.kept and not difference.orphans:
+            return difference
+        if self._keep_s:
+            self._adopt(difference.orphans, now)
+        for entry in difference.puts:
+            self._meet(entry)
+        changes = self.changes(difference.revision)
+        held = self.kept.keys() | self.claims.keys()
+        deletes = (set(difference.deletes) - held) | set(changes.deletes)
+        return msgspec.structs.replace(difference, deletes=tuple(sorted(deletes)), kept=changes.kept)
+
+    def restore(self, entries: Iterable[Entry], ages: Mapping[str, Age], now: float) -> None:
+        """Take in orphans of an earlier run.
+
+        Args:
+            entries: their records.
+            ages: by key.
+            now: by the clock of this run.
+        """
+        if not self._keep_s:
+            return
+        for entry in sorted(entries, key=lambda entry: -ages[entry.key].age_s):
+            age = ages[entry.key]
+            self._adopt({entry.key: entry}, now, age)
+
+    def ages(self, now: float) -> dict[str, Age]:
+        """What `restore` needs besides the records."""
+        return {key: Age(now - one.since, tuple(sorted(one.silent))) for key, one in self.kept.items()}
+
+    def changes(self, revision: int) -> Difference:
+        """What changed since it was last asked for, as a difference for the reader."""
+        if not self.kept:
+            self._gone |= self.claims.keys()
+            self.claims = {}
+        kept = {key: frozenset(self.kept[key].silent) for key in sorted(self._marked & self.kept.keys())}
+        gone = tuple(sorted(self._gone - self.kept.keys() - self.claims.keys()))
+        self._gone, self._marked = set(), set()
+        return Difference(revision, deletes=gone, kept=kept)
+
+    def whole(self, revision: int) -> Difference:
+        """All that is kept, for a reader that begins anew with all that its mirror holds."""
+        entries = (*self.claims.values(), *(one.entry for one in self.kept.values()))
+        return Difference(revision, entries, kept={key: frozenset(one.silent) for key, one in self.kept.items()})
+
+    # --- what dials and time say
+
+    def give_up(self, key: str, endpoint: str) -> None:
+        """An endpoint does not answer, or another has its address."""
+        one = self.kept.get(key)
+        if one is None:
+            return
+        one.silent.add(endpoint)
+        one.doors.discard(endpoint)
+        self._dialling.drop(key, endpoint)
+        self._mark(key)
+        left = any(each.id not in one.silent for each in one.container.endpoints)
+        if not left or not (one.doors or one.blind):
+            self._end(key)
+
+    def give_up_host(self, host: str) -> None:
+        """Nothing of a host answers, or what of it is kept is known not to be there."""
+        for key in self._hosts[host].orphans.copy() if host in self._hosts else ():
+            self._end(key)
+
+    def expire(self, now: float) -> None:
+        """End what was kept long enough."""
+        while self.kept:
+            key, one = next(iter(self.kept.items()))
+            if now - one.since < self._keep_s:
+                return
+            self._end(key)
+
+    # --- how it goes on
+
+    def _adopt(self, orphans: Mapping[str, Entry], now: float, age: Age = NEW) -> None:
+        dials: list[tuple[str, Dial]] = []
+        hosts = set()
+        for key, entry in orphans.items():
+            if isinstance(keys.parse(key), ClaimKey):
+                self.claims[key] = entry
+                continue
+            try:
+                container = decode(Container, entry.value)
+            except BadRecord:
+                continue
+            if container.endpoints and key not in self.kept and len(self.kept) < self._most:
+                dials += self._keep(key, entry, container, now, age)
+                hosts.add(container.node)
+        self._dialling.add(dials, now)
+        for host in hosts:
+            self._unhear(host)
+
+    def _keep(self, key: str, entry: Entry, container: Container, now: float, age: Age) -> list[tuple[str, Dial]]:
+        found = {one.id: where for one in container.endpoints if (where := self._where(container.node, one))}
+        doors = {id_: where for id_, where in found.items() if id_ not in age.silent}
+        self.kept[key] = Kept(entry, container, now - age.age_s, set(doors), set(age.silent), blind=not found)
+        host = self._hosts.setdefault(container.node, _Host(set(), set()))
+        host.orphans.add(key)
+        if not found:
+            host.blind.add(key)
+        for seat, endpoint in _seats(container):
+            self._seats.setdefault(seat, set()).add((key, endpoint))
+        self._mark(key)
+        return [(container.node, Dial(key, id_, where)) for id_, where in doors.items()]
+
+    def _where(self, node: str, endpoint: Endpoint) -> Where:
+        if endpoint.protocol != "tcp":
+            return ()
+        reachable = [one for one in endpoint.addresses if one.scope == "lan" or node == self._node]
+        return tuple((one.ip, one.port) for one in reachable[:MOST_ADDRESSES])
+
+    def _meet(self, entry: Entry) -> None:
+        """What the store holds now ends what it contradicts."""
+        match keys.parse(entry.key):
+            case ContainerKey():
+                self._forget(entry.key)
+                self._supersede(entry)
+            case NodeKey(node) if node in self._hosts and _has_listed(entry):
+                self.give_up_host(node)
+            case ClaimKey():
+                self.claims.pop(entry.key, None)
+
+    def _supersede(self, entry: Entry) -> None:
+        try:
+            container = decode(Container, entry.value)
+        except BadRecord:
+            return
+        for seat, _ in _seats(container):
+            for key, endpoint in self._seats.get(seat, set()).copy():
+                self.give_up(key, endpoint)
+
+    def _end(self, key: str) -> None:
+        self._gone.add(key)
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        one = self.kept.pop(key, None)
+        if one is None:
+            return
+        self.version += 1
+        for seat, endpoint in _seats(one.container):
+            seated = self._seats.get(seat, set())
+            seated.discard((key, endpoint))
+            if not seated:
+                self._seats.pop(seat, None)
+        for endpoint in one.doors:
+            self._dialling.drop(key, endpoint)
+        host = self._hosts[one.container.node]
+        host.orphans.discard(key)
+        host.blind.discard(key)
+        if not host.orphans:
+            del self._hosts[one.container.node]
+        self._unhear(one.container.node)
+
+    def _unhear(self, name: str) -> None:
+        """What cannot be dialled has nothing that speaks for it once nothing else of its host is kept."""
+        host = self._hosts.get(name)
+        if host is not None and len(host.blind) == len(host.orphans):
+            for key in host.blind.copy():
+                self._end(key)
+
+    def _mark(self, key: str) -> None:
+        self._marked.add(key)
+        self.version += 1
+
+
+def _seats(container: Container) -> set[tuple[Seat, str]]:
+    """Where a container's endpoints are, each with the endpoint's id."""
+    return {
+        ((container.node if address.scope == "node" else "", address.ip, address.port, endpoint.protocol), endpoint.id)
+        for endpoint in container.endpoints
+        for address in endpoint.addresses
+    }
+
+
+def _has_listed(entry: Entry) -> bool:
+    try:
+        return decode(Node, entry.value).listed
+    except BadRecord:
+        return False
