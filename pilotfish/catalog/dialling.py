@@ -3,8 +3,9 @@
 Pure: times and answers go in, dials and judgements come out; `io_orphans` dials. Invariants:
 
 - an endpoint is given up after two dials in a row that failed, never after one: a packet can be lost;
-- of every host some endpoints are dialled before all others, and the silence of these, with no sign of life from the
-  host meanwhile, is the host's: a host that is dead is known as fast with a thousand endpoints as with three;
+- of every host some endpoints are dialled before all others, which wait for a sign of life; the silence of these, with
+  no sign of life since they were first dialled, is the host's: a host that is dead is known as fast, and with as few
+  dials, with a thousand endpoints as with three;
 - all others are spread over time, so that many orphans cost no more a second than a few hundred.
 """
 
@@ -24,6 +25,9 @@ AGAIN_S = 0.2  # after a dial that failed; with two dials of DIAL_S an endpoint 
 PERIOD_S = 2.0  # between two dials of an endpoint that answers
 RATE = 500  # dials a second, beyond which periods grow; a twentieth of a core
 PROBES = 3  # endpoints of a host whose silence is the host's
+WITNESSES = 2  # others that are asked as well when one is silent for the first time
+PARKED_S = 2 * DIAL_S + AGAIN_S + 0.5  # how long the others of a host wait for a sign of life
+LOOK_S = 0.5  # how often they look for it
 AT_FIRST_S = 0.1  # over which the first dials of all hosts are spread
 
 Where: TypeAlias = tuple[tuple[str, int], ...]  # addresses and ports of one endpoint, each as good as the others
@@ -56,14 +60,17 @@ class Judged(NamedTuple):
 class _Door(msgspec.Struct):
     host: str
     where: Where
+    probe: bool  # waits for nothing
     at: float = 0.0
+    began: float = 0.0  # when the first of its failed dials began
     failed: int = 0
 
 
 class _Host(msgspec.Struct):
-    doors: dict[tuple[str, str], None]
-    silent: int = 0  # endpoints that were given up for their silence since it last gave a sign of life
-    hastened: bool = False
+    parked_until: float  # until then its endpoints that are no probes wait
+    doors: dict[tuple[str, str], None] = {}
+    lived: float = float("-inf")  # its last sign of life
+    silent: int = 0  # endpoints that were given up for their silence since
 
 
 class Dialling:
@@ -101,12 +108,12 @@ class Dialling:
         at = now + AT_FIRST_S
         for turn, row in enumerate(turns):
             for host, dial in filter(None, row):
-                first = turn < PROBES
-                at += 0.0 if first else 1 / RATE
+                probe = turn < PROBES
+                at += 0.0 if probe else 1 / RATE
                 name = (dial.key, dial.endpoint)
-                self._doors[name] = _Door(host, dial.where)
-                self._hosts.setdefault(host, _Host({})).doors[name] = None
-                self._plan(name, now + AT_FIRST_S * self._jitter() if first else at)
+                self._doors[name] = _Door(host, dial.where, probe)
+                self._hosts.setdefault(host, _Host(now + PARKED_S)).doors[name] = None
+                self._plan(name, now + AT_FIRST_S * self._jitter() if probe else at)
 
     def drop(self, key: str, endpoint: str) -> None:
         """Dial an endpoint no more."""
@@ -124,9 +131,15 @@ class Dialling:
         while self._heap and self._heap[0][0] <= now and len(found) < most:
             at, name = heapq.heappop(self._heap)
             door = self._doors.get(name)
-            if door is not None and door.at == at:
-                door.at = float("inf")  # under way
-                found.append(Dial(*name, door.where))
+            if door is None or door.at != at:
+                continue
+            parked_until = self._hosts[door.host].parked_until
+            if now < parked_until and not door.probe:
+                self._plan(name, min(now + LOOK_S, parked_until))
+                continue
+            door.at = float("inf")  # under way
+            door.began = door.began if door.failed else now
+            found.append(Dial(*name, door.where))
         return found
 
     def judge(self, dial: Dial, answer: Answer, now: float) -> Judged:
@@ -136,8 +149,10 @@ class Dialling:
         if door is None or door.where != dial.where:
             return Judged()
         host = self._hosts[door.host]
+        if answer is not Answer.SILENT:
+            host.parked_until = 0.0
         if answer in {Answer.TAKEN, Answer.REFUSED}:
-            host.silent, host.hastened = 0, False
+            host.lived, host.silent = now, 0
         if answer in {Answer.TAKEN, Answer.UNKNOWN}:
             door.failed = 0 if answer is Answer.TAKEN else door.failed
             period_s = max(PERIOD_S, len(self._doors) / RATE)
@@ -146,20 +161,21 @@ class Dialling:
         door.failed += 1
         if door.failed == 1:
             self._plan(name, now + AGAIN_S)
-            if answer is Answer.SILENT:
-                self._hasten(host, now)
+            if answer is Answer.SILENT and host.lived < door.began:
+                self._suspect(host, now)
             return Judged()
-        if answer is Answer.SILENT:
+        if answer is Answer.SILENT and host.lived < door.began:
             host.silent += 1
         return Judged(gone=True, host=door.host if host.silent >= PROBES else "")
 
-    def _hasten(self, host: _Host, now: float) -> None:
-        """One endpoint is silent: ask some others of its host soon, whether it is the host."""
-        if host.hastened:
+    def _suspect(self, host: _Host, now: float) -> None:
+        """An endpoint is silent: ask some others of its host now, whether it is the host; the rest waits for it."""
+        host.parked_until = max(host.parked_until, now + DIAL_S + AGAIN_S + LOOK_S)
+        if sum(self._doors[name].probe for name in host.doors) >= PROBES + WITNESSES:
             return
-        host.hastened = True
         waiting = (name for name in host.doors if now + AGAIN_S < self._doors[name].at < float("inf"))
-        for name in itertools.islice(waiting, PROBES):
+        for name in itertools.islice(waiting, WITNESSES):
+            self._doors[name].probe = True
             self._plan(name, now)
 
     def _plan(self, name: tuple[str, str], at: float) -> None:

@@ -114,7 +114,7 @@ def judge(
     reason = f"{endpoint.state}: {endpoint.why}" if endpoint.why else REASONS[endpoint.state]
     if orphan is not None:
         if endpoint.id in orphan:
-            return Verdict(0, "orphan: its registrator is away, and it does not answer")
+            return Verdict(0, "orphan: its registrator is away, and it is gone: no answer, or another has its address")
         reason = f"orphan: its registrator is away, kept while it answers; {reason}"
     if endpoint.state == "failing" and around.panic and endpoint.passed:
         reason += "; kept, since most of its service fails"
