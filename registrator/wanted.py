@@ -25,6 +25,7 @@ from pilotfish.catalog.values import NAME, BadValue, is_reserved, parse_ip, quot
 from registrator import filters, naming, routes, tags
 from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
+from registrator.ids import ids_of
 from registrator.naming import Naming
 from registrator.probe import Choice, chosen
 from registrator.routes import Proxied
@@ -315,8 +316,11 @@ class _Work:
 
     def endpoints(self, ports: list[_Named]) -> tuple[Endpoint, ...]:
         """The endpoints, sorted by port and protocol, each with an id and a label of its own."""
-        ids = self._ids([one.port for one in ports])
-        return tuple(self._endpoint(one, ids[one.port.spec]) for one in ports if one.port.spec in ids)
+        found = ids_of(self.host.node, self.facts, [one.port.tags for one in ports])
+        self.notices += found.notices
+        for spec, reason in found.left_out.items():
+            self.leave(spec, "id", reason)
+        return tuple(self._endpoint(one, found.ids[one.port.spec]) for one in ports if one.port.spec in found.ids)
 
     def choices(self, ports: list[_Named]) -> dict[tuple[int, str], Choice]:
         """How each port is checked."""
@@ -328,32 +332,6 @@ class _Work:
             )
             self.notices += [f"{spec}: {notice}" for notice in found[(spec.port, spec.protocol)].notices]
         return found
-
-    def _ids(self, ports: list[_Port]) -> dict[PortSpec, str]:
-        given: dict[str, list[PortSpec]] = {}
-        for port in ports:
-            if "id" in port.tags.values:
-                given.setdefault(cast("str", port.tags.values["id"]), []).append(port.spec)
-        tagged = {spec: _told_apart(text, spec, sharing) for text, sharing in given.items() for spec in sharing}
-        default = {port.spec: naming.default_id(self.host.node, self.facts, port.spec) for port in ports}
-        return self._unique({spec: text for spec, text in default.items() if spec not in tagged}, tagged, default)
-
-    def _unique(
-        self, first: dict[PortSpec, str], tagged: dict[PortSpec, str], default: dict[PortSpec, str]
-    ) -> dict[PortSpec, str]:
-        """Ids whose labels differ: a tag that would take another port's label is refused."""
-        ids, labels = dict(first), {naming.label_of(text) for text in first.values()}
-        for spec, text in sorted(tagged.items()):
-            for candidate in (text, default[spec]):
-                if naming.label_of(candidate) not in labels:
-                    ids[spec] = candidate
-                    labels.add(naming.label_of(candidate))
-                    break
-            if ids.get(spec) != text:
-                self.notices.append(f"{spec}: another port has the id {quoted(text)} already; the default is used")
-            if spec not in ids:
-                self.leave(spec, "id", f"its ids {quoted(text)} and {quoted(default[spec])} are other ports' already")
-        return ids
 
     def _endpoint(self, one: _Named, endpoint_id: str) -> Endpoint:
         read, given = one.port.tags, one.port.tags.values
@@ -411,12 +389,6 @@ def _unpublished(facts: Facts, spec: PortSpec) -> str:
         return "the container whose network it shares does not publish it"
     seen = "exposed, but not published on the host" if spec in facts.exposed else "neither exposed nor published"
     return f"{seen}: publish it, or tag it with PROXY or INTERNAL"
-
-
-def _told_apart(text: str, spec: PortSpec, sharing: list[PortSpec]) -> str:
-    if len(sharing) == 1:
-        return text
-    return naming.shared_id(text, spec, number=len({one.port for one in sharing}) > 1)
 
 
 def _all_tags(read: PortTags, everywhere: tuple[str, ...]) -> tuple[str, ...]:

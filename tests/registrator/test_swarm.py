@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from registrator.address import Host
 from registrator.container import facts
 from registrator.engine import Membership, read_membership, stirs_a_swarm
-from registrator.naming import default_name
+from registrator.naming import default_of
 from registrator.settings import RegistratorSettings
 from registrator.swarm import Listed, leads, node_of, see
 from registrator.wanted import wanted
@@ -223,7 +223,7 @@ def test_a_task_is_never_registered_twice(left):
     )
     made = wanted(seen, Host("h1", ("10.0.0.1",), swarm=left), RegistratorSettings(), lambda _: None)
     assert (len(made.container.endpoints), [one.rule for one in made.left_out]) == ((0, ["swarm"]) if left else (1, []))
-    assert default_name(seen) == "web"
+    assert default_of(seen).name == "web"
 
 
 def test_the_node_of_a_swarm():
