@@ -21,6 +21,7 @@ from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.settings import BadSettings, Shared
 from pilotfish.catalog.telemetry import own_version
+from pilotfish.endpoints_cli import command as endpoints_command
 from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
 from pilotfish.io_health import health
@@ -187,6 +188,7 @@ PART_COMMANDS = (
 )
 for _command in (*PART_COMMANDS, *operate_commands()):
     program.add_command(_command)
+program.add_command(endpoints_command())
 program.add_command(resolver_group(DEFAULT_STATUS))
 program.add_command(
     click.Command(

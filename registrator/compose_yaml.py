@@ -38,7 +38,7 @@ class _Line(NamedTuple):
 def parse(text: str) -> Value:
     r"""Read one document.
 
-    >>> parse("a: [1, 'x y']  # note\nb:\\n- c: yes\\n  d:\\n")
+    >>> parse("a: [1, 'x y']  # note\nb:\n- c: yes\n  d:\n")
     {'a': ['1', 'x y'], 'b': [{'c': 'yes', 'd': None}]}
 
     Raises:

@@ -97,7 +97,7 @@ def _alone(one: Seen, what: Wanted) -> Iterator[Finding]:
     for left in what.left_out:
         how = _severity(left, what, one.facts, tagged=tagged)
         yield Finding(one.file, one.facts.name, left.port, left.rule, how, left.reason)
-    for text in what.notices:
+    for text in what.notices if tagged else ():  # who tags nothing asks for nothing
         rule = next((rule for rule, sign in RULES if sign.search(text)), "notice")
         severity: Severity = "notice" if MERELY.search(text) else "finding"
         yield Finding(one.file, one.facts.name, "", rule, severity, text)

@@ -64,7 +64,9 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["registrator"], ["dns"], ["confgen"], ["console"], ["inspect"]])
+@pytest.mark.parametrize(
+    "command", [[], ["up"], ["registrator"], ["dns"], ["confgen"], ["console"], ["inspect"], ["lint"], ["endpoints"]]
+)
 def test_help(command):
     """Every command explains itself and exits with 0."""
     done = pilotfish(*command, "--help")

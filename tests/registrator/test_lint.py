@@ -113,7 +113,7 @@ def test_wrong(body, expected):
 
 NOTICED = [
     ("an unknown tag", "ports: ['80:80']\nlabels: {SERVICE_REGION: us2}", "unknown-tag"),
-    ("no tag", "ports: ['80:80']", "notice"),
+    ("a port that no tag is for", "ports: ['80:80', '81:81']\nlabels: {SERVICE_80_NAME: a}", "notice"),
     ("a further port, exposed only", "ports: ['80:80']\nexpose: [81]\nlabels: {SERVICE_NAME: a}", "unpublished"),
     ("a network by addresses", "ports: ['80']\nlabels: {SERVICE_NETWORK: 10.0.0.0/8}", "tag"),
 ]
@@ -123,6 +123,13 @@ NOTICED = [
 def test_noticed(body, rule):
     """Worth knowing, and nothing wrong."""
     assert {(one[2], one[3]) for one in of(service(body))} == {(rule, "notice")}
+
+
+def test_of_what_is_not_tagged_nothing_is_said():
+    assert (
+        of(service("ports: ['80:80']\nnetwork_mode: bridge") + service("command: x", "db").removeprefix("services:\n"))
+        == []
+    )
 
 
 def test_two_services_ask_for_one_route():

@@ -131,6 +131,17 @@ def asked_14_names_and_ids_that_dns_can_carry():
     assert services(decide(image="r.io:5000/x/y@sha256:ab12", ports={"80/tcp": 1})) == ["y"]
 
 
+def asked_14_scaled_containers_of_compose_stay_apart():
+    """One service, one name; ids and labels differ by the container's own name."""
+    labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "SERVICE_80_PROXY": "http"}
+    three = [document(id_=str(number) * 64, name=f"shop-web-{number}", ports={"80/tcp": number}, labels=labels)
+             for number in (1, 2, 3)]  # fmt: skip
+    made = [one for container in shown(*three) for one in container["endpoints"]]
+    assert {one["service"] for one in made} == {"web.shop"}
+    assert [one["label"] for one in made] == ["h-shop-web-1-80", "h-shop-web-2-80", "h-shop-web-3-80"]
+    assert len({key for one in made for key in one["exports"]}) == 9
+
+
 def asked_16_several_names_for_one_port():
     """DNS has as many as one likes (decision 0011): NAME is one."""
     decided = decide(ports={"80/tcp": 1}, env=["SERVICE_NAME=a", "SERVICE_80_DNS=a,b,c.shop"])
