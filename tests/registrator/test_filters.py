@@ -8,6 +8,7 @@ from pilotfish.catalog.settings import BadSettings, resolve
 from pilotfish.catalog.values import BadValue
 from registrator.filters import KINDS, Filter, left_out, parse_filter
 from registrator.settings import RegistratorSettings
+from tests.registrator import harness
 from tests.registrator.builders import decide, given, reasons
 
 COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", "tier": "front", "empty": ""}
@@ -109,6 +110,21 @@ def test_every_port_says_so():
     assert decided.container.endpoints == ()
     assert reasons(decided) == {"80/tcp": "filter", "90/tcp": "filter"}
     assert {left.reason for left in decided.left_out} == {"--ignore project=shop fits it"}
+
+
+async def test_the_state_and_the_store_have_it(tmp_path):
+    """Nothing is written of what is filtered, and /api/state names the filter."""
+    async with harness.world(tmp_path) as world:
+        out, stays = harness.web("web-1"), harness.web("web-2", host_port=8081)
+        for one in (out, stays):
+            world.engine.add(one, quiet=True)
+        registrator = world.start(ignore=(parse_filter("name=web-1"),))
+        await world.see("one is recorded", lambda found: harness.records(found) == {stays["Id"]})
+        await harness.until(lambda: not registrator.telemetry.ready.missing, "it is ready")
+        shown = {one["name"]: one["left_out"] for one in registrator.service.state()["containers"]}
+
+    left = {"port": "80/tcp", "rule": "filter", "reason": "--ignore name=web-1 fits it"}
+    assert shown == {"web-1": [left], "web-2": []}
 
 
 def test_a_container_without_ports_says_so_too():
