@@ -15,11 +15,14 @@ from pilotfish.catalog.values import quoted
 
 Value: TypeAlias = "str | list[Value] | dict[str, Value] | None"
 
-MAX_OCTETS = 4 * 1024 * 1024
+MAX_OCTETS = 1024 * 1024
 MAX_DEPTH = 64
+MAX_LINES = 500  # of one quoted text or bracket: each further line is read with all before it
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-_KEY = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#&*!|>'"%@`\[\]{},-][^#]*?|-[^\s#][^#]*?)\s*:(?=\s|\Z)""")
+_COLON = re.compile(r":(?=\s|\Z)")
+_COMMENT = re.compile(r"(?<=\s)#")
+_NO_KEY = frozenset("#&*!|>%@`[]{},")  # what a plain key does not begin with
 _MARK = re.compile(r"([&*])([^\s,\[\]{}]+)\s*")
 _BLOCK = re.compile(r"([|>])([+-]?)([1-9]?)([+-]?)\s*(?:#.*)?\Z")
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "/": "/", "0": "\0", "r": "\r", "e": "\x1b", " ": " "}
@@ -48,6 +51,26 @@ def parse(text: str) -> Value:
         raise BadYaml(f"larger than {MAX_OCTETS} characters")
     reader = _Reader(text)
     return reader.document()
+
+
+class _Key(NamedTuple):
+    """A key as it is written, and where what stands behind its colon begins."""
+
+    text: str
+    end: int
+
+
+def _key_of(line: str) -> _Key | None:
+    """The key that a line begins with, if it is one of a map. Linear in the line."""
+    if line[0] in "'\"":
+        end = _end_of_quotes(line, 0)
+        rest = line[end:].lstrip() if end > 0 else ""
+        return _Key(line[:end], len(line) - len(rest) + 1) if _COLON.match(rest) else None
+    if line[0] in _NO_KEY or (line[0] == "-" and line[1:2] in {"", " ", "#"}):
+        return None
+    colon = _COLON.search(line)
+    key = line[: colon.start()].rstrip() if colon else ""
+    return _Key(key, colon.end()) if colon and key and "#" not in key else None
 
 
 class _Reader:
@@ -92,7 +115,7 @@ class _Reader:
             raise self.error("nested too deeply", line.number)
         if _is_item(line.text):
             return self.sequence(line.indent, depth)
-        if _KEY.match(line.text):
+        if _key_of(line.text):
             return self.mapping(line.indent, depth)
         self.at += 1
         return self.value(line.text, line.indent - 1, depth)
@@ -102,7 +125,7 @@ class _Reader:
         while (line := self.peek()) and line.indent == indent and _is_item(line.text):
             rest = line.text[1:].lstrip()
             inner = indent + len(line.text) - len(rest)
-            if rest and not rest.startswith("#") and (_KEY.match(rest) or _is_item(rest)):
+            if rest and not rest.startswith("#") and (_key_of(rest) or _is_item(rest)):
                 self.raw[self.at] = " " * inner + rest  # what stands behind the dash is a block of its own
                 items.append(self.node(inner, depth + 1))
             else:
@@ -114,14 +137,14 @@ class _Reader:
     def mapping(self, indent: int, depth: int) -> Value:
         found: dict[str, Value] = {}
         merged: list[Value] = []
-        while (line := self.peek()) and line.indent == indent and (key := _KEY.match(line.text)):
-            name = _scalar(key[1], self, line.number)
+        while (line := self.peek()) and line.indent == indent and (key := _key_of(line.text)):
+            name = _scalar(key.text, self, line.number)
             self.at += 1
-            value = self.value(line.text[key.end() :].lstrip(), indent, depth + 1, in_map=True)
-            if name == "<<" and key[1] == "<<":
+            value = self.value(line.text[key.end :].lstrip(), indent, depth + 1, in_map=True)
+            if name == "<<" and key.text == "<<":
                 merged += value if isinstance(value, list) else [value]
             elif name is None or name in found:
-                raise self.error(f"{quoted(key[1])} stands there twice or is no key", line.number)
+                raise self.error(f"{quoted(key.text)} stands there twice or is no key", line.number)
             else:
                 found[name] = value
         self.no_deeper(indent)
@@ -182,7 +205,8 @@ class _Reader:
 
     def until_closed(self, text: str) -> str:
         """A quoted scalar may go on below: line breaks become blanks (YAML 1.2.2 §7.3)."""
-        while not _closes(text) and self.at < len(self.raw):
+        last = min(len(self.raw), self.at + MAX_LINES)
+        while not _closes(text) and self.at < last:
             text = f"{text} {self.raw[self.at].strip()}"
             self.at += 1
         return text
@@ -190,7 +214,7 @@ class _Reader:
     def plain(self, text: str, indent: int) -> Value:
         parts = [_without_comment(text)]
         while (line := self.peek()) and line.indent > indent and line.text not in {"---", "..."}:
-            if _KEY.match(line.text):
+            if _key_of(line.text):
                 raise self.error(f"a key below the text {quoted(parts[0])}", line.number)
             parts.append(_without_comment(line.text))
             self.at += 1
@@ -219,12 +243,14 @@ class _Reader:
 
     def flow(self, text: str, number: int) -> Value:
         """A flow collection, which may go on below."""
+        last = min(len(self.raw), self.at + MAX_LINES)
         while True:
             try:
                 value, end = _Flow(text, self, number).node(0, 0)
             except IndexError:
-                if self.at >= len(self.raw):
-                    raise self.error("a bracket is not closed", number) from None
+                if self.at >= last:
+                    within = f" within {MAX_LINES} lines" if last < len(self.raw) else ""
+                    raise self.error(f"a bracket is not closed{within}", number) from None
                 text = f"{_without_comment(text)} {self.raw[self.at].strip()}"
                 self.at += 1
                 continue
@@ -307,7 +333,8 @@ def _is_item(text: str) -> bool:
 
 
 def _without_comment(text: str) -> str:
-    return re.sub(r"\s+#.*\Z", "", text)
+    hit = _COMMENT.search(text)
+    return text[: hit.start()].rstrip() if hit else text
 
 
 def _end_of_quotes(text: str, at: int) -> int:

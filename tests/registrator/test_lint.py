@@ -196,6 +196,7 @@ BAD_YAML = [
     ("a key under a text", "a: b\n  c: d", "line 2: a key below the text 'b'"),
     ("too far in", "a:\n  b: c\n    d: e", "line 3: a key below the text 'c'"),
     ("a colon in a text", "- a: b: c", "line 1: 'b: c' holds a colon: put it in quotes"),
+    ("an endless bracket", "a: [\n" + "b,\n" * 600, "line 1: a bracket is not closed within 500 lines"),
     ("too deep", "[" * 100, "line 1: nested too deeply"),
 ]
 
@@ -297,3 +298,10 @@ def test_json(tmp_path):
         "rule": "value",
         "severity": "finding",
     }
+
+
+def test_long_lines_cost_no_more_than_their_length():
+    """A pattern that tried every blank would take minutes here, and the test's time-out with it."""
+    blanks = " " * 200_000
+    assert parse(f"a{blanks}b") == f"a{blanks}b"
+    assert parse(f"a: b{blanks}# c") == {"a": "b"}
