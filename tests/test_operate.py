@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish import operate
@@ -224,6 +224,7 @@ def test_when_it_is_safe(steps):
         assert "; ".join(wait.missing([proxy(name, at) for name, at in proxies.items()], now)) == missing
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 60), st.lists(st.integers(0, 20), max_size=3)), min_size=1),
     st.floats(0, 30),

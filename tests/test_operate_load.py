@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish import operate_claims, operate_shift
@@ -91,6 +91,7 @@ def test_what_comes_of_a_shift_is_said(asked, said):
     assert operate_shift.described(operate_shift.served_with(registry(BLUE, GREEN), "web", asked)) == said
 
 
+@settings(deadline=None)
 @given(st.integers(1, 99), st.integers(1, 12), st.integers(1, 12))
 def test_shares_are_as_asked_however_many_endpoints_there_are(percent, blues, greens):
     """Within a percent."""

@@ -107,7 +107,7 @@ def changes_of(history):
 
 
 @given(st.lists(steps, min_size=1, max_size=10))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_any_sequence_of_differences_equals_building_from_scratch(history):
     mirror, found = Mirror(keys.ROOT), Registry()
     found.apply(mirror.start(Reading("c1", 0, ())))
@@ -125,7 +125,7 @@ def differing(before, after):
 
 
 @given(st.lists(steps, min_size=2, max_size=6))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_everything_that_changed_is_touched(history):
     """A reader that redoes only what was touched misses nothing."""
     mirror, found = Mirror(keys.ROOT), Registry()
