@@ -14,14 +14,17 @@ import signal
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
+from pilotfish.catalog.failure import CannotStart
 from registrator import probe_wire
 from registrator.checks import Target
 from registrator.probe import How, Probe
 
 MAX_BODY = 4096  # octets that are read behind the head, so that a short answer is not cut off under the application
+KNOCK_SHARE = 0.4  # of a check's time, for a connection: between two bridges packets are dropped, not refused
 LINGER_S = 0.2  # for them
 KILLED_S = 1.0  # for a script's process to be gone after SIGKILL
 
@@ -32,6 +35,17 @@ _WORDS = {errno.ECONNREFUSED: REFUSED, errno.ECONNRESET: CLOSED, errno.EPIPE: CL
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
 # The address is not ours to reach: where the port is published, it may be.
 _ELSEWHERE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL})
+
+
+def folder(check_dir: str) -> str:
+    """The folder of the scripts, absolute; "" for none.
+
+    Raises:
+        CannotStart: it is no folder.
+    """
+    if check_dir and not Path(check_dir).is_dir():
+        raise CannotStart(f"--check-dir {check_dir}: there is no such folder")
+    return str(Path(check_dir).resolve()) if check_dir else ""
 
 
 class Failed(Exception):
@@ -61,8 +75,9 @@ async def ask(probe: Probe, targets: tuple[Target, ...], check_dir: str = "") ->
     try:
         async with asyncio.timeout(probe.timeout_s):
             for target in targets:
+                knock_s = probe.timeout_s * (1.0 if target is targets[-1] else KNOCK_SHARE)
                 try:
-                    await _ASK[probe.how](probe, target, check_dir)
+                    await _ASK[probe.how](_Attempt(probe, target, check_dir, knock_s))
                 except Elsewhere as error:
                     problem = str(error)
                 except Failed as error:
@@ -78,11 +93,23 @@ async def ask(probe: Probe, targets: tuple[Target, ...], check_dir: str = "") ->
     return problem
 
 
+class _Attempt(NamedTuple):
+    """One try at one target; whoever takes no connection within `knock_s` is out of reach."""
+
+    probe: Probe
+    target: Target
+    check_dir: str
+    knock_s: float
+
+
 async def _connect(
-    target: Target, tls: ssl.SSLContext | None = None
+    one: _Attempt, tls: ssl.SSLContext | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        return await asyncio.open_connection(target.ip, target.port, ssl=tls, limit=MAX_BODY)
+        async with asyncio.timeout(one.knock_s):
+            return await asyncio.open_connection(one.target.ip, one.target.port, ssl=tls, limit=MAX_BODY)
+    except TimeoutError as error:
+        raise Elsewhere(f"no answer within {one.probe.timeout_s:g} s") from error
     except OSError as error:
         raise _failed(error) from error
 
@@ -107,14 +134,14 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def _tcp(_: Probe, target: Target, __: str) -> None:
-    _reader, writer = await _connect(target)
+async def _tcp(one: _Attempt) -> None:
+    _, writer = await _connect(one)
     await _close(writer)
 
 
-async def _http(probe: Probe, target: Target, _: str) -> None:
-    tls = _context(verify=probe.verify) if probe.how is How.HTTPS else None
-    reader, writer = await _connect(target, tls)
+async def _http(one: _Attempt) -> None:
+    probe, target = one.probe, one.target
+    reader, writer = await _connect(one, _context(verify=probe.verify) if probe.how is How.HTTPS else None)
     try:
         writer.write(probe_wire.http_request(probe.method, probe.what, target.ip, target.port))
         status = await _status(reader)
@@ -168,9 +195,9 @@ _CHANNEL = (
 )
 
 
-async def _grpc(probe: Probe, target: Target, _: str) -> None:
-    # gRPC reads an address with a port as a URL would have it, and words for a closed port are its own: knock first.
-    await _tcp(probe, target, _)
+async def _grpc(one: _Attempt) -> None:
+    await _tcp(one)  # gRPC tells a closed port and an address out of reach in one word: knock first
+    probe, target = one.probe, one.target
     where = f"ipv6:[{target.ip}]:{target.port}" if ":" in target.ip else f"ipv4:{target.ip}:{target.port}"
     async with grpc.aio.insecure_channel(where, options=_CHANNEL) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(probe_wire.HEALTH_CHECK)
@@ -184,11 +211,11 @@ async def _grpc(probe: Probe, target: Target, _: str) -> None:
         raise Failed(problem)
 
 
-async def _script(probe: Probe, target: Target, check_dir: str) -> None:
-    path = Path(check_dir, probe.what)
+async def _script(one: _Attempt) -> None:
+    target = one.target
     try:
         process = await asyncio.create_subprocess_exec(
-            str(path),
+            str(Path(one.check_dir, one.probe.what)),
             target.ip,
             str(target.port),
             stdin=asyncio.subprocess.DEVNULL,

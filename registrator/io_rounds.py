@@ -22,6 +22,8 @@ from registrator.progress import Progress
 JITTER = 0.1  # of the interval, to either side
 QUICKEST_S = 0.1  # between two checks of a port that has not passed yet: an application at its start has other work
 QUICKEST_SCRIPT_S = 1.0
+MOST_OF_ONE = 8  # checks of one container under way: whose checks all hang must not take every turn
+MOST_SCRIPTS = 16  # scripts under way: each is a process
 
 
 class _Round:
@@ -46,7 +48,8 @@ class Rounds:
     def __init__(self, on_result: Callable[[Port, str], None], at_once: int, check_dir: str) -> None:
         self._on_result = on_result
         self._check_dir = check_dir
-        self._slots = asyncio.Semaphore(at_once)
+        self._slots, self._scripts = asyncio.Semaphore(at_once), asyncio.Semaphore(MOST_SCRIPTS)
+        self._of: dict[str, asyncio.Semaphore] = {}
         self._rounds: dict[Port, _Round] = {}
 
     def want(self, container: str, wanted: Mapping[Port, tuple[Progress, tuple[Target, ...]]]) -> None:
@@ -56,12 +59,17 @@ class Rounds:
             one = self._rounds[port]
             if progress is None or (progress.probe, targets) != (one.probe, one.targets):
                 self._stop(port)
+        if wanted:
+            self._of.setdefault(container, asyncio.Semaphore(MOST_OF_ONE))
+        else:
+            self._of.pop(container, None)
         for port, (progress, targets) in wanted.items():
             if port in self._rounds:
                 self._rounds[port].opened = progress.opened
                 continue
             one = self._rounds[port] = _Round(progress, targets)
-            one.task = asyncio.get_running_loop().create_task(self._run(port, one, known=progress.passing))
+            turns = self._of[container], self._scripts if progress.probe.how is How.CMD else self._slots
+            one.task = asyncio.get_running_loop().create_task(self._run(port, one, turns, known=progress.passing))
 
     def waits(self, container: str | None = None) -> list[asyncio.Event]:
         """What is set as soon as a port was asked once; of one container, or of all."""
@@ -80,14 +88,16 @@ class Rounds:
         if one.task:
             one.task.cancel()
 
-    async def _run(self, port: Port, one: _Round, *, known: bool) -> None:
+    async def _run(
+        self, port: Port, one: _Round, turns: tuple[asyncio.Semaphore, asyncio.Semaphore], *, known: bool
+    ) -> None:
         loop = asyncio.get_running_loop()
         if known:
             one.tried.set()
             await asyncio.sleep(one.probe.interval_s * random.random())  # noqa: S311  jitter
         began = loop.time()
         while True:
-            async with self._slots:
+            async with turns[0], turns[1]:
                 problem = await self._ask(one)
             if problem is not None:
                 one.opened = one.opened or not problem

@@ -38,6 +38,7 @@ from registrator.io_claims import Claimant
 from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_lanes import Lanes
 from registrator.io_node import Tenure
+from registrator.io_probe import folder
 from registrator.io_rehearse import rehearse
 from registrator.io_writer import Writer
 from registrator.metrics import Metrics
@@ -62,7 +63,7 @@ class RegistratorService:
 
     Raises:
         BadSettings: a key template cannot be used.
-        CannotStart: the node has no usable name.
+        CannotStart: the node has no usable name, or --check-dir is no folder.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class RegistratorService:
             telemetry.now,
             lambda container: self.writer.mark({container}, telemetry.now()),
             at_once=settings.checks_at_once,
-            check_dir=settings.check_dir,
+            check_dir=folder(settings.check_dir),
         )
         self._lanes = Lanes(self._look, telemetry)
         self.metrics.show(self._counts, self._endpoints)

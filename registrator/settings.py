@@ -225,7 +225,7 @@ class RegistratorSettings(Shared):
     )
     checks_at_once: int = option(
         "how many CHECK_* checks may be under way at once",
-        64,
+        256,
         flag="--checks-at-once",
         parse=whole("number of checks", 1, 4096),
         metavar="N",

@@ -11,9 +11,12 @@ import grpc
 import pytest
 import trustme
 
-from registrator import probe_wire
+from pilotfish.catalog.failure import CannotStart
+from registrator import probe_wire, progress
 from registrator.checks import Target
-from registrator.io_probe import ask
+from registrator.io_checks import Port
+from registrator.io_probe import ask, folder
+from registrator.io_rounds import MOST_OF_ONE, Rounds
 from registrator.probe import How, Probe
 from tests.registrator.applications import BAD, ELSEWHERE, ENDLESS, HANG, OK, Application, application
 from tests.registrator.harness import until
@@ -235,3 +238,44 @@ def test_what_does_not_end_is_not_http():
     for bad in (b"h", b"SSH-2.0-x\r\n", b"HTTP/1.1 99 x\r\n", b"HTTP/2 200\r\n", b"HTTP/1.1 2000 x\r\n", b"\r\n"):
         with pytest.raises(probe_wire.NotHttp):
             probe_wire.http_status(bad)
+
+
+async def test_packets_that_are_dropped_on_the_way(app, monkeypatch):
+    """Between two bridges nothing comes back: then the published port is tried, within the same time."""
+    real = asyncio.open_connection
+
+    async def some(ip, port, **how):
+        if ip == "127.0.0.3":
+            await asyncio.Event().wait()
+        return await real(ip, port, **how)
+
+    monkeypatch.setattr(asyncio, "open_connection", some)
+    silent = Target("127.0.0.3", 80)
+    assert await ask(http(timeout_s=1.0), (silent, *at(app))) == ""
+    assert await ask(http(timeout_s=0.2), (silent,)) == "no answer within 0.2 s"
+
+
+def test_a_folder_that_is_none(tmp_path):
+    """Said at the start, by the flag's name, not at every check."""
+    assert folder("") == ""
+    assert folder(str(tmp_path / "..")) == str(tmp_path.parent)
+    with pytest.raises(CannotStart, match="--check-dir /nowhere/at/all: there is no such folder"):
+        folder("/nowhere/at/all")
+
+
+async def test_one_container_does_not_take_every_turn(app):
+    """Sixty ports that hang, of one container: another's check has its turn at once."""
+    async with application("127.0.0.79") as silent:
+        silent.answer = HANG
+        heard = []
+        rounds = Rounds(lambda port, problem: heard.append((port, problem)), MOST_OF_ONE + 1, "")
+        try:
+            hang = (progress.start(http(timeout_s=60.0)), at(silent))
+            rounds.want("a" * 64, {Port("a" * 64, number, "tcp"): hang for number in range(1, 61)})
+            await until(lambda: silent.open == MOST_OF_ONE, "its turns are taken")
+            other = Port("b" * 64, 80, "tcp")
+            rounds.want("b" * 64, {other: (progress.start(http()), at(app))})
+            await until(lambda: heard == [(other, "")], "the other was asked")
+            assert silent.open == MOST_OF_ONE
+        finally:
+            await rounds.close()
