@@ -139,7 +139,7 @@ def logs(ones: Sequence[One]) -> Log:
                 signalled = last = at
             elif event == "drained":
                 log.late_s.append(last - signalled)
-            elif event is None:
+            elif event == "request":
                 last = at
     return log
 
@@ -154,11 +154,14 @@ class Way(NamedTuple):
 
 WAYS = {
     "restart": Way(restarted, 10, ROUNDS),
-    "kill -9": Way(killed, 4, ROUNDS if ROUNDS > 3 else 1),
+    "kill -9": Way(killed, 4, ROUNDS),
 }
 
 
-@pytest.mark.parametrize(("how", "way"), WAYS.items(), ids=WAYS)
+@pytest.mark.parametrize(
+    ("how", "way"),
+    [pytest.param(how, way, id=how, marks=[pytest.mark.soak] * (how != "restart")) for how, way in WAYS.items()],
+)
 async def test_rolling(standing, tmp_path, how, way):
     """0 of all requests fail when applications drain; when they are killed, hardly more than they were answering."""
     ones = shop(standing)

@@ -82,7 +82,7 @@ def many(world, count):
     return [world.engine.add(web(f"web-{n}", host_port=10_000 + n), quiet=True) for n in range(count)]
 
 
-@pytest.mark.parametrize("by", ["+3600", "-3600"])
+@pytest.mark.parametrize("by", ["+3600", pytest.param("-3600", marks=pytest.mark.soak)])
 async def test_fault_B12(world, tmp_path, by):
     """The time of day jumps: no key goes, nothing is written, nothing is done more often than before."""
     ids = many(world, 10)
@@ -115,6 +115,7 @@ async def test_fault_B12(world, tmp_path, by):
     assert spent <= MOST_CPU_S
 
 
+@pytest.mark.soak
 async def test_fault_B12_another_monotonic_clock(world):
     """A registrator whose monotonic clock is an hour ahead takes over from one whose clock is not: no key goes."""
     ids = many(world, 10)
