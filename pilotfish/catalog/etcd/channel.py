@@ -14,12 +14,14 @@ import contextlib
 import ipaddress
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
 import msgspec
 
+from pilotfish.catalog.etcd.certificate import complaint
 from pilotfish.catalog.etcd.errors import EtcdError, from_rpc
 from pilotfish.catalog.etcd.messages import METHODS, Message
 
@@ -169,7 +171,7 @@ class Link:
             reply = await self.call("status", METHODS["status"].request(), metadata, within_s)
         except EtcdError as error:
             if error.broken:
-                raise
+                raise self._explained(error) from None
             # It answers, if only to say that this user may not ask.
             self.status = Status(0, (0,))
             return self.status
@@ -192,6 +194,16 @@ class Link:
             self._pems = pems
             self._channel = self._open()
             self._unary.clear()
+
+    # Neither gRPC nor etcd says whose certificate has expired: ours tell it themselves.
+    def _explained(self, error: EtcdError) -> EtcdError:
+        now, found = datetime.now(UTC), []
+        for path, pem in ((self._tls.ca, self._pems[0]), (self._tls.cert, self._pems[2])):
+            if path and pem:
+                text = pem.decode(errors="replace")
+                found.append(complaint(path, text, now, one_is_enough=path == self._tls.ca))
+        why = "; ".join(filter(None, [error.reason, *found]))
+        return EtcdError(error.code, why, error.endpoint)
 
     def _open(self) -> grpc.aio.Channel:
         return _channel(self.endpoint, self._pems, PATIENT_CONNECT_S if self.patient else CONNECT_S)
