@@ -116,13 +116,14 @@ def _of_task(own: str, service: object, task: object, node: object) -> Document:
 
 def _of_service(own: str, service: object, nodes: Sequence[object]) -> Document:
     ready = [node for node in nodes if _text(node, "Status", "State") == "ready"]
-    where = [ip for node in ready if (ip := _node_address(node))]
+    where = sorted({ip for node in ready if (ip := _node_address(node))})  # the API lists them in any order
     published = _published(_entries(service, "Endpoint", "Ports"), "ingress", where)
     document = _document(own, _text(service, "Spec", "Name"), service, published)
+    chosen = {_text(one, "Target") for one in _entries(service, "Spec", "TaskTemplate", "Networks")}
     networks = {
         _text(one, "NetworkID"): {"IPAddress": _text(one, "Addr").partition("/")[0]}
         for one in _entries(service, "Endpoint", "VirtualIPs")
-        if _text(one, "Addr")
+        if _text(one, "Addr") and _text(one, "NetworkID") in chosen  # its address on the ingress network is nobody's
     }
     settings = {"Ports": published, "Networks": networks}
     return {**document, "NetworkSettings": settings, "State": _state(_text(service, "CreatedAt"), judged=True)}

@@ -112,7 +112,7 @@ async def town(swarm):
 
 @pytest.mark.timeout(600)
 async def test_services_of_a_swarm(town):
-    """Tasks and VIP, ingress and host mode, from creation to removal; and the worker's own registrator."""
+    """Tasks and VIP, ingress and host mode, to removal; then the worker's own registrator when the manager's ends."""
     manager, worker = (host.address for host in town.lab.hosts)
     cluster = await town.docker("info", "--format", "{{.Swarm.Cluster.ID}}")
     swarm = f"swarm-{cluster[:12]}"

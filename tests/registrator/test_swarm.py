@@ -31,8 +31,11 @@ def service(name="web", *, ports=(), labels=None, own_labels=None, env=(), check
     container = {"Image": "shop:1@sha256:ab", "Env": list(env), "Labels": own_labels or {}}
     if check:
         container["Healthcheck"] = {"Test": check}
-    spec = {"Name": name, "Labels": labels or {}, "TaskTemplate": {"ContainerSpec": container}}
+    networks = [{"Target": f"net{n}"} for n, _ in enumerate(vips)]
+    template = {"ContainerSpec": container, "Networks": networks}
+    spec = {"Name": name, "Labels": labels or {}, "TaskTemplate": template}
     virtual = [{"NetworkID": f"net{n}", "Addr": addr} for n, addr in enumerate(vips)]
+    virtual.insert(0, {"NetworkID": "ingress", "Addr": "10.255.0.4/16"})
     return {"ID": f"id-{name}", "CreatedAt": "2026-01-02T03:04:05Z", "Spec": spec,
             "Endpoint": {"Ports": list(ports), "VirtualIPs": virtual}}  # fmt: skip
 
