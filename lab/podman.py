@@ -33,7 +33,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 conmon_path = ["{tools}/bin/conmon"]
 runtime = "crun"
-helper_binaries_dir = ["{root}/usr/lib/podman"]
+helper_binaries_dir = ["{helpers}"]
 [engine.runtimes]
 crun = ["{tools}/bin/crun"]
 [network]
@@ -63,7 +63,11 @@ class Podman:
         self._folder.mkdir()
         tools = self._tools.find("podman").parent.parent
         for name, text in {"containers.conf": CONTAINERS, "storage.conf": STORAGE, "policy.json": POLICY}.items():
-            filled = text if name == "policy.json" else text.format(folder=self._folder, tools=tools, root=tools / "root")
+            filled = (
+                text
+                if name == "policy.json"
+                else text.format(folder=self._folder, tools=tools, helpers=tools / "root" / "usr/lib/podman")
+            )
             (self._folder / name).write_text(filled, encoding="ascii")
         (self._folder / "config.json").write_text("{}\n", encoding="ascii")
         self._host.run(["mkdir", "-p", "/etc/containers"])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pilotfish.catalog import keys
-from pilotfish.catalog.keys import WISHES, WishKey, claim_key
+from pilotfish.catalog.keys import WISHES, ContainerKey, WishKey, claim_key, parse
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Endpoint
 from pilotfish.catalog.registry import Registry
@@ -111,6 +111,11 @@ class Around:
         """True while a manager's registrator registers the tasks of a swarm."""
         return any(node.engine.startswith(ENGINE_PREFIX) for node in self._registry.nodes.values())
 
+    def elsewhere(self, container: str, node: str) -> bool:
+        """True when a container is registered under another node than this one."""
+        others = (ContainerKey(other, container) for other in self._registry.nodes if other != node)
+        return any(other in self._registry.containers for other in others)
+
     def is_proxied(self, name: str) -> bool:
         """True when an endpoint of any node has the name stand for the proxies."""
         return How.PROXIED in self._ways.get(name, ())
@@ -140,3 +145,9 @@ class Around:
                 self._ways[name] = ways
             else:
                 self._ways.pop(name, None)
+
+
+def freed(difference: Difference, node: str) -> set[str]:
+    """Ids of containers whose records under other nodes than this one went."""
+    gone = (key for key in map(parse, difference.deletes) if isinstance(key, ContainerKey))
+    return {key.id for key in gone if key.node != node}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pilotfish.catalog.record import Container, Endpoint
+from pilotfish.catalog.record import Container, Endpoint, same
 from pilotfish.catalog.verdict import names_of
 from registrator import checks
 from registrator.address import FactsOf, Host, network_holder
@@ -310,6 +310,11 @@ class Book:
             observed = self.pages[one].observed
             self._open(self.pages[one].facts, None, now).observed = observed
         return followers
+
+
+def alike(one: Container | None, other: Container | None) -> bool:
+    """True when two records, or none, say the same."""
+    return one is other if one is None or other is None else same(one, other)
 
 
 def _names(page: Page) -> set[str]:

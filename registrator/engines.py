@@ -16,6 +16,8 @@ from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import NODE, quoted
 from registrator.settings import RegistratorSettings, named
 
+SWARM = "swarm://"  # in front of a swarm's id: the engine of the registrator of a swarm
+
 
 class At(NamedTuple):
     """One engine: the name of its node, empty when none was given, and where it listens."""

@@ -18,7 +18,7 @@ from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Readiness, Telemetry
 from registrator import io_tls, swarm
-from registrator.engines import apart, engine_host
+from registrator.engines import SWARM, apart, engine_host
 from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_swarm import Leader, SwarmEngine
 from registrator.io_where import node_name
@@ -104,7 +104,7 @@ class WithSwarm:
     async def _register(self, cluster: str, engine: SwarmEngine) -> None:
         node = swarm.node_of(cluster)
         settings = dataclasses.replace(
-            self._settings, docker=(f"swarm://{cluster}",), node_name=node, ip=(), docker_ip=(), on_exit="keep"
+            self._settings, docker=(SWARM + cluster,), node_name=node, ip=(), docker_ip=(), on_exit="keep"
         )
         share = _Share(self._telemetry, node)
         self._shown[node] = share.registry

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pilotfish.catalog import io_host
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.values import BadValue, is_ip, parse_node
-from registrator.engines import engine_host
+from registrator.engines import SWARM, engine_host
 from registrator.settings import RegistratorSettings
 
 LOOK_UP_S = 2.0
@@ -33,7 +33,7 @@ async def addresses(url: str, given: tuple[str, ...]) -> tuple[str, ...]:
     Returns:
         Preferred first; empty when none is known now. A name in the URL is looked up anew with every call.
     """
-    if url.startswith("swarm://"):
+    if url.startswith(SWARM):
         return given  # each task has its own node's
     host = engine_host(url)
     if given or not host:

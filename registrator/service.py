@@ -22,16 +22,16 @@ from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.keys import ROOT, node_key
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.panic import Panics
-from pilotfish.catalog.record import Container, Node, same
+from pilotfish.catalog.record import Container, Node
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
 from registrator import io_where, templates
 from registrator.address import FactsOf, Host
-from registrator.around import Around
-from registrator.book import Book, Look
+from registrator.around import Around, freed
+from registrator.book import Book, Look, alike
 from registrator.container import BadDocument, Facts, facts
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
-from registrator.engines import engine_host
+from registrator.engines import SWARM, engine_host
 from registrator.exports import judge_exports
 from registrator.io_asking import Asking
 from registrator.io_claims import Claimant
@@ -286,7 +286,7 @@ class RegistratorService:
         page = self.book.pages.get(container)
         gone = max((event.at for event in events), default=0.0)
         self.writer.mark(marked, page.observed if page and events else gone)
-        if periodic and not _alike(before, self._record(container)):
+        if periodic and not alike(before, self._record(container)):
             self.metrics.reconcile_fixed.inc()
             self._engine.doubt("something happened that no event told")
 
@@ -339,19 +339,25 @@ class RegistratorService:
             self._tenure.doubt()
         self._writer.observe(difference)
         self._writer.mark(self.book.named(turned.names) | self.book.serving(turned.services))
-        self._follow_swarm()
+        self._follow_swarm(difference)
         if turned.places:
             self._writer.mark(self.claimant.conflicts)
 
-    def _follow_swarm(self) -> None:
-        """Tasks are left to the registrator of their swarm while there is one, and never registered twice."""
-        theirs = self.around.swarm and not self._settings.docker[0].startswith("swarm://")
+    def _follow_swarm(self, difference: Difference) -> None:
+        """Tasks are left to the registrator of their swarm while there is one, which waits until they are."""
+        if self._settings.docker[0].startswith(SWARM):
+            self._look_at(freed(difference, self._host.node) & self.book.pages.keys())
+            return
+        theirs = self.around.swarm and self._settings.swarm != "off"
         if theirs != self._host.swarm:
             self._host = self.book.host = msgspec.structs.replace(self._host, swarm=theirs)
             self._again.set()
 
     def _wanted_of(self, seen: Facts, facts_of: FactsOf) -> Wanted:
-        return wanted(seen, self._host, self._settings, facts_of)
+        host = self._host
+        if self._settings.docker[0].startswith(SWARM):
+            host = msgspec.structs.replace(host, swarm=self.around.elsewhere(seen.id, host.node))
+        return wanted(seen, host, self._settings, facts_of)
 
     def _exports_of(self, record: Container) -> dict[str, bytes]:
         made = judge_exports(
@@ -392,7 +398,3 @@ class RegistratorService:
     def _endpoints(self) -> dict[str, int]:
         records = (page.record() for page in self.book.pages.values())
         return collections.Counter(endpoint.state for record in records for endpoint in record.endpoints)
-
-
-def _alike(one: Container | None, other: Container | None) -> bool:
-    return one is other if one is None or other is None else same(one, other)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from registrator.engine import container_id
@@ -23,6 +24,7 @@ TASK = "com.docker.swarm.task.id"  # a label of every container that a swarm run
 SERVICE = "com.docker.swarm.service.name"
 STACK = "com.docker.stack.namespace"
 TAG = "SERVICE_SWARM"
+NO_MARKS: Mapping[str, str] = MappingProxyType({})
 VIP = "vip"
 NODE_PREFIX = "swarm-"
 ENGINE_PREFIX = "swarm "  # of the engine id in a swarm's node key; no engine's own id has a blank behind that word
@@ -108,7 +110,7 @@ def _of_task(own: str, service: object, task: object, node: object) -> Document:
     where = [ip] if (ip := _node_address(node)) else []
     published = {**_published(_entries(service, "Endpoint", "Ports"), "ingress", where)}
     published |= _published(_entries(task, "Status", "PortStatus", "Ports"), "host", where)
-    document = _document(own, f"{name}.{place}.{_text(task, 'ID')}", service, published)
+    document = _document(own, f"{name}.{place}.{_text(task, 'ID')}", service, published, {TASK: _text(task, "ID")})
     since = _text(task, "Status", "Timestamp")
     meshed = any(_text(port, "PublishMode") != "host" for port in _entries(service, "Endpoint", "Ports"))
     return {**document, "State": _state(since, judged=meshed or _has_check(service))}
@@ -129,17 +131,18 @@ def _of_service(own: str, service: object, nodes: Sequence[object]) -> Document:
     return {**document, "NetworkSettings": settings, "State": _state(_text(service, "CreatedAt"), judged=True)}
 
 
-def _document(own: str, name: str, service: object, published: Mapping[str, object]) -> Document:
+def _document(
+    own: str, name: str, service: object, published: Mapping[str, object], marks: Mapping[str, str] = NO_MARKS
+) -> Document:
     spec = _at(service, "Spec", "TaskTemplate", "ContainerSpec")
     labels = _labels(service)
-    stack = str(labels.get(STACK, ""))
     return {
         "Id": own,
         "Name": f"/{name}",
         "Config": {
             "Image": _text(spec, "Image"),
             "Env": [one for one in _entries(spec, "Env") if isinstance(one, str)],
-            "Labels": {**labels, SERVICE: _text(service, "Spec", "Name"), **({STACK: stack} if stack else {})},
+            "Labels": {**labels, **marks, SERVICE: _text(service, "Spec", "Name")},
             "ExposedPorts": {port: {} for port in published},
         },
         "HostConfig": {"NetworkMode": "ingress"},

@@ -177,7 +177,7 @@ class _Work:
         specs = _ports(self.facts, self.tags)
         if self.host.swarm and TASK in self.facts.labels:
             for spec in specs:
-                self.leave(spec, "swarm", "a task of a swarm: a manager's registrator registers it, with its service")
+                self.leave(spec, "swarm", "a task of a swarm: it is registered once, under another node")
             return []
         if not specs:
             self.notices.append("no port is exposed, published or named by a tag")

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilotfish.catalog.telemetry import Telemetry
 from registrator.address import Host
 from registrator.container import facts
-from registrator.engine import Membership, read_membership, stirs_a_swarm
+from registrator.engine import (
+    Away,
+    EngineInfo,
+    EngineUnavailable,
+    ListAgain,
+    Membership,
+    read_membership,
+    stirs_a_swarm,
+)
+from registrator.io_swarm import Leader, SwarmEngine
 from registrator.naming import default_of
 from registrator.settings import RegistratorSettings
 from registrator.swarm import Listed, leads, node_of, see
 from registrator.wanted import wanted
+from tests.registrator.harness import until
 
 CONTAINER = "c0" * 32
 OTHER = "c1" * 32
@@ -255,3 +270,88 @@ def test_whatever_a_manager_answers_is_read(services, tasks, nodes):
     """Nonsense beside a task disturbs nothing."""
     made = see(Listed([*services, service(ports=[port()])], [*tasks, task()], [*nodes, *TWO]))
     assert CONTAINER in made.documents
+
+
+class Manager:
+    """A manager of a swarm whose lists can be changed, and which can lose its lead or be away."""
+
+    def __init__(self):
+        self.place = Membership("n1", manager=True, cluster="c" * 20)
+        self.services, self.tasks, self.nodes = [service(ports=[port()])], [task()], [node(leader=True)]
+        self.away = False
+        self.asked = 0
+
+    async def membership(self):
+        return self.place
+
+    async def swarm(self, kind):
+        self.asked += 1
+        if self.away:
+            raise EngineUnavailable("away")
+        return getattr(self, kind)
+
+    async def info(self):
+        return EngineInfo("DOCKER", "h1", "20.10.24", "1.41")
+
+
+async def test_a_swarm_tells_what_differs():
+    """ListAgain first, then an event for what comes and goes; away while the manager does not answer."""
+    manager, heard = Manager(), []
+    engine = SwarmEngine(manager, manager.place.cluster, time.time)
+
+    async def listen():
+        async with contextlib.aclosing(engine.news()) as news:
+            async for one in news:
+                heard.append(one)
+
+    listening = asyncio.create_task(listen())
+    try:
+        await until(lambda: len(heard) == 2, "the first look")
+        assert heard[0] == ListAgain("looking at the swarm")
+        assert (heard[1].container, await engine.running()) == (CONTAINER, (CONTAINER,))
+        manager.tasks = []
+        engine.wake()
+        await until(lambda: len(heard) == 3, "the task is gone")
+        assert (heard[2].container, await engine.inspect(CONTAINER)) == (CONTAINER, None)
+        manager.away = True
+        engine.wake()
+        await until(lambda: isinstance(heard[-1], Away), "the manager is away")
+        manager.away = False
+        await until(lambda: heard[-1] == ListAgain("looking at the swarm"), "it is back")
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    assert (await engine.info()).id == f"swarm {manager.place.cluster}"
+
+
+async def test_who_leads_registers_and_who_does_not_stops():
+    """Lost and won again with the swarm's own lead; one that cannot be asked changes nothing."""
+    manager, running, began = Manager(), set(), []
+
+    async def register(cluster, _):
+        began.append(cluster)
+        running.add(cluster)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running.discard(cluster)
+
+    leader = Leader(manager, Telemetry("registrator", time.time), register)
+    task_ = asyncio.create_task(leader.run())
+    try:
+        await until(lambda: running, "it leads")
+        manager.away, asked = True, manager.asked
+        leader.wake()
+        await until(lambda: manager.asked > asked, "it was asked in vain")
+        assert running
+        manager.away, manager.nodes = False, [node("n1"), node("n2", leader=True)]
+        leader.wake()
+        await until(lambda: not running, "another leads")
+        manager.nodes = [node("n1", leader=True)]
+        leader.wake()
+        await until(lambda: running, "it leads again")
+        assert began == [manager.place.cluster] * 2
+    finally:
+        task_.cancel()
+        await asyncio.gather(task_, return_exceptions=True)
+    assert not running
