@@ -27,6 +27,7 @@ from confgen.view import Views, ViewSettings
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_follow import Backoff, Follower
+from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Proxy
@@ -43,6 +44,7 @@ LEFT = {
     Action.WAIT: "it waits for the nginx that will be started",
     Action.ALARM: "nothing, or not what is on disk, is served",
 }
+KNOWN = "known.snapshot"  # in the nginx folder: who is an orphan is known only by who was there before
 CONFIG, NGINX, ADDRESS = "configuration", "nginx", "proxy address"
 
 
@@ -67,6 +69,14 @@ class ConfgenService:
         self._applier = Applier(self._folder, self._nginx, proof_s=settings.proof_s)
         self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
         self._follower = Follower(store, keys.ROOT, self._take, telemetry, verify_s=settings.verify_s, care=self._care)
+        self._keeper = Keeper(
+            str(self._path / KNOWN),
+            {keys.ROOT: self._follower},
+            telemetry,
+            self._follower.age_s,
+            settings.orphans_s,
+            at_once=False,  # nothing is rendered before the store was read
+        )
         self._record = ProxyRecord(store, settings.node_name, settings.proxy_ttl_s, telemetry)
         self._metrics = Metrics(telemetry)
         self._registry, self._touched = Registry(), Touched()
@@ -98,14 +108,20 @@ class ConfgenService:
             CannotStart: the folder cannot be used, or a template is broken.
         """
         await self._open()
+        if self._settings.orphans_s:
+            await self._keeper.load()
         try:
             async with asyncio.TaskGroup() as tasks:
+                if self._settings.orphans_s:
+                    tasks.create_task(self._keeper.run())
                 tasks.create_task(self._follower.run())
                 tasks.create_task(self._apply_changes())
                 if self._nginx is not None:
                     tasks.create_task(self._record.run())
                     tasks.create_task(self._look_after(self._nginx))
         finally:
+            if self._settings.orphans_s:
+                await self._keeper.last()
             await self._close()
 
     async def _open(self) -> None:

@@ -24,7 +24,6 @@ from dnsserver.forwarding.figures import ForwardFigures
 from dnsserver.forwarding.io_forward import Forwarder
 from dnsserver.io_elsewhere import Elsewhere
 from dnsserver.io_garbage import Garbage
-from dnsserver.io_keeper import Keeper
 from dnsserver.io_querylog import QueryLog
 from dnsserver.message import dname
 from dnsserver.settings import DnsSettings
@@ -35,6 +34,7 @@ from dnsserver.transport.io_edges import LISTENING, Edges, Manner
 from dnsserver.transport.io_slots import Slots
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.io_follow import Follower, compared
+from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.keys import ContainerKey
 from pilotfish.catalog.mirror import Difference

@@ -10,10 +10,11 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference, Mirror
+from pilotfish.catalog.snapshot import Orphan
 from pilotfish.catalog.store import Change, Reading, StartOver, Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry
 
@@ -75,6 +76,7 @@ class Follower:
         self._store, self._told, self._telemetry = store, on_difference, telemetry
         self._verify_s = verify_s
         self._heard = float("-inf")
+        self._remembered: tuple[Reading, Sequence[Orphan]] | None = None
         self._name = f"store {prefix}"
         telemetry.mirrors.show(prefix, self.age_s, lambda: (len(self.mirror.entries), self.mirror.revision))
         telemetry.ready.bad(self._name, "not read yet")
@@ -86,9 +88,20 @@ class Follower:
     def _on_difference(self, difference: Difference) -> None:
         self._told(self.care.take(difference) if self.care else difference)
 
-    def restore(self, reading: Reading) -> None:
-        """Begin from a snapshot: known, but not yet confirmed by the store."""
+    def restore(self, reading: Reading, orphans: Sequence[Orphan] = (), *, at_once: bool = True) -> None:
+        """Begin from a snapshot: known, but not yet confirmed by the store.
+
+        Args:
+            reading: what the store held.
+            orphans: what was kept besides.
+            at_once: tell it now; else together with the first reading, which then says what went meanwhile.
+        """
+        if not at_once:
+            self._remembered = reading, orphans
+            return
         self._on_difference(self.mirror.start(reading))
+        if self.care is not None and orphans:
+            self._told(self.care.restore(orphans, self.mirror.revision))
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -142,6 +155,9 @@ class Follower:
                 "the store's revision went back: it was restored",
                 extra={"was": self.mirror.revision, "is": reading.revision},
             )
+        if self._remembered is not None:
+            (before, orphans), self._remembered = self._remembered, None
+            self.restore(before, orphans)
         self._alive()
         self._on_difference(self.mirror.start(reading))
 

@@ -8,14 +8,14 @@ import errno
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from prometheus_client import Gauge
 
 from pilotfish.catalog.dialling import DIAL_S, Answer, Dial, Dialling, Where
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.orphans import Age, Orphans
-from pilotfish.catalog.store import Entry
+from pilotfish.catalog.snapshot import Orphan
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.values import join_host_port
 
@@ -89,15 +89,20 @@ class OrphanCare:
         self._more.set()
         return told
 
-    def restore(self, entries: Iterable[Entry], ages: Mapping[str, Age], revision: int) -> Difference:
+    def restore(self, orphans: Iterable[Orphan], revision: int) -> Difference:
         """Take in orphans of an earlier run; what the reader is told of it."""
-        self.orphans.restore(entries, ages, time.monotonic())
+        now = self._telemetry.now()
+        found = {one.entry.key: one for one in orphans}
+        ages = {key: Age(max(0.0, now - one.since), one.silent) for key, one in found.items()}
+        self.orphans.restore([one.entry for one in found.values()], ages, time.monotonic())
         self._more.set()
         return self.orphans.whole(revision)
 
-    def ages(self) -> dict[str, Age]:
-        """How long each is kept, to be restored."""
-        return self.orphans.ages(time.monotonic())
+    def saved(self) -> list[Orphan]:
+        """What `restore` takes in. It may be called in another thread."""
+        now, unix = time.monotonic(), self._telemetry.now()
+        kept = list(self.orphans.kept.values())
+        return [Orphan(one.entry, unix - (now - one.since), tuple(one.silent)) for one in kept]
 
     async def run(
         self, tell: Callable[[Difference], None], revision: Callable[[], int], sure: Callable[[], bool]

@@ -27,7 +27,7 @@ class Difference(msgspec.Struct, frozen=True):
         puts: entries new or changed, sorted by key.
         deletes: keys that went, sorted.
         orphans: those of `deletes`, as they were, whose node's key does not stay: the host or its registrator may have
-            died. In another cluster also claims.
+            died. In another cluster also claims and proxies.
         started_over: True when it comes from a whole reading, not from a change.
         kept: what a reader keeps beyond its node's key (`orphans.Orphans`): key -> ids of its endpoints that do not
             answer. The mirror itself keeps nothing.
@@ -102,12 +102,13 @@ class Mirror:
         self.entries, self.cluster, self.revision = fresh, reading.cluster, reading.revision
         return Difference(self.revision, puts, deletes, orphans, started_over=True)
 
-    # In another cluster equal revisions mean nothing, and no claim that is not there was given back by anybody.
+    # In another cluster equal revisions mean nothing, and nobody gave back the claims, or ended the proxies, that are
+    # not there.
     def _orphans_of(self, deletes: tuple[str, ...], fresh: Mapping[str, Entry], *, another: bool) -> dict[str, Entry]:
         if not another:
             return orphaned(deletes, self.entries, fresh)
-        claims = {key: self.entries[key] for key in deletes if key.startswith(keys.CLAIMS)}
-        return orphaned(deletes, self.entries, {}) | claims
+        others = {key: self.entries[key] for key in deletes if key.startswith((keys.CLAIMS, keys.PROXIES))}
+        return orphaned(deletes, self.entries, {}) | others
 
     # What is read again is equal to what is held, and others hold on to that: the same octets are not kept twice.
     def _shared(self, entry: Entry) -> Entry:

@@ -19,7 +19,7 @@ import msgspec
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import Dial, Dialling, Where
-from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey
+from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import BadRecord, Container, Endpoint, Node, decode
 from pilotfish.catalog.store import Entry
@@ -77,7 +77,7 @@ class Orphans:
 
     def __init__(self, node: str, keep_s: float, dialling: Dialling, most: int = MOST_ORPHANS) -> None:
         self.kept: dict[str, Kept] = {}  # by key; the longest kept first
-        self.claims: dict[str, Entry] = {}  # of a store that is no more; kept as long as there are orphans
+        self.others: dict[str, Entry] = {}  # claims and proxies of a store that is no more
         self.version = 0  # grows with every change
         self._node, self._keep_s, self._dialling, self._most = node, keep_s, dialling, most
         self._hosts: dict[str, _Host] = {}
@@ -96,7 +96,7 @@ class Orphans:
         for entry in difference.puts:
             self._meet(entry)
         changes = self.changes(difference.revision)
-        held = self.kept.keys() | self.claims.keys()
+        held = self.kept.keys() | self.others.keys()
         deletes = (set(difference.deletes) - held) | set(changes.deletes)
         return msgspec.structs.replace(difference, deletes=tuple(sorted(deletes)), kept=changes.kept)
 
@@ -114,23 +114,19 @@ class Orphans:
             age = ages[entry.key]
             self._adopt({entry.key: entry}, now, age)
 
-    def ages(self, now: float) -> dict[str, Age]:
-        """What `restore` needs besides the records."""
-        return {key: Age(now - one.since, tuple(sorted(one.silent))) for key, one in self.kept.items()}
-
     def changes(self, revision: int) -> Difference:
         """What changed since it was last asked for, as a difference for the reader."""
         if not self.kept:
-            self._gone |= self.claims.keys()
-            self.claims = {}
+            self._gone |= self.others.keys()
+            self.others = {}
         kept = {key: frozenset(self.kept[key].silent) for key in sorted(self._marked & self.kept.keys())}
-        gone = tuple(sorted(self._gone - self.kept.keys() - self.claims.keys()))
+        gone = tuple(sorted(self._gone - self.kept.keys() - self.others.keys()))
         self._gone, self._marked = set(), set()
         return Difference(revision, deletes=gone, kept=kept)
 
     def whole(self, revision: int) -> Difference:
         """All that is kept, for a reader that begins anew with all that its mirror holds."""
-        entries = (*self.claims.values(), *(one.entry for one in self.kept.values()))
+        entries = (*self.others.values(), *(one.entry for one in self.kept.values()))
         return Difference(revision, entries, kept={key: frozenset(one.silent) for key, one in self.kept.items()})
 
     # --- what dials and time say
@@ -167,8 +163,8 @@ class Orphans:
         dials: list[tuple[str, Dial]] = []
         hosts = set()
         for key, entry in orphans.items():
-            if isinstance(keys.parse(key), ClaimKey):
-                self.claims[key] = entry
+            if not isinstance(keys.parse(key), ContainerKey):
+                self.others[key] = entry
                 continue
             try:
                 container = decode(Container, entry.value)
@@ -208,8 +204,8 @@ class Orphans:
                 self._supersede(entry)
             case NodeKey(node) if node in self._hosts and _has_listed(entry):
                 self.give_up_host(node)
-            case ClaimKey():
-                self.claims.pop(entry.key, None)
+            case ClaimKey() | ProxyKey():
+                self.others.pop(entry.key, None)
 
     def _supersede(self, entry: Entry) -> None:
         try:

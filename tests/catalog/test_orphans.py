@@ -9,7 +9,7 @@ from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import Dialling
 from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.orphans import Age, Orphans
-from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, encode
+from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, Proxy, encode
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Change, Entry, Reading
@@ -223,15 +223,16 @@ def test_an_etcd_that_lost_everything_takes_nothing_away():
     """Another cluster, in which the registrators have come halfway: records and claims stay until they are there."""
     place = Place("www.example.com", "/")
     claim = (keys.claim_key(place), encode(Claim(service="web", since=1.0)))
-    reader = Reader(node(), claim, container(X, endpoint("e")), container(Y, endpoint("f", OTHER)))
+    proxy = keys.proxy_key("h1"), encode(Proxy(node="h1", addresses=("192.0.2.1",), http_port=80))
+    reader = Reader(node(), claim, proxy, container(X, endpoint("e")), container(Y, endpoint("f", OTHER)))
     reader.tell(reader.mirror.start(Reading("c2", 1, (Entry(*node(instance="j"), 1, 1, 9),))))
     reader.revision = 1
     assert reader.served == ["e", "f"]
-    assert list(reader.registry.claims) == [place]
-    reader.put(container(X, endpoint("e")))
+    assert (list(reader.registry.claims), list(reader.registry.proxies)) == ([place], ["h1"])
+    reader.put(container(X, endpoint("e")), proxy)
     reader.put(node(instance="j", listed=True))
     assert reader.served == ["e"]
-    assert reader.registry.claims == {}
+    assert (reader.registry.claims, list(reader.registry.proxies)) == ({}, ["h1"])
     assert reader.orphans.kept == {}
 
 
@@ -239,8 +240,7 @@ def test_the_next_run_goes_on_with_what_the_last_one_kept():
     reader = Reader(node(), container(X, endpoint("e"), endpoint("f", OTHER)))
     reader.lease_ends()
     reader.orphans.give_up(container(X)[0], "e")
-    ages = reader.orphans.ages(50.0)
-    assert ages == {container(X)[0]: Age(50.0, ("e",))}
+    ages = {key: Age(50.0 - one.since, tuple(one.silent)) for key, one in reader.orphans.kept.items()}
 
     after = Reader()
     after.orphans.restore([one.entry for one in reader.orphans.kept.values()], ages, 1000.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog import io_snapshot, snapshot
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.snapshot import SLICE, BadSnapshot, Snapshot, decode, encode, pieces, snapshot_of
+from pilotfish.catalog.snapshot import SLICE, BadSnapshot, Orphan, Snapshot, decode, encode, pieces, snapshot_of
 from pilotfish.catalog.store import Entry, Reading
 
 PREFIX = "/pilotfish/v1/"
@@ -53,6 +53,15 @@ snapshots = st.builds(
     entries=st.lists(entries.filter(lambda one: utf8(one.key)), max_size=8, unique_by=lambda one: one.key).map(
         lambda found: tuple(sorted(found, key=lambda one: one.key))
     ),
+    orphans=st.lists(
+        st.builds(
+            Orphan,
+            entry=entries.filter(lambda one: utf8(one.key)),
+            since=st.floats(0, 1e12),
+            silent=st.lists(st.text(max_size=9).filter(utf8), max_size=3).map(tuple),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dnsserver import io_keeper
 from dnsserver.responder import Data
-from pilotfish.catalog import io_snapshot
+from pilotfish.catalog import io_keeper, io_snapshot
 from pilotfish.catalog.record import encode
 from pilotfish.catalog.snapshot import BadSnapshot, Snapshot
 from pilotfish.catalog.store import Entry, Put

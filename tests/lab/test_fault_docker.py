@@ -17,9 +17,11 @@ from tests.lab.faults import (
     Standing,
     Timeline,
     keys_of,
+    metric,
     missing,
     out_of_time,
     started,
+    state,
 )
 from tests.lab.load import Load
 from tests.lab.suite import APP, DOMAIN, answers, run
@@ -31,6 +33,9 @@ RECONNECT_S = 2.0
 NOTICE_S = 15.0
 EXIT_S = 2.0
 BACK_S = 2.0
+ORPHAN_S = 5.0  # how long an orphan is watched
+DEAD_S = 3.0  # from the end of a lease to the end of an orphan that does not answer
+PERIOD_S = 2.5  # an orphan that answered is asked again after this at the latest
 STALE = f"_9400._tcp.stale.{DOMAIN}"
 
 
@@ -128,7 +133,7 @@ async def test_fault_A4_back_within_the_lease(standing, tmp_path):
 
 
 async def test_fault_A4_back_after_the_lease(standing, tmp_path):
-    """Killed for longer than its lease: its endpoints leave every answer once, and come back once."""
+    """Killed for longer than its lease: its container lives, so no answer lacks it, before, meanwhile and after."""
     host = standing.hosts[1]
     line = Timeline("A4 the registrator is killed, and back after its lease")
     async with Load(standing, tmp_path) as load:
@@ -136,25 +141,105 @@ async def test_fault_A4_back_after_the_lease(standing, tmp_path):
         standing.suite.process(host, "registrator").kill()
         wait_until(lambda: not _registered(standing, host), within_s=LEASE_OVER_S, what="its keys to go", every_s=0.1)
         line.mark("gone")
-        wait_until(lambda: _everywhere(standing, 2), within_s=2, what="its endpoints to leave all answers")
+        wait_until(
+            lambda: _orphans(standing) == [1, 1] * 3, within_s=2, what="every reader to say that it is an orphan"
+        )
+        out_of_time(line.mark("orphan everywhere") + ORPHAN_S)
         await load.flow()
+        assert _everywhere(standing, 3)
+        assert _orphans(standing) == [1, 1] * 3
         line.mark("started")
         started(standing, host, "registrator")
         line.mark("runs again")
-        wait_until(lambda: _everywhere(standing, 3), within_s=BACK_S, what="its endpoints to be back")
+        wait_until(lambda: _orphans(standing) == [0, 0] * 3, within_s=BACK_S, what="its records to be back")
         line.mark("recovered")
         standing.converged()
         line.mark("verified equal")
         await load.flow()
-    verdict = load.requests()
-    questions = load.questions(besides=[row for row in load.asked() if row.name == PLAIN])
+    verdict, questions = load.requests(), load.questions()
     changes = {server: _steps(load, server) for server in {row.server for row in load.asked()}}
     line.note(f"endpoints answered: {changes}")
     line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
     line.show()
-    assert set(changes.values()) == {(3, 2, 3)}
+    assert set(changes.values()) == {(3,)}
     assert verdict.bad == 0, checker.text(verdict)
     assert questions.bad == 0, prober.text(questions)
+
+
+async def test_fault_A4_all_registrators(standing, tmp_path):
+    """All are killed, for good: what lives is served, also by readers that start anew; what ends leaves alone."""
+    line = Timeline("A4 all registrators are killed; a container ends")
+    async with Load(standing, tmp_path) as load:
+        line.mark("injected")
+        for host in standing.hosts:
+            standing.suite.process(host, "registrator").kill()
+        wait_until(
+            lambda: not standing.lab.etcd.get("/pilotfish/v1/containers/"),
+            within_s=LEASE_OVER_S,
+            what="all keys to go",
+            every_s=0.1,
+        )
+        line.mark("gone")
+        wait_until(lambda: _orphans(standing) == [3, 3] * 3, within_s=2, what="every reader to keep them")
+        await load.flow()
+        assert _everywhere(standing, 3)
+    verdict, questions = load.requests(), load.questions()
+    line.note(f"requests: {checker.text(verdict)}; questions: {prober.text(questions)}")
+    for part in ("dns", "confgen"):
+        standing.suite.process(standing.hosts[0], part).terminate()
+        started(standing, standing.hosts[0], part)
+    wait_until(lambda: _orphans(standing) == [3, 3] * 3, within_s=10, what="readers that started anew to know them")
+    line.mark("readers started anew")
+    wait_until(lambda: _everywhere(standing, 3), within_s=5, what="their answers")
+    wait_until(
+        lambda: [len(each["servers"]) for each in state(standing.hosts[0], "confgen").get("routes", [])] == [3],
+        within_s=10,
+        what="their upstreams",
+    )
+    standing.hosts[1].docker(["kill", "estest2"])
+    line.mark("a container killed")
+    wait_until(lambda: _everywhere(standing, 2), within_s=PERIOD_S + DEAD_S, what="it to leave all answers")
+    line.mark("out of DNS")
+    wait_until(lambda: _orphans(standing) == [2, 2] * 3, within_s=PERIOD_S + DEAD_S, what="every reader to let it go")
+    line.mark("let go")
+    line.show()
+    assert verdict.bad == 0, checker.text(verdict)
+    assert questions.bad == 0, prober.text(questions)
+
+
+async def test_fault_A4_dead_host(standing):
+    """The cable of a host is out: with its lease its endpoints leave every other host within three seconds."""
+    host, others = standing.hosts[2], [standing.hosts[0], standing.hosts[1]]
+    line = Timeline("A4 a host dies")
+    line.mark("injected")
+    host.cut()
+    wait_until(
+        lambda: not standing.lab.etcd.get(f"/pilotfish/v1/containers/{host.name}/"),
+        within_s=2 * LEASE_OVER_S,  # a new leader renews all leases
+        what="its keys to go",
+        every_s=0.05,
+    )
+    gone = line.mark("gone")
+    wait_until(
+        lambda: all(len(answers(each, PLAIN, "SRV")) == 2 for each in others), within_s=DEAD_S, what="DNS to follow"
+    )
+    line.mark("out of DNS")
+    wait_until(
+        lambda: all(metric(each, part, "pilotfish_orphans{") == 0 for each in others for part in ("dns", "confgen")),
+        within_s=DEAD_S,
+        what="nobody to keep it",
+    )
+    assert line.mark("let go by all") - gone <= DEAD_S
+    line.mark("healed")
+    host.heal()
+    standing.converged()
+    line.mark("verified equal")
+    line.show()
+
+
+def _orphans(standing: Standing) -> list[float]:
+    """How many orphans each reader has: DNS server and proxy, host by host."""
+    return [metric(host, part, "pilotfish_orphans{") for host in standing.hosts for part in ("dns", "confgen")]
 
 
 def _registered(standing: Standing, host: Host) -> dict[str, str]:

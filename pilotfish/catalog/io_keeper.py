@@ -1,4 +1,7 @@
-"""The zone on disk: read at the start, written now and then, so that a restart without the store answers."""
+"""What a reader knows, on disk: read at the start, written now and then.
+
+A restart without the store has it to answer from, and one with the store knows who its orphans are.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ class Keeper:
         telemetry: log and clock.
         age_s: seconds since the store was heard.
         most_s: a snapshot that is older than this is not used.
+        at_once: what was read counts before the store was heard; else only beside what the store says.
     """
 
     def __init__(
@@ -35,9 +39,11 @@ class Keeper:
         telemetry: Telemetry,
         age_s: Callable[[], float],
         most_s: float,
+        *,
+        at_once: bool = True,
     ) -> None:
         self._path, self._followers, self._telemetry = path, followers, telemetry
-        self._age_s, self._most_s = age_s, most_s
+        self._age_s, self._most_s, self._at_once = age_s, most_s, at_once
         self._writing = Lock()
         self._written: tuple[int, ...] = ()
         self._counts = -math.inf  # UNIX time up to which what was written counts
@@ -63,7 +69,8 @@ class Keeper:
             )
             return
         for prefix, reading in readings.items():
-            self._followers[prefix].restore(reading)
+            orphans = [one for one in found.orphans if one.entry.key.startswith(prefix)]
+            self._followers[prefix].restore(reading, orphans, at_once=self._at_once)
         self.taken = found.taken
         self._telemetry.log.info("read the snapshot", extra={"revision": found.revision, "taken": found.taken})
 
@@ -88,13 +95,15 @@ class Keeper:
     def _write_now(self, newer_s: float) -> None:
         """Write what is known, if all is; the same once more when it counts for at least `newer_s` longer."""
         mirrors = [follower.mirror for follower in self._followers.values()]
-        revisions = tuple(mirror.revision for mirror in mirrors)
+        cares = [follower.care for follower in self._followers.values() if follower.care is not None]
+        revisions = (*(mirror.revision for mirror in mirrors), *(care.orphans.version for care in cares))
         age_s = self._age_s()
         taken = self._telemetry.now() - age_s
         if math.isinf(age_s) or (revisions == self._written and taken - self._counts <= newer_s):
             return
         try:
-            io_snapshot.save(self._path, snapshot_of(mirrors, taken))
+            orphans = [one for care in cares for one in care.saved()]
+            io_snapshot.save(self._path, snapshot_of(mirrors, taken, orphans))
             self._written, self._counts = revisions, taken
         except (OSError, BadSnapshot) as error:
             self._telemetry.log.warning("the snapshot was not written: %s", error, extra={"cause": "snapshot"})

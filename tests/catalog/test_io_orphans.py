@@ -1,0 +1,199 @@
+"""Orphans on real sockets and a real store: kept while they answer, over a restart too, and let go when they do not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+
+import pytest
+
+from pilotfish.catalog import keys
+from pilotfish.catalog.dialling import PERIOD_S, Answer
+from pilotfish.catalog.io_embedded import EmbeddedStore
+from pilotfish.catalog.io_follow import Follower
+from pilotfish.catalog.io_keeper import Keeper
+from pilotfish.catalog.io_orphans import OrphanCare, dial
+from pilotfish.catalog.record import Address, Container, Endpoint, Node, encode
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.store import Put
+from pilotfish.catalog.telemetry import Telemetry
+
+CONTAINER = "0" * 12
+GONE_S = 10.0
+
+
+@contextlib.asynccontextmanager
+async def listening():
+    """A port that takes connections, and a way to close it."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], server.close
+
+
+@contextlib.contextmanager
+def refusing():
+    """A port that is taken, and at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@contextlib.contextmanager
+def silent():
+    """A port whose queue is full: the kernel drops what comes then, as a host does that is dead."""
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+async def test_what_comes_of_a_dial():
+    async with listening() as (port, _):
+        with refusing() as closed, silent() as full:
+            taken, refused, nobody = ("127.0.0.1", port), ("127.0.0.1", closed), ("127.0.0.1", full)
+            for where, expected in {
+                (taken,): Answer.TAKEN,
+                (refused,): Answer.REFUSED,
+                (nobody,): Answer.SILENT,
+                (refused, taken): Answer.TAKEN,
+                (nobody, taken): Answer.TAKEN,
+                (nobody, refused): Answer.REFUSED,
+            }.items():
+                assert await dial(where, 0.2) is expected, where
+
+
+class Reader:
+    """A registry that follows a store, with orphans."""
+
+    def __init__(self, store, file="", *, at_once=True, keep_s=60.0):
+        self.telemetry = Telemetry("dns", time.time)
+        self.registry = Registry()
+        self.care = OrphanCare("h9", keep_s, self.telemetry)
+        self.follower = Follower(store, keys.ROOT, self.registry.apply, self.telemetry, care=self.care)
+        followers = {keys.ROOT: self.follower}
+        self.keeper = Keeper(file, followers, self.telemetry, self.follower.age_s, 60.0, at_once=at_once)
+
+    @property
+    def served(self):
+        return [one.endpoint.id for one in self.registry.service("web") if one.verdict.published]
+
+    @property
+    def count(self):
+        return self.telemetry.registry.get_sample_value("pilotfish_orphans", {"part": "dns"})
+
+
+@contextlib.asynccontextmanager
+async def reading(store, *args, **options):
+    reader = Reader(store, *args, **options)
+    if args:
+        await reader.keeper.load()
+    task = asyncio.create_task(reader.follower.run())
+    try:
+        yield reader
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def registered(store, port):
+    """Register a host with a container as a registrator does; returns the lease."""
+    # Loopback is no address for others to reach; it stands for one here.
+    one = Endpoint(
+        service="web", id="e", label="e", port=80, addresses=(Address("127.0.0.1", port, "lan"),), state="passing"
+    )
+    record = Container(node="h1", id=CONTAINER, name="c", image="i", started=0.0, observed=0.0, endpoints=(one,))
+    node = Node(node="h1", addresses=(), boot="b", engine="e", instance="i", version="1")
+    lease = (await store.grant(60)).id
+    puts = [
+        Put(keys.node_key("h1"), encode(node), lease),
+        Put(keys.container_key("h1", CONTAINER), encode(record), lease),
+    ]
+    assert (await store.commit([], puts)).succeeded
+    return lease
+
+
+async def until(true, within_s=GONE_S):
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_orphan_stays_while_it_answers_and_goes_when_it_does_not():
+    store = EmbeddedStore()
+    async with listening() as (port, close), reading(store) as reader:
+        lease = await registered(store, port)
+        await until(lambda: reader.served == ["e"])
+        await store.revoke(lease)
+        await until(lambda: reader.count == 1)
+        dialled = time.monotonic()
+        while time.monotonic() < dialled + 1.5 * PERIOD_S:
+            assert reader.served == ["e"]
+            await asyncio.sleep(0.05)
+        [shown] = reader.care.state()["orphans"]
+        assert (shown["node"], shown["container"], list(shown["endpoints"])) == ("h1", "c", ["e"])
+        close()
+        closed = time.monotonic()
+        await until(lambda: reader.served == [])
+        assert time.monotonic() - closed <= PERIOD_S * 1.25 + 3.0
+        assert reader.count == 0
+    await store.close()
+
+
+@pytest.mark.parametrize("how", [silent, refusing])
+async def test_what_does_not_answer_goes_within_three_seconds(how):
+    store = EmbeddedStore()
+    with how() as port:
+        async with reading(store) as reader:
+            lease = await registered(store, port)
+            await until(lambda: reader.served == ["e"])
+            await store.revoke(lease)
+            gone = time.monotonic()
+            await until(lambda: reader.served == [])
+            assert time.monotonic() - gone <= 3.0
+    await store.close()
+
+
+@pytest.mark.parametrize(("how", "left"), [(silent, 1), (refusing, 0)])
+async def test_silence_means_nothing_while_the_store_is_away(how, left):
+    """It may be us who are cut off; a refusal comes from the host itself."""
+    store = EmbeddedStore()
+    with how() as port:
+        async with reading(store) as reader:
+            lease = await registered(store, port)
+            await until(lambda: reader.served == ["e"])
+            await store.revoke(lease)
+            await until(lambda: reader.count == 1)
+            reader.follower.connected = False
+            noticed = time.monotonic()
+            await until(lambda: reader.count == 0 or time.monotonic() > noticed + 4)
+            assert reader.count == left
+    await store.close()
+
+
+@pytest.mark.parametrize("when", ["kept already", "before it became one"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["known at once", "known beside the store"])
+async def test_a_reader_that_starts_anew_knows_its_orphans(tmp_path, when, at_once):
+    file, store = str(tmp_path / "known"), EmbeddedStore()
+    async with listening() as (port, close):
+        async with reading(store) as reader:
+            lease = await registered(store, port)
+            await until(lambda: reader.served == ["e"])
+            if when == "kept already":
+                await store.revoke(lease)
+                await until(lambda: reader.count == 1)
+            Keeper(file, {keys.ROOT: reader.follower}, reader.telemetry, reader.follower.age_s, 60.0).write()
+        if when != "kept already":
+            await store.revoke(lease)
+        async with reading(store, file, at_once=at_once) as reader:
+            assert reader.served == (["e"] if at_once else [])
+            await until(lambda: reader.follower.connected)
+            assert (reader.served, reader.count) == (["e"], 1)
+            close()
+            await until(lambda: reader.served == [])
+    await store.close()
