@@ -22,6 +22,7 @@ from pilotfish.catalog.values import join_host_port
 AT_ONCE = 512  # dials in flight: what one dead host after another may hold up
 TOLD_S = 0.02  # changes that come within this time are told together
 IDLE_S = 1.0  # how long nobody looks at the clock
+MAX_NAMED = 5  # hosts in a log line
 MAX_SHOWN = 100  # in /api/state
 # The dial could not be made, which says nothing of the other side.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
@@ -79,9 +80,11 @@ class OrphanCare:
         now = len(self.orphans.kept)
         if now > before:
             hosts = sorted({one.container.node for one in self.orphans.kept.values()})
+            more = f" and {len(hosts) - MAX_NAMED} more" if len(hosts) > MAX_NAMED else ""
             self._telemetry.log.warning(
-                "the registrators of these hosts are away; their containers are kept while they answer: %s",
-                ", ".join(hosts),
+                "registrators are away; the containers of these hosts are kept while they answer: %s%s",
+                ", ".join(hosts[:MAX_NAMED]),
+                more,
                 extra={"containers": now, "cause": "orphans"},
             )
         elif before and not now:
@@ -138,7 +141,8 @@ class OrphanCare:
         """Until there is something to do: a dial is due, something happened, or somebody may have been kept enough."""
         self._more.clear()
         full = len(self._flights) >= AT_ONCE
-        wait_s = None if not self.orphans.kept else IDLE_S if full else min(IDLE_S, self._dialling.next_at - now)
+        idle = not self.orphans.kept and not self.orphans.others
+        wait_s = None if idle else IDLE_S if full else min(IDLE_S, self._dialling.next_at - now)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s and max(0.0, wait_s)):
                 await self._more.wait()

@@ -25,6 +25,7 @@ from pilotfish.catalog.record import BadRecord, Container, Endpoint, Node, decod
 from pilotfish.catalog.store import Entry
 
 MOST_ORPHANS = 20_000  # records; what is more is let go at once
+OTHERS_S = 5.0  # within which everybody has registered anew with a store that lost everything
 MOST_ADDRESSES = 4  # of one endpoint that are dialled
 
 Seat: TypeAlias = tuple[str, str, int, str]  # what no two endpoints have: host ("" for lan), ip, port, protocol
@@ -77,7 +78,8 @@ class Orphans:
 
     def __init__(self, node: str, keep_s: float, dialling: Dialling, most: int = MOST_ORPHANS) -> None:
         self.kept: dict[str, Kept] = {}  # by key; the longest kept first
-        self.others: dict[str, Entry] = {}  # claims and proxies of a store that is no more
+        self.others: dict[str, Entry] = {}  # claims and proxies of a store that is no more; kept beside orphans
+        self._others_until = 0.0
         self.version = 0  # grows with every change
         self._node, self._keep_s, self._dialling, self._most = node, keep_s, dialling, most
         self._hosts: dict[str, _Host] = {}
@@ -89,7 +91,7 @@ class Orphans:
 
     def take(self, difference: Difference, now: float) -> Difference:
         """What a reader is told of a difference of its mirror."""
-        if not self.kept and not difference.orphans:
+        if not self.kept and not self.others and not difference.orphans:
             return difference
         if self._keep_s:
             self._adopt(difference.orphans, now)
@@ -116,9 +118,6 @@ class Orphans:
 
     def changes(self, revision: int) -> Difference:
         """What changed since it was last asked for, as a difference for the reader."""
-        if not self.kept:
-            self._gone |= self.others.keys()
-            self.others = {}
         kept = {key: frozenset(self.kept[key].silent) for key in sorted(self._marked & self.kept.keys())}
         gone = tuple(sorted(self._gone - self.kept.keys() - self.others.keys()))
         self._gone, self._marked = set(), set()
@@ -151,6 +150,9 @@ class Orphans:
 
     def expire(self, now: float) -> None:
         """End what was kept long enough."""
+        if self.others and not self.kept and now >= self._others_until:
+            self._gone |= self.others.keys()
+            self.others = {}
         while self.kept:
             key, one = next(iter(self.kept.items()))
             if now - one.since < self._keep_s:
@@ -164,7 +166,7 @@ class Orphans:
         hosts = set()
         for key, entry in orphans.items():
             if not isinstance(keys.parse(key), ContainerKey):
-                self.others[key] = entry
+                self.others[key], self._others_until = entry, now + OTHERS_S
                 continue
             try:
                 container = decode(Container, entry.value)

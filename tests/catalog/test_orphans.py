@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import Dialling
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.orphans import Age, Orphans
+from pilotfish.catalog.orphans import OTHERS_S, Age, Orphans
 from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, Proxy, encode
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
@@ -42,6 +42,7 @@ class Reader:
         self.dialling = Dialling(lambda: 0.5)
         self.orphans = Orphans(at, keep_s, self.dialling, most)
         self.now, self.revision = 0.0, 0
+        self.touched = set()
         self.registry.apply(self.orphans.take(self.mirror.start(Reading("c1", 0, ())), self.now))
         self.put(*first)
 
@@ -55,13 +56,15 @@ class Reader:
         self.tell(self.mirror.apply(Change(self.revision, puts, tuple(deletes))))
 
     def tell(self, difference):
-        self.registry.apply(self.orphans.take(difference, self.now))
+        touched = self.registry.apply(self.orphans.take(difference, self.now))
+        self.touched |= touched.services | touched.names
 
     def lease_ends(self, *names):
         self.put(deletes=[key for key in self.mirror.entries if any(f"/{name}" in key for name in names or ("h1",))])
 
     def hear(self):
-        self.registry.apply(self.orphans.changes(self.mirror.revision))
+        touched = self.registry.apply(self.orphans.changes(self.mirror.revision))
+        self.touched |= touched.services & touched.names
 
     @property
     def served(self):
@@ -232,6 +235,10 @@ def test_an_etcd_that_lost_everything_takes_nothing_away():
     reader.put(container(X, endpoint("e")), proxy)
     reader.put(node(instance="j", listed=True))
     assert reader.served == ["e"]
+    for now, left in ((OTHERS_S - 0.1, [place]), (OTHERS_S, [])):
+        reader.orphans.expire(now)
+        reader.hear()
+        assert list(reader.registry.claims) == left
     assert (reader.registry.claims, list(reader.registry.proxies)) == ({}, ["h1"])
     assert reader.orphans.kept == {}
 
@@ -283,6 +290,7 @@ def test_the_registry_holds_what_the_store_and_the_orphans_say(history):
     """Whatever happened, and in which order: one catalog, in which no record is both, and nothing is left behind."""
     reader = Reader(keep_s=20.0)
     for step, what in history:
+        before, reader.touched = reader.registry.service("web"), set()
         match step:
             case "put":
                 reader.put(what)
@@ -300,6 +308,7 @@ def test_the_registry_holds_what_the_store_and_the_orphans_say(history):
             case _:
                 reader.tell(reader.mirror.start(Reading(f"c{reader.revision}x", reader.revision, ())))
         reader.hear()
+        assert reader.registry.service("web") == before or "web" in reader.touched
         kept = {key: one.entry for key, one in reader.orphans.kept.items()}
         anew = Registry()
         anew.apply(_whole(reader))

@@ -246,3 +246,25 @@ ROUTES = {
 @pytest.mark.parametrize(("route", "claims", "expected"), ROUTES.values(), ids=ROUTES)
 def test_a_route_is_served_where_it_is_owned(route, claims, expected):
     assert judge_route(endpoint(route=route), claims, DOMAINS) == Routed(*expected)
+
+
+ORPHANS = {
+    "no orphan": ({}, None, (100, "passing")),
+    "one that answers": ({}, (), (100, "orphan: its registrator is away, kept while it answers; passing")),
+    "another endpoint of it does not": (
+        {}, ("o",), (100, "orphan: its registrator is away, kept while it answers; passing"),
+    ),
+    "one that is gone": (
+        {}, ("e",), (0, "orphan: its registrator is away, and it is gone: no answer, or another has its address"),
+    ),
+    "one that never was ready": (
+        {"state": "starting"}, (),
+        (0, "orphan: its registrator is away, kept while it answers; starting: not yet ready"),
+    ),
+    "one without weight": ({"weight": 0}, (), (0, "weight 0: takes no traffic")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "orphan", "expected"), ORPHANS.values(), ids=ORPHANS)
+def test_verdicts_on_orphans(fields, orphan, expected):
+    assert judge(container(), endpoint(id="e", **fields), CALM, orphan) == expected

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
-from pilotfish.catalog.keys import claim_key, container_key, node_key
+from pilotfish.catalog.keys import ROOT, claim_key, container_key, containers_of, node_key
 from pilotfish.catalog.record import Claim, Container, Endpoint, Node, decode, encode
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.settings import BadSettings
@@ -488,11 +488,58 @@ async def test_on_exit_remove_takes_everything_away_on_purpose(world):
     assert node_key(NODE) in deletes[1]
 
 
+async def test_the_nodes_key_says_when_everything_is_listed(world):
+    """Not before all that ran is written; anew under a new lease, and then not before it is written there."""
+    ids = [world.engine.add(web(f"web-{number}", host_port=8000 + number)) for number in range(30)]
+    start = (await world.store.read("/")).revision
+    one = await listening(world)
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+    for turn in range(2):
+        await world.see("the key says so", lambda found: node_key(NODE) in found and _listed(found[node_key(NODE)]))
+        written, said = set(), False
+        watch = world.store.watch(ROOT, start)
+        while not said:
+            change = await anext(watch)
+            for entry in getattr(change, "puts", ()):
+                if entry.key == node_key(NODE):
+                    said = _listed(entry)
+                    assert not said or written == {container_key(NODE, id_) for id_ in ids}, turn
+                elif entry.key.startswith(containers_of(NODE)):
+                    written.add(entry.key)
+        await watch.aclose()
+        found = await world.entries()
+        start = (await world.store.read("/")).revision
+        await world.store.revoke(found[node_key(NODE)].lease)
+
+
+def _listed(entry):
+    return decode(Node, entry.value).listed
+
+
+async def test_on_exit_remove_says_that_it_is_on_purpose(world):
+    """In the transaction that takes the records away, for readers that keep what only vanishes."""
+    one = await listening(world, on_exit="remove")
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
+    start = (await world.store.read("/")).revision
+    await one.stop()
+    watch = world.store.watch("/", start)
+    change = await anext(watch)
+    while not getattr(change, "puts", ()):
+        change = await anext(watch)
+    await watch.aclose()
+    [entry] = change.puts
+    assert decode(Node, entry.value).leaving
+    assert container_key(NODE, web_1) in change.deletes
+
+
 async def test_on_exit_keep_leaves_everything_to_the_lease(world):
     """An upgrade: the next process finds it all."""
     one = await listening(world)
     web_1 = world.engine.add(web("web-1"))
     await world.see("written", lambda found: len(exports(found)) == 2 and web_1 in records(found))
+    await harness.until(lambda: not one.telemetry.ready.missing, "its own key says all that it will say")
     before = await world.entries()
     await one.stop()
     assert await world.entries() == before
