@@ -53,6 +53,10 @@ THREADS = 4  # one hung inspection must not hold up the others
 KNOCK_S = 1.0
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.5  # an engine that is back is found again within two seconds
+# dockerd drops events for a reader that is 1,024 behind, and says nothing. After so many without a pause of so long,
+# containers are listed again as soon as it is quiet, not at the next comparison.
+BURST = 256
+QUIET_S = 0.5
 CALL_GRACE_S = 1.0  # over the socket's own timeout
 CLOSE_S = 0.5  # for calls in flight at the end: their connections are closed in order, not by whoever comes later
 
@@ -105,6 +109,7 @@ class DockerEngine:
         self._doubted = ""
         self._last: Event | None = None
         self._closed = False
+        self._burst, self._heard_at = 0, 0.0  # events that came without a pause, and when the last of them did
         self.on_swarm: Callable[[], None] | None = None  # called when something may have changed in a swarm
 
     async def info(self) -> EngineInfo:
@@ -208,10 +213,18 @@ class DockerEngine:
 
     async def _heard(self, inbox: Inbox) -> list[News]:
         """What came since; an empty list after a ping that went well."""
-        if not await inbox.wait(self._settings.ping_s):
+        in_burst = self._burst >= BURST
+        if not await inbox.wait(min(QUIET_S, self._settings.ping_s) if in_burst else self._settings.ping_s):
+            self._burst = 0
+            if in_burst:
+                return [ListAgain("many events at once: the engine may have dropped some")]
             await self.ping()
         found: list[News] = []
-        for raw in inbox.take():
+        came = inbox.take()
+        now = asyncio.get_running_loop().time()
+        self._burst = len(came) + (self._burst if now - self._heard_at < QUIET_S else 0)
+        self._heard_at = now
+        for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
                 self.on_swarm()
             event = read_event(raw)

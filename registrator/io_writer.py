@@ -31,7 +31,7 @@ LAST_RETRY_S = 1.0
 # A storm is when this many containers wait to be looked at: then a commit waits for so many containers, or so long.
 STORM = 16
 STORM_CONTAINERS = 40  # with three keys each, a whole transaction
-STORM_STEPS = 25
+STORM_STEPS = 50
 STORM_STEP_S = 0.01
 
 

@@ -255,6 +255,18 @@ async def test_more_than_the_queue_holds_is_answered_by_listing(fake, monkeypatc
         )
 
 
+async def test_a_burst_is_answered_by_listing_when_it_is_over(fake):
+    """An engine drops events for a reader that does not keep up, silently: more than it holds, and some are lost."""
+    async with client(fake.url) as engine, listening(engine) as heard:
+        for number in range(1000):
+            fake.add(container(f"web-{number}"))
+        await until(
+            lambda: any(isinstance(one, ListAgain) and one.why.startswith("many events") for one in heard), "a list"
+        )
+        assert fake.bitten["skipped"]
+        assert len({one.container for one in heard if isinstance(one, Event)}) < 1000
+
+
 async def test_the_end_is_heard_with_the_last_events():
     """An engine that stops tells who died and hangs up in one breath: nobody waits for a ping then."""
     inbox = io_inbox.Inbox(asyncio.get_running_loop())
