@@ -166,6 +166,7 @@ async def lose_all(world, count, **how):
     one = await listening(world, **how)
     ids = many(world, count)
     await world.see("all are recorded", lambda found: records(found) == set(ids), wait_s=90)
+    await harness.until(lambda: not one.service._engine._burst, "the burst of starts is over, and listed after")
     await harness.until(lambda: not one.service._lanes.waiting, "every event was looked after")
     fixed = one.metric("pilotfish_registrator_reconcile_fixed_total")
     world.engine.tamper = dropped
