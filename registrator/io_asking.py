@@ -14,6 +14,10 @@ from registrator.book import Book
 from registrator.io_checks import Dials, Port
 from registrator.io_rounds import Rounds
 
+NEW_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
+# One that runs for longer was registered before, unless we are new here, and readers keep it as an orphan: a record
+# that says "starting" takes its name away until the first answer, which a check may need two seconds for.
+YOUNG_S, OLDER_S = 10.0, 2.5
 OVERDUE_S = 30.0  # a port that has not answered for so long is said to
 
 
@@ -47,8 +51,12 @@ class Asking:
             self._dials.want(one, {Port(one, *spec): where for spec, where in self._book.dials(one).items()})
             self._rounds.want(one, {Port(one, *spec): how for spec, how in self._book.probes(one).items()})
 
-    async def first(self, container: str, within_s: float) -> None:
-        """Wait until every port of a container was asked once, or for `within_s`."""
+    async def first(self, container: str) -> None:
+        """Wait until every port of a container was asked once, but not for long; for a container new to the store."""
+        page = self._book.pages.get(container)
+        if page is None:
+            return
+        within_s = NEW_S if self._now() - page.facts.started < YOUNG_S else OLDER_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await asyncio.gather(

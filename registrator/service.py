@@ -47,7 +47,6 @@ from registrator.settings import RegistratorSettings
 from registrator.state import show
 from registrator.wanted import Wanted, wanted
 
-FIRST_DIAL_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
 TICK_S = 0.25  # how often deadlines are looked at
 ONCE_S = 2.0  # how long --once waits for ports that do not answer yet
 
@@ -281,7 +280,7 @@ class RegistratorService:
         marked = self.book.look(Look(container, seen, events, self._telemetry.now()), recorded)
         self._asking.want(marked)
         if before is None and recorded is None:
-            await self._asking.first(container, FIRST_DIAL_S)
+            await self._asking.first(container)
         self._remark(container)
         page = self.book.pages.get(container)
         gone = max((event.at for event in events), default=0.0)

@@ -18,6 +18,7 @@ class Application:
 
     Attributes:
         answer: octets sent for every request; or a list, of which each request takes one.
+        may_answer: set; until it is again, requests wait.
         asked: the first line of every request, in order.
         sent: octets of endless bodies that were taken.
     """
@@ -25,6 +26,8 @@ class Application:
     def __init__(self, ip: str) -> None:
         self.ip, self.port = ip, 0
         self.answer: bytes | list[bytes] = OK
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.asked: list[str] = []
         self.heads: list[bytes] = []
         self.sent = 0
@@ -61,6 +64,7 @@ class Application:
         head = await reader.readuntil(b"\r\n\r\n")
         self.heads.append(head)
         self.asked.append(head.split(b"\r\n")[0].decode())
+        await self.may_answer.wait()
         answer = self.answer if isinstance(self.answer, bytes) else self.answer.pop(0)
         if answer == HANG:
             await reader.read()

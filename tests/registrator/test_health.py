@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.parts.fake_docker import container
@@ -262,3 +264,15 @@ async def test_when_all_fail_at_once_all_are_kept(world, app, caplog):
         assert one.metric("pilotfish_services_in_panic", part="registrator") == 0
         assert one.service.state()["panic"] == []
         assert sum("most of it fails no longer" in line for line in caplog.messages) == 1
+
+
+async def test_what_runs_for_long_is_judged_before_it_is_registered(world, app):
+    """Whoever keeps it as an orphan loses it to a record that says "starting": the first one says how it is."""
+    one = world.engine.add(checked(app, env={"SERVICE_CHECK_TIMEOUT": "2s"}), quiet=True)
+    app.may_answer.clear()
+    world.start()
+    asyncio.get_running_loop().call_later(0.5, app.may_answer.set)
+    await world.see_states(one, {app.port: "passing"})
+    key = next(key for key in await world.entries() if "/containers/" in key)
+    entry = (await world.entries())[key]
+    assert entry.create_revision == entry.mod_revision
