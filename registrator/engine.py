@@ -59,9 +59,15 @@ class Event(NamedTuple):
 
 
 class ListAgain(NamedTuple):
-    """Events may have been missed: list all containers and compare. Comes after every connection."""
+    """Events may have been missed: list all containers and compare. Comes after every connection.
+
+    Attributes:
+        why: in words.
+        dropped: it is on a connection that stands, where events can be missing because there were too many.
+    """
 
     why: str
+    dropped: bool = False
 
 
 class Away(NamedTuple):

@@ -217,7 +217,7 @@ class DockerEngine:
         if not await inbox.wait(min(QUIET_S, self._settings.ping_s) if in_burst else self._settings.ping_s):
             self._burst = 0
             if in_burst:
-                return [ListAgain("many events at once: the engine may have dropped some")]
+                return [ListAgain("many events at once: the engine may have dropped some", dropped=True)]
             await self.ping()
         found: list[News] = []
         came = inbox.take()
@@ -232,7 +232,7 @@ class DockerEngine:
                 self._last = event
                 found.append(event)
         if inbox.overflowed():
-            found.append(ListAgain("more events than could be taken in"))
+            found.append(ListAgain("more events than could be taken in", dropped=True))
         if not found:
             inbox.check()
         return found

@@ -85,10 +85,8 @@ class RegistratorService:
         self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
         self._writer: Writer | None = None
         self._tenure: Tenure | None = None
-        self._begun = asyncio.Event()
-        self._again = asyncio.Event()
-        self._listed = asyncio.Event()
-        self._periodic: set[str] = set()
+        self._begun, self._again, self._listed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._periodic, self._dropped = set[str](), False
         self._asking = Asking(
             self.book,
             telemetry.now,
@@ -200,7 +198,8 @@ class RegistratorService:
                 case Event():
                     self.metrics.events.inc()
                     self._lanes.put(news.container, news)
-                case ListAgain(why):
+                case ListAgain(why, dropped):
+                    self._dropped |= dropped
                     self._telemetry.log.info("docker: listing all containers", extra={"why": why})
                     self.metrics.connected.set(1)
                     self._telemetry.ready.good("docker")
@@ -230,8 +229,10 @@ class RegistratorService:
             asked |= await self._meet_again(info)
             known = {*running, *self.book.pages, *self.writer.recorded.records}
             if not asked:
-                self._periodic |= known
                 await self._tend()
+            # What is found then, no event told.
+            self._periodic |= known if self._dropped or not asked else set()
+            self._dropped = False
             for container in sorted(known):
                 self._lanes.put(container)
             self._listed.set()
