@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-# What has a clock of its own (real engines, faults, floods, figures) runs in one process, one after the other: beside
-# one that computes, not beside another that measures.
-IN_TURN = "in turn"
-FILES = ("test_fault", "test_forward_faults", "test_workers", "test_knot", "test_secondary", "test_skydns_served")
-FOLDERS = frozenset({"lab", "bench"})
+# What has a clock of its own runs one after the other in one process: real engines in the first of these groups;
+# faults, floods and figures in the second. Each may have a neighbour, but not one of its own kind.
+LAB, FAULTS = "lab", "faults"
+FILES = ("test_fault", "test_forward_faults", "test_workers", "test_knot", "test_secondary", "test_events")
 
 
 @pytest.hookimpl(trylast=True)
@@ -19,5 +18,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     for item in items:
         place = item.path.relative_to(TESTS)
-        together = place.parts[0] in FOLDERS or place.name.startswith(FILES)
-        item.add_marker(pytest.mark.xdist_group(IN_TURN if together else place.as_posix()))
+        group = place.as_posix()
+        if place.parts[0] == "lab":
+            group = LAB
+        elif place.parts[0] == "bench" or place.name.startswith(FILES):
+            group = FAULTS
+        item.add_marker(pytest.mark.xdist_group(group))
