@@ -21,6 +21,7 @@ from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.store import StoreUnavailable
 from tests.dnsserver.conftest import DEADLINE_S, until
 from tests.dnsserver.kit import container, endpoint, lan, node, question, said
+from tests.parts.dns_program import quiet_port
 
 WEB = container(1, endpoint("web", 80, lan("192.168.0.1", 32768)))
 
@@ -177,9 +178,7 @@ async def test_an_address_of_another_host_is_named(run):
 
 async def test_any_address_means_each_one(run):
     """0.0.0.0 and :: are taken apart; an answer leaves from the address that was asked."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = quiet_port()
     server = await run(listen=(("0.0.0.0", port),))
     assert ("127.0.0.1", port) in server.service.listening
     assert ("0.0.0.0", port) not in server.service.listening
@@ -201,9 +200,7 @@ async def test_a_host_without_ipv6_has_no_address_of_that_kind(run, monkeypatch)
 async def test_without_an_address_it_is_not_ready(run, monkeypatch):
     """All addresses of the host go, and come back: `/ready` says so."""
     monkeypatch.setattr(io_edges, "REBIND_S", 0.05)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = quiet_port()
     here = ["127.0.0.1"]
     monkeypatch.setattr(io_addresses, "_host_v4", lambda: list(here))
     server = await run(listen=(("0.0.0.0", port),))
@@ -294,9 +291,7 @@ async def test_the_id_is_given_back(run):
 async def test_without_free_file_handles_it_goes_on(run, monkeypatch):
     """While the host's addresses cannot be looked up, the sockets that are open answer."""
     monkeypatch.setattr(io_edges, "REBIND_S", 0.01)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = quiet_port()
     server = await run(listen=(("0.0.0.0", port),))
     asked = 0
 

@@ -111,7 +111,7 @@ def test_unknown_group_on_the_command_line():
     )  # fmt: skip
     assert (answer.returncode, answer.stderr) == (
         2,
-        "tools: no such group: nope; there are lab bench image resolvers clock\n",
+        f"tools: no such group: nope; there are {' '.join(GROUPS)}\n",
     )
 
 
