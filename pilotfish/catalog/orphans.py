@@ -91,12 +91,14 @@ class Orphans:
 
     def take(self, difference: Difference, now: float) -> Difference:
         """What a reader is told of a difference of its mirror."""
-        if not self.kept and not self.others and not difference.orphans:
+        untold = self._gone or self._marked
+        if not self.kept and not self.others and not difference.orphans and not untold:
             return difference
         if self._keep_s:
             self._adopt(difference.orphans, now)
         for entry in difference.puts:
             self._meet(entry)
+            self._gone.discard(entry.key)  # it ended and is back before the reader was told
         changes = self.changes(difference.revision)
         held = self.kept.keys() | self.others.keys()
         deletes = (set(difference.deletes) - held) | set(changes.deletes)

@@ -170,6 +170,16 @@ def test_an_endpoint_that_is_given_up_leaves_alone():
     assert len(reader.dialling) == 0
 
 
+@pytest.mark.parametrize("others", [(), (container(Y, endpoint("f", OTHER)),)], ids=["the last one", "one of two"])
+def test_a_record_that_is_back_before_its_end_was_told_stays(others):
+    reader = Reader(node(), container(X, endpoint("e")), *others)
+    reader.lease_ends()
+    reader.orphans.give_up(container(X)[0], "e")
+    reader.put(node(), container(X, endpoint("e")))
+    reader.hear()
+    assert "e" in reader.served
+
+
 def test_udp_stays_with_the_tcp_of_its_container():
     reader = Reader(
         node(), container(X, endpoint("e"), endpoint("u", protocol="udp")), container(Y, endpoint("f", OTHER))
