@@ -187,7 +187,7 @@ async def test_a_reader_that_starts_anew_knows_its_orphans(tmp_path, when, at_on
             if when == "kept already":
                 await store.revoke(lease)
                 await until(lambda: reader.count == 1)
-            Keeper(file, {keys.ROOT: reader.follower}, reader.telemetry, reader.follower.age_s, 60.0).write()
+            await Keeper(file, {keys.ROOT: reader.follower}, reader.telemetry, reader.follower.age_s, 60.0).last()
         if when != "kept already":
             await store.revoke(lease)
         async with reading(store, file, at_once=at_once) as reader:
