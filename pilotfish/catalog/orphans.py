@@ -204,7 +204,7 @@ class Orphans:
         """What the store holds now ends what it contradicts."""
         match keys.parse(entry.key):
             case ContainerKey():
-                self._forget(entry.key)
+                self._remove(entry.key)  # its registrator lives: what of its host cannot be dialled waits for it
                 self._supersede(entry)
             case NodeKey(node) if node in self._hosts and _has_listed(entry):
                 self.give_up_host(node)
@@ -222,12 +222,14 @@ class Orphans:
 
     def _end(self, key: str) -> None:
         self._gone.add(key)
-        self._forget(key)
+        one = self._remove(key)
+        if one is not None:
+            self._unhear(one.container.node)
 
-    def _forget(self, key: str) -> None:
+    def _remove(self, key: str) -> Kept | None:
         one = self.kept.pop(key, None)
         if one is None:
-            return
+            return None
         self.version += 1
         for seat, endpoint in _seats(one.container):
             seated = self._seats.get(seat, set())
@@ -241,7 +243,7 @@ class Orphans:
         host.blind.discard(key)
         if not host.orphans:
             del self._hosts[one.container.node]
-        self._unhear(one.container.node)
+        return one
 
     def _unhear(self, name: str) -> None:
         """What cannot be dialled has nothing that speaks for it once nothing else of its host is kept."""

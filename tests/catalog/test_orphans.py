@@ -207,6 +207,16 @@ def test_udp_alone_stays_with_the_others_of_its_host():
     assert reader.served == []
 
 
+def test_udp_waits_for_its_record_while_its_registrator_comes_back():
+    """The records of a host come back in several transactions, and `listed` comes last."""
+    reader = Reader(node(), container(X, endpoint("e")), container(Y, endpoint("u", protocol="udp")))
+    reader.lease_ends()
+    reader.put(node(), container(X, endpoint("e")))
+    assert reader.served == ["e", "u"]
+    reader.put(node(listed=True))
+    assert reader.served == ["e"]
+
+
 def test_a_host_is_given_up_whole():
     reader = Reader(node(), node("h2"), container(X, endpoint("e")), container(Y, endpoint("f", OTHER), node="h2"))
     reader.lease_ends("h1", "h2")
