@@ -16,8 +16,9 @@ from registrator.io_rounds import Rounds
 
 NEW_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
 # One that runs for longer was registered before, unless we are new here, and readers keep it as an orphan: a record
-# that says "starting" takes its name away until the first answer, which a check may need two seconds for.
-YOUNG_S, OLDER_S = 10.0, 2.5
+# that says "starting" takes its name away until its checks have passed as often as CHECK_RISE asks, which may take two
+# seconds each.
+YOUNG_S, OLDER_S = 10.0, 5.0
 OVERDUE_S = 30.0  # a port that has not answered for so long is said to
 
 
@@ -44,6 +45,7 @@ class Asking:
         self._book, self._now, self._changed = book, now, changed
         self._dials = Dials(self._on_answer)
         self._rounds = Rounds(self._on_result, at_once, check_dir)
+        self.judging: set[str] = set()  # containers that `first` waits for: not to be written meanwhile
 
     def want(self, containers: set[str]) -> None:
         """Ask what the book wants to know of these containers, and nothing else of them."""
@@ -52,16 +54,26 @@ class Asking:
             self._rounds.want(one, {Port(one, *spec): how for spec, how in self._book.probes(one).items()})
 
     async def first(self, container: str) -> None:
-        """Wait until every port of a container was asked once, but not for long; for a container new to the store."""
+        """Wait until a container that is new to the store can be judged, but not for long.
+
+        A young one: until each of its ports was asked once. An older one: until its checks have decided.
+        """
         page = self._book.pages.get(container)
         if page is None:
             return
-        within_s = NEW_S if self._now() - page.facts.started < YOUNG_S else OLDER_S
-        with contextlib.suppress(TimeoutError):
+        older = self._now() - page.facts.started >= YOUNG_S
+        within_s = OLDER_S if older else NEW_S
+        waits = self._rounds.hurry(container) if older else self._rounds.waits(container)
+        if older:
+            self.judging.add(container)
+        try:
             async with asyncio.timeout(within_s):
-                await asyncio.gather(
-                    self._dials.first(container, within_s), *(one.wait() for one in self._rounds.waits(container))
-                )
+                await asyncio.gather(self._dials.first(container, within_s), *(one.wait() for one in waits))
+        except TimeoutError:
+            pass  # what is known by then counts
+        finally:
+            self._rounds.calm(container)
+            self.judging.discard(container)
 
     async def quiet(self, within_s: float) -> None:
         """Wait until every port has answered or was checked once, or for `within_s`."""
@@ -84,8 +96,12 @@ class Asking:
 
     def _on_answer(self, port: Port) -> None:
         if self._book.answered(port.container, (port.port, port.protocol), self._now()):
-            self._changed(port.container)
+            self._tell(port.container)
 
     def _on_result(self, port: Port, problem: str) -> None:
         if self._book.checked(port.container, (port.port, port.protocol), problem, self._now()):
-            self._changed(port.container)
+            self._tell(port.container)
+
+    def _tell(self, container: str) -> None:
+        if container not in self.judging:
+            self._changed(container)

@@ -3,8 +3,8 @@
 A task per port. The first check is made at once, unless the port is known to pass: then it waits for a part of its
 interval, so that a registrator that starts again does not ask a thousand containers in one instant. Until a port passes
 for the first time it is asked more often than its interval says, as a port that is dialled would be: what starts
-quickly is found quickly. Only so many checks are under way at once; time spent waiting for a turn is no time of the
-check.
+quickly is found quickly. So is one in a hurry, until it was found well or ill as often as its thresholds ask. Only so
+many checks are under way at once; time spent waiting for a turn is no time of the check.
 """
 
 from __future__ import annotations
@@ -32,8 +32,22 @@ class _Round:
     def __init__(self, progress: Progress, targets: tuple[Target, ...]) -> None:
         self.probe, self.targets = progress.probe, targets
         self.opened = progress.opened
-        self.tried = asyncio.Event()
+        self.tried, self.decided = asyncio.Event(), asyncio.Event()
+        self.hurries = False
         self.task: asyncio.Task[None] | None = None
+        self._well, self._in_row = False, 0
+
+    def note(self, *, well: bool) -> None:
+        """Take in a result: it is decided once so many in a row say the same as its thresholds ask."""
+        self._in_row = self._in_row + 1 if well is self._well else 1
+        self._well, self.opened = well, self.opened or well
+        if self._in_row >= (self.probe.rise if well else self.probe.fall):
+            self.decide()
+
+    def decide(self) -> None:
+        """Nobody waits for it any more."""
+        self.hurries = False
+        self.decided.set()
 
 
 class Rounds:
@@ -75,6 +89,18 @@ class Rounds:
         """What is set as soon as a port was asked once; of one container, or of all."""
         return [one.tried for port, one in self._rounds.items() if container in {None, port.container}]
 
+    def hurry(self, container: str) -> list[asyncio.Event]:
+        """Ask often until each check of a container has decided, or `calm`; what is set as soon as one has."""
+        found = [one for port, one in self._rounds.items() if port.container == container]
+        for one in found:
+            one.hurries = not one.decided.is_set()
+        return [one.decided for one in found]
+
+    def calm(self, container: str) -> None:
+        """Ask as often as usual."""
+        for port, one in self._rounds.items():
+            one.hurries = one.hurries and port.container != container
+
     async def close(self) -> None:
         """Check no more."""
         tasks = [one.task for one in self._rounds.values() if one.task]
@@ -85,6 +111,7 @@ class Rounds:
     def _stop(self, port: Port) -> None:
         one = self._rounds.pop(port)
         one.tried.set()
+        one.decide()
         if one.task:
             one.task.cancel()
 
@@ -94,16 +121,18 @@ class Rounds:
         loop = asyncio.get_running_loop()
         if known:
             one.tried.set()
+            one.decide()
             await asyncio.sleep(one.probe.interval_s * random.random())  # noqa: S311  jitter
         began = loop.time()
         while True:
             async with turns[0], turns[1]:
                 problem = await self._ask(one)
             if problem is not None:
-                one.opened = one.opened or not problem
+                one.note(well=not problem)
                 self._on_result(port, problem)
             one.tried.set()
-            await asyncio.sleep(pause_s(one.probe, one.opened, loop.time() - began, random.random()))  # noqa: S311
+            usual = one.opened and not one.hurries
+            await asyncio.sleep(pause_s(one.probe, usual, loop.time() - began, random.random()))  # noqa: S311
 
     async def _ask(self, one: _Round) -> str | None:
         try:

@@ -338,7 +338,7 @@ class RegistratorService:
         if difference.started_over or key in difference.deletes or any(one.key == key for one in difference.puts):
             self._tenure.doubt()
         self._writer.observe(difference)
-        self._writer.mark(self.book.named(turned.names) | self.book.serving(turned.services))
+        self._writer.mark((self.book.named(turned.names) | self.book.serving(turned.services)) - self._asking.judging)
         self._follow_swarm(difference)
         if turned.places:
             self._writer.mark(self.claimant.conflicts)

@@ -83,7 +83,7 @@ async def test_a_check_that_hangs_holds_nobody_up(world, app):
         await harness.until(lambda: silent.open, "the check hangs")
         one = world.engine.add(checked(app))
         await world.see_states(one, {app.port: "passing"})
-        assert await world.states(hung) == {silent.port: "starting"}
+        await world.see_states(hung, {silent.port: "starting"})
         await harness.until(lambda: len(silent.asked) > 2, "it is asked again")
         assert silent.open <= 1
 
@@ -272,6 +272,17 @@ async def test_what_runs_for_long_is_judged_before_it_is_registered(world, app):
     app.may_answer.clear()
     world.start()
     asyncio.get_running_loop().call_later(0.5, app.may_answer.set)
+    await world.see_states(one, {app.port: "passing"})
+    key = next(key for key in await world.entries() if "/containers/" in key)
+    entry = (await world.entries())[key]
+    assert entry.create_revision == entry.mod_revision
+
+
+async def test_what_runs_for_long_is_judged_by_as_many_results_as_its_tags_ask_for(world, app):
+    """Also when another port of it answers at once, and at long intervals."""
+    tags = {"SERVICE_CHECK_RISE": "3", "SERVICE_CHECK_INTERVAL": "60s"}
+    one = world.engine.add(checked(app, env=tags), quiet=True)
+    world.start()
     await world.see_states(one, {app.port: "passing"})
     key = next(key for key in await world.entries() if "/containers/" in key)
     entry = (await world.entries())[key]
