@@ -22,6 +22,7 @@ FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0  # a store that is back is found again within this time
 MOST_SINGLE = 100  # keys that are read one by one; beyond it the whole prefix is read
 KEYS_EVERY = 10  # every n-th check compares keys and revisions, the others only counts
+ASK_S = 0.5  # how long a silence of others waits for the store's word that it is not ours
 SUSPICION_S = 2.0  # what a survey sees otherwise may still be on its way; wrong is what stays so for this long
 
 
@@ -75,7 +76,8 @@ class Follower:
         self.care = care
         self._store, self._told, self._telemetry = store, on_difference, telemetry
         self._verify_s = verify_s
-        self._heard = float("-inf")
+        self._heard = self._counted = self._asked = float("-inf")
+        self._asking = asyncio.Lock()
         self._remembered: tuple[Reading, Sequence[Orphan]] | None = None
         self._name = f"store {prefix}"
         telemetry.mirrors.show(prefix, self.age_s, lambda: (len(self.mirror.entries), self.mirror.revision))
@@ -84,6 +86,25 @@ class Follower:
     def age_s(self) -> float:
         """Seconds since the store last gave a sign of life for this prefix; infinite before the first."""
         return time.monotonic() - self._heard
+
+    async def heard_since(self, moment: float) -> bool:
+        """Whether the store was heard after a moment of the monotonic clock.
+
+        A quiet watch says nothing for seconds, so the store is asked for a count: once for all who want to know.
+        """
+        if self.connected and self._heard < moment:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(ASK_S):
+                    await self._ask(moment)
+        return self.connected and max(self._heard, self._counted) >= moment
+
+    async def _ask(self, moment: float) -> None:
+        async with self._asking:
+            if max(self._counted, self._asked) >= moment:
+                return
+            self._asked = time.monotonic()
+            await self._store.survey(self.mirror.prefix, keys=False)
+            self._counted = time.monotonic()
 
     def _on_difference(self, difference: Difference) -> None:
         self._told(self.care.take(difference) if self.care else difference)
@@ -109,7 +130,7 @@ class Follower:
             tasks.create_task(self._follow())
             tasks.create_task(self._verify())
             if self.care is not None:
-                tasks.create_task(self.care.run(self._told, lambda: self.mirror.revision, lambda: self.connected))
+                tasks.create_task(self.care.run(self._told, lambda: self.mirror.revision, self.heard_since))
 
     async def _follow(self) -> None:
         backoff, must_read = retry_delays(), True

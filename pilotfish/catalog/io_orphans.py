@@ -8,7 +8,7 @@ import errno
 import random
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from prometheus_client import Gauge
 
@@ -108,20 +108,24 @@ class OrphanCare:
         return [Orphan(one.entry, unix - (now - one.since), tuple(one.silent)) for one in kept]
 
     async def run(
-        self, tell: Callable[[Difference], None], revision: Callable[[], int], sure: Callable[[], bool]
+        self,
+        tell: Callable[[Difference], None],
+        revision: Callable[[], int],
+        heard_since: Callable[[float], Awaitable[bool]],
     ) -> None:
         """Dial until cancelled.
 
         Args:
             tell: gets what the reader has to know.
             revision: of its mirror.
-            sure: silence counts only while this is true: when the store is away as well, it may be us who are cut off.
+            heard_since: whether the store was heard after a moment of the monotonic clock. Silence counts only if it
+                was while we dialled: else it may be us who are cut off.
         """
         try:
             while True:
                 now = time.monotonic()
                 for one in self._dialling.due(now, AT_ONCE - len(self._flights)):
-                    self._begin(one, sure)
+                    self._begin(one, heard_since)
                 self.orphans.expire(now)
                 changes = self.orphans.changes(revision())
                 if changes.deletes or changes.kept:
@@ -132,8 +136,8 @@ class OrphanCare:
             for flight in self._flights:
                 flight.cancel()
 
-    def _begin(self, one: Dial, sure: Callable[[], bool]) -> None:
-        flight = asyncio.create_task(self._fly(one, sure))
+    def _begin(self, one: Dial, heard_since: Callable[[float], Awaitable[bool]]) -> None:
+        flight = asyncio.create_task(self._fly(one, heard_since))
         self._flights.add(flight)
         flight.add_done_callback(self._flights.discard)
 
@@ -148,10 +152,10 @@ class OrphanCare:
                 await self._more.wait()
         await asyncio.sleep(TOLD_S)
 
-    async def _fly(self, one: Dial, sure: Callable[[], bool]) -> None:
-        full = len(self._flights) >= AT_ONCE
+    async def _fly(self, one: Dial, heard_since: Callable[[float], Awaitable[bool]]) -> None:
+        full, began = len(self._flights) >= AT_ONCE, time.monotonic()
         answer = await dial(one.where)
-        if answer is Answer.SILENT and not sure():
+        if answer is Answer.SILENT and not await heard_since(began):
             answer = Answer.UNKNOWN
         judged = self._dialling.judge(one, answer, time.monotonic())
         if judged.host:

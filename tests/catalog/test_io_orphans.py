@@ -176,6 +176,42 @@ async def test_silence_means_nothing_while_the_store_is_away(how, left):
     await store.close()
 
 
+class Severed:
+    """A store whose network can go: its watch says nothing any more, which is known only much later."""
+
+    def __init__(self, store):
+        self._store, self.cut = store, asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def watch(self, prefix, revision):
+        async for news in self._store.watch(prefix, revision):
+            if self.cut.is_set():
+                await asyncio.Event().wait()
+            yield news
+
+    async def survey(self, prefix, *, keys):
+        if self.cut.is_set():
+            await asyncio.Event().wait()
+        return await self._store.survey(prefix, keys=keys)
+
+
+async def test_silence_means_nothing_before_it_is_known_that_the_store_is_away():
+    store = Severed(EmbeddedStore())
+    with silent() as port:
+        async with reading(store) as reader:
+            lease = await registered(store, port)
+            await until(lambda: reader.served == ["e"])
+            await store.revoke(lease)
+            await until(lambda: reader.count == 1)
+            store.cut.set()
+            noticed = time.monotonic()
+            await until(lambda: reader.count == 0 or time.monotonic() > noticed + 4)
+            assert (reader.follower.connected, reader.count) == (True, 1)
+    await store.close()
+
+
 @pytest.mark.parametrize("when", ["kept already", "before it became one"])
 @pytest.mark.parametrize("at_once", [True, False], ids=["known at once", "known beside the store"])
 async def test_a_reader_that_starts_anew_knows_its_orphans(tmp_path, when, at_once):
