@@ -32,7 +32,8 @@ async def dial(where: Where, within_s: float = DIAL_S) -> Answer:
     """Dial an endpoint once, at all of its addresses at the same time.
 
     Returns:
-        TAKEN when any took the connection, else REFUSED when any refused it, else SILENT.
+        TAKEN when any took the connection, else UNKNOWN when one could not be asked, else REFUSED when any refused it,
+        else SILENT.
     """
     answers = set(await asyncio.gather(*(_dial(ip, port, within_s) for ip, port in where)))
     return next(one for one in (Answer.TAKEN, Answer.UNKNOWN, Answer.REFUSED, Answer.SILENT) if one in answers)
@@ -49,7 +50,9 @@ async def _dial(ip: str, port: int, within_s: float) -> Answer:
     except ConnectionRefusedError:
         return Answer.REFUSED
     except OSError as error:
-        return Answer.UNKNOWN if error.errno in _OURS else Answer.SILENT
+        # Where this host has no IPv6, that is what the kernel says of every IPv6 address: there is no way there.
+        pathless = family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL
+        return Answer.UNKNOWN if error.errno in _OURS and not pathless else Answer.SILENT
     return Answer.TAKEN
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import time
 
@@ -66,6 +67,28 @@ async def test_what_comes_of_a_dial():
                 (nobody, refused): Answer.REFUSED,
             }.items():
                 assert await dial(where, 0.2) is expected, where
+
+
+V4, V6 = ("192.0.2.1", 80), ("2001:db8::1", 80)
+FAILED = {
+    "no IPv6 here, IPv4 refuses": ({V4: errno.ECONNREFUSED, V6: errno.EADDRNOTAVAIL}, Answer.REFUSED),
+    "no IPv6 here, no way by IPv4": ({V4: errno.EHOSTUNREACH, V6: errno.EADDRNOTAVAIL}, Answer.SILENT),
+    "no IPv6 here, and nothing else": ({V6: errno.EADDRNOTAVAIL}, Answer.SILENT),
+    "no port of ours is free": ({V4: errno.EADDRNOTAVAIL}, Answer.UNKNOWN),
+    "no IPv6 here, no port of ours is free": ({V4: errno.EADDRNOTAVAIL, V6: errno.EADDRNOTAVAIL}, Answer.UNKNOWN),
+    "no memory for one, the other refuses": ({V4: errno.ECONNREFUSED, V6: errno.ENOBUFS}, Answer.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("errors", "expected"), FAILED.values(), ids=FAILED)
+async def test_what_comes_of_a_dial_that_fails_here(monkeypatch, errors, expected):
+    """Whether a failure says something of the other side."""
+
+    async def failing(_, address):
+        raise OSError(errors[address], "failed")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", failing)
+    assert await dial(tuple(errors), 0.2) is expected
 
 
 class Reader:
