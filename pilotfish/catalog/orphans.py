@@ -26,6 +26,7 @@ from pilotfish.catalog.store import Entry
 
 MOST_ORPHANS = 20_000  # records; what is more is let go at once
 OTHERS_S = 5.0  # within which everybody has registered anew with a store that lost everything
+PROXIES_S = 30.0  # a proxy's lease: one that has not registered anew within it is as dead as one whose lease has ended
 MOST_ADDRESSES = 4  # of one endpoint that are dialled
 
 Seat: TypeAlias = tuple[str, str, int, str]  # what no two endpoints have: host ("" for lan), ip, port, protocol
@@ -78,8 +79,8 @@ class Orphans:
 
     def __init__(self, node: str, keep_s: float, dialling: Dialling, most: int = MOST_ORPHANS) -> None:
         self.kept: dict[str, Kept] = {}  # by key; the longest kept first
-        self.others: dict[str, Entry] = {}  # claims and proxies of a store that is no more; kept beside orphans
-        self._others_until = 0.0
+        # Claims and proxies of a store that is no more, and since when: claims as long as there are orphans.
+        self.others: dict[str, tuple[Entry, float]] = {}
         self.version = 0  # grows with every change
         self._node, self._keep_s, self._dialling, self._most = node, keep_s, dialling, most
         self._hosts: dict[str, _Host] = {}
@@ -127,7 +128,7 @@ class Orphans:
 
     def whole(self, revision: int) -> Difference:
         """All that is kept, for a reader that begins anew with all that its mirror holds."""
-        entries = (*self.others.values(), *(one.entry for one in self.kept.values()))
+        entries = (*(entry for entry, _ in self.others.values()), *(one.entry for one in self.kept.values()))
         return Difference(revision, entries, kept={key: frozenset(one.silent) for key, one in self.kept.items()})
 
     # --- what dials and time say
@@ -152,14 +153,20 @@ class Orphans:
 
     def expire(self, now: float) -> None:
         """End what was kept long enough."""
-        if self.others and not self.kept and now >= self._others_until:
-            self._gone |= self.others.keys()
-            self.others = {}
+        over = {key for key, (_, since) in self.others.items() if self._is_over(key, now - since)}
+        self._gone |= over
+        for key in over:
+            del self.others[key]
         while self.kept:
             key, one = next(iter(self.kept.items()))
             if now - one.since < self._keep_s:
                 return
             self._end(key)
+
+    def _is_over(self, key: str, age_s: float) -> bool:
+        if key.startswith(keys.PROXIES):
+            return age_s >= PROXIES_S
+        return not self.kept and age_s >= OTHERS_S
 
     # --- how it goes on
 
@@ -168,7 +175,7 @@ class Orphans:
         hosts = set()
         for key, entry in orphans.items():
             if not isinstance(keys.parse(key), ContainerKey):
-                self.others[key], self._others_until = entry, now + OTHERS_S
+                self.others[key] = entry, now - age.age_s
                 continue
             try:
                 container = decode(Container, entry.value)

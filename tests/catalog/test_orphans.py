@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import Dialling
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.orphans import OTHERS_S, Age, Orphans
+from pilotfish.catalog.orphans import OTHERS_S, PROXIES_S, Age, Orphans
 from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, Proxy, encode
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
@@ -261,6 +261,20 @@ def test_an_etcd_that_lost_everything_takes_nothing_away():
         assert list(reader.registry.claims) == left
     assert (reader.registry.claims, list(reader.registry.proxies)) == ({}, ["h1"])
     assert reader.orphans.kept == {}
+
+
+def test_an_etcd_that_lost_everything_keeps_no_dead_proxy():
+    """One that has not come back within its lease is dead, however long the orphans live; claims stay beside them."""
+    place = Place("www.example.com", "/")
+    claim = (keys.claim_key(place), encode(Claim(service="web", since=1.0)))
+    proxies = [(keys.proxy_key(name), encode(Proxy(node=name, addresses=("192.0.2.1",)))) for name in ("h1", "h2")]
+    reader = Reader(node(), claim, *proxies, container(X, endpoint("e")))
+    reader.tell(reader.mirror.start(Reading("c2", 1, (Entry(*proxies[0], 1, 1, 9),))))
+    for now, left in ((PROXIES_S - 0.1, ["h1", "h2"]), (PROXIES_S, ["h1"])):
+        reader.orphans.expire(now)
+        reader.hear()
+        assert sorted(reader.registry.proxies) == left
+    assert (reader.served, list(reader.registry.claims)) == (["e"], [place])
 
 
 def test_the_next_run_goes_on_with_what_the_last_one_kept():
