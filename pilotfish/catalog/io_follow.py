@@ -121,8 +121,10 @@ class Follower:
             self._remembered = reading, orphans
             return
         self._on_difference(self.mirror.start(reading))
-        if self.care is not None and orphans:
-            self._told(self.care.restore(orphans, self.mirror.revision))
+        # Some may have been put again between the two parts of a snapshot: they are no orphans.
+        kept = [one for one in orphans if one.entry.key not in self.mirror.entries]
+        if self.care is not None and kept:
+            self._told(self.care.restore(kept, self.mirror.revision))
 
     async def run(self) -> None:
         """Follow until cancelled."""

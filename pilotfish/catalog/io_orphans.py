@@ -107,8 +107,11 @@ class OrphanCare:
     def saved(self) -> list[Orphan]:
         """What `restore` takes in. It may be called in another thread."""
         now, unix = time.monotonic(), self._telemetry.now()
-        kept = list(self.orphans.kept.values())
-        return [Orphan(one.entry, unix - (now - one.since), tuple(one.silent)) for one in kept]
+        kept, others = list(self.orphans.kept.values()), list(self.orphans.others.values())
+        return [
+            *(Orphan(one.entry, unix - (now - one.since), tuple(one.silent)) for one in kept),
+            *(Orphan(entry, unix - (now - since), ()) for entry, since in others),
+        ]
 
     async def run(
         self,

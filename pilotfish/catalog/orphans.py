@@ -26,7 +26,7 @@ from pilotfish.catalog.store import Entry
 
 MOST_ORPHANS = 20_000  # records; what is more is let go at once
 OTHERS_S = 5.0  # within which everybody has registered anew with a store that lost everything
-PROXIES_S = 30.0  # a proxy's lease: one that has not registered anew within it is as dead as one whose lease has ended
+PROXIES_S = 30.0  # twice the usual lease of a proxy: one that has not registered anew by then is dead
 MOST_ADDRESSES = 4  # of one endpoint that are dialled
 
 Seat: TypeAlias = tuple[str, str, int, str]  # what no two endpoints have: host ("" for lan), ip, port, protocol
@@ -106,10 +106,10 @@ class Orphans:
         return msgspec.structs.replace(difference, deletes=tuple(sorted(deletes)), kept=changes.kept)
 
     def restore(self, entries: Iterable[Entry], ages: Mapping[str, Age], now: float) -> None:
-        """Take in orphans of an earlier run.
+        """Take in what an earlier run kept.
 
         Args:
-            entries: their records.
+            entries: records of orphans; claims and proxies.
             ages: by key.
             now: by the clock of this run.
         """
@@ -156,7 +156,7 @@ class Orphans:
         over = {key for key, (_, since) in self.others.items() if self._is_over(key, now - since)}
         self._gone |= over
         for key in over:
-            del self.others[key]
+            self._drop_other(key)
         while self.kept:
             key, one = next(iter(self.kept.items()))
             if now - one.since < self._keep_s:
@@ -168,6 +168,10 @@ class Orphans:
             return age_s >= PROXIES_S
         return not self.kept and age_s >= OTHERS_S
 
+    def _drop_other(self, key: str) -> None:
+        if self.others.pop(key, None):
+            self.version += 1
+
     # --- how it goes on
 
     def _adopt(self, orphans: Mapping[str, Entry], now: float, age: Age = NEW) -> None:
@@ -176,6 +180,7 @@ class Orphans:
         for key, entry in orphans.items():
             if not isinstance(keys.parse(key), ContainerKey):
                 self.others[key] = entry, now - age.age_s
+                self.version += 1
                 continue
             try:
                 container = decode(Container, entry.value)
@@ -216,7 +221,7 @@ class Orphans:
             case NodeKey(node) if node in self._hosts and _has_listed(entry):
                 self.give_up_host(node)
             case ClaimKey() | ProxyKey():
-                self.others.pop(entry.key, None)
+                self._drop_other(entry.key)
 
     def _supersede(self, entry: Entry) -> None:
         try:

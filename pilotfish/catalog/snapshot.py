@@ -42,7 +42,7 @@ class BadSnapshot(ValueError):
 
 
 class Orphan(NamedTuple):
-    """A record that was kept beyond its node's key.
+    """A record that was kept beyond its node's key; a claim or a proxy of a store that is no more.
 
     Attributes:
         entry: as it stood in the store.

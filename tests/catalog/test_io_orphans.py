@@ -16,9 +16,11 @@ from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_follow import Follower
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare, dial
-from pilotfish.catalog.record import Address, Container, Endpoint, Node, encode
+from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, encode
 from pilotfish.catalog.registry import Registry
-from pilotfish.catalog.store import Put
+from pilotfish.catalog.route import Place
+from pilotfish.catalog.snapshot import Orphan
+from pilotfish.catalog.store import Put, Quiet, Reading, Survey
 from pilotfish.catalog.telemetry import Telemetry
 
 CONTAINER = "0" * 12
@@ -255,4 +257,58 @@ async def test_a_reader_that_starts_anew_knows_its_orphans(tmp_path, when, at_on
             assert (reader.served, reader.count) == (["e"], 1)
             close()
             await until(lambda: reader.served == [])
+    await store.close()
+
+
+class Lost:
+    """A store that loses everything: another cluster, that begins at revision 1."""
+
+    def __init__(self, entries):
+        self.reading = Reading("c1", 5, entries)
+
+    def lose(self):
+        self.reading = Reading("c2", 1, ())
+
+    async def read(self, *_):
+        return self.reading
+
+    async def survey(self, *_, **__):
+        return Survey(self.reading.cluster, self.reading.revision, len(self.reading.entries), {})
+
+    async def watch(self, *_):
+        yield Quiet(self.reading.revision)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["known at once", "known beside the store"])
+async def test_a_reader_that_starts_anew_knows_the_claims_that_it_kept_beside_orphans(tmp_path, at_once):
+    file, store, place = str(tmp_path / "known"), EmbeddedStore(), Place("www.example.com", "/")
+    async with listening() as (port, _):
+        await registered(store, port)
+        claim = Put(keys.claim_key(place), encode(Claim(service="web", since=1.0)))
+        assert (await store.commit([], [claim])).succeeded
+        lost = Lost((await store.read(keys.ROOT)).entries)
+        async with reading(lost, file) as reader:
+            await until(lambda: reader.served == ["e"])
+        await reader.keeper.last()
+        lost.lose()
+        async with reading(lost, file) as reader:
+            await until(lambda: reader.count == 1)
+        assert list(reader.registry.claims) == [place]
+        await reader.keeper.last()
+        async with reading(lost, file, at_once=at_once) as reader:
+            await until(lambda: reader.follower.connected)
+            assert (reader.served, list(reader.registry.claims)) == (["e"], [place])
+    await store.close()
+
+
+async def test_what_was_put_again_while_a_snapshot_was_taken_is_no_orphan():
+    """A snapshot takes its orphans first, and its mirror a little later."""
+    store = EmbeddedStore()
+    await registered(store, 1)
+    reading_ = await store.read(keys.ROOT)
+    reader = Reader(store)
+    record = next(one for one in reading_.entries if one.key.startswith(keys.CONTAINERS))
+    reader.follower.restore(reading_, [Orphan(record, 0.0, ())])
+    assert (reader.served, reader.count) == (["e"], 0)
     await store.close()
