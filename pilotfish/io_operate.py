@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from pilotfish import operate, operate_claims, operate_shift
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_feed_store import FeedStore
 from pilotfish.catalog.io_stores import open_etcd
-from pilotfish.catalog.keys import PROXIES, ROOT, claim_key, parse, wish_key
+from pilotfish.catalog.keys import PROXIES, ROOT, WishKey, claim_key, parse, wish_key
 from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.record import BadRecord, Drain, Proxy, Shift, encode
 from pilotfish.catalog.record import decode as decoded
@@ -151,16 +153,17 @@ async def drain(store: Store, text: str, asked: Asked) -> None:
     key = wish_key(DRAIN, str(subject))
     if not asked.force:
         operate.refuse_emptying(catalog.registry, subject, asked.proxy_name)
-    revision = catalog.revisions.get(key, 0)
-    if not revision:
-        wish = encode(Drain(since=time.time(), by=asker()))
-        revision = await commit(store, Absent(key), Put(key, wish))
+    wish = catalog.registry.wishes.drains.get(subject)
+    made = Made(key, catalog.revisions.get(key, 0), wish)
+    if wish is None:
+        wish = Drain(since=time.time(), by=asker())
+        made = Made(key, await commit(store, catalog.unchanged(key), Put(key, encode(wish))), wish)
         if not asked.force:
-            await _refuse_late(store, subject, Made(key, revision, stands=True), asked.proxy_name)
+            await _refuse_late(store, subject, made, asked.proxy_name)
     costs = operate.costs(catalog.registry, subject, asked.proxy_name)
     asked.say(f"{subject} is drained: no new requests are sent there")
     if asked.timeout_s is not None:
-        await _wait(store, Made(key, revision, stands=True), costs, asked.timeout_s, asked.say)
+        await _wait(store, made, costs, asked.timeout_s, asked.say)
         asked.say(f"{subject} is out: it is safe to stop it")
 
 
@@ -187,7 +190,7 @@ async def undrain(store: Store, text: str, asked: Asked) -> None:
     asked.say(f"{subject} is not drained any more")
     if asked.timeout_s is not None:
         costs = operate.costs_back(catalog.registry, subject, asked.proxy_name)
-        await _wait(store, Made(key, revision, stands=False), costs, asked.timeout_s, asked.say)
+        await _wait(store, Made(key, revision, None), costs, asked.timeout_s, asked.say)
         asked.say(f"{subject} is back: all proxies and DNS servers know it")
 
 
@@ -209,11 +212,11 @@ async def shift(store: Store, text: str, percents: dict[str, int], asked: Asked)
     if not asked.force:
         operate_shift.refuse_emptying(catalog.registry, name, percents)
     key = wish_key(SHIFT, name)
-    value = encode(Shift(since=time.time(), percents=percents, by=asker()))
-    revision = await commit(store, catalog.unchanged(key), Put(key, value))
+    wish = Shift(since=time.time(), percents=percents, by=asker())
+    revision = await commit(store, catalog.unchanged(key), Put(key, encode(wish)))
     shares = operate_shift.described(operate_shift.served_with(catalog.registry, name, percents))
     asked.say(f"service:{name} is shifted: {shares or 'no endpoint of it is served'}")
-    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=True), asked)
+    await _wait_for_shares(store, catalog, name, Made(key, revision, wish), asked)
 
 
 async def unshift(store: Store, text: str, asked: Asked) -> None:
@@ -230,7 +233,7 @@ async def unshift(store: Store, text: str, asked: Asked) -> None:
     key = wish_key(SHIFT, name)
     revision = await commit(store, catalog.unchanged(key), Delete(key))
     asked.say(f"service:{name} is not shifted any more")
-    await _wait_for_shares(store, catalog, name, Made(key, revision, stands=False), asked)
+    await _wait_for_shares(store, catalog, name, Made(key, revision, None), asked)
 
 
 async def _wait_for_shares(store: Store, catalog: Catalog, name: str, made: Made, asked: Asked) -> None:
@@ -255,11 +258,27 @@ async def release(store: Store, text: str, asked: Asked) -> None:
 
 
 class Made(NamedTuple):
-    """What was done about a wish: its key, the revision that did it, and whether it stands now or went."""
+    """What was done about a wish: its key, the revision that did it, and how it stands now; None: it went."""
 
     key: str
     revision: int
-    stands: bool
+    wish: Drain | Shift | None
+
+    def undone(self, reading: Reading) -> str:
+        """What somebody else did about it since, in words; empty for nothing. A mark of a registrator is nothing."""
+        value = next((entry.value for entry in reading.entries if entry.key == self.key), None)
+        if self.wish is None:
+            key = parse(self.key)
+            shifted = isinstance(key, WishKey) and key.kind == SHIFT
+            return f"{'shifted' if shifted else 'drained'} it again" if value is not None else ""
+        if value is None:
+            return "took it back"
+        try:
+            found = decoded(Shift, value) if isinstance(self.wish, Shift) else decoded(Drain, value)
+        except BadRecord:
+            return "replaced it"
+        same = replace(found, gone_since=0.0) == replace(self.wish, gone_since=0.0)
+        return "" if same else "replaced it"
 
 
 async def _wait(store: Store, made: Made, costs: Costs, timeout_s: float, say: Say) -> None:
@@ -272,8 +291,8 @@ async def _wait(store: Store, made: Made, costs: Costs, timeout_s: float, say: S
         try:
             reading = await store.read(PROXIES, made.key)
             missing = wait.missing(_proxies(reading), time.monotonic())
-            if any(entry.key == made.key for entry in reading.entries) != made.stands:
-                raise CannotStart(f"somebody else {'took it back' if made.stands else 'drained it again'} meanwhile")
+            if undone := made.undone(reading):
+                raise CannotStart(f"somebody else {undone} meanwhile")
         except StoreUnavailable as error:
             missing = (str(error),)
         if not missing:

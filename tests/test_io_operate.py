@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from pilotfish import io_operate, operate
 from pilotfish.catalog import keys
@@ -16,7 +17,7 @@ from pilotfish.catalog.store import Delete, Put
 from pilotfish.io_operate import Asked
 from pilotfish.operate import NotMeant, Refused
 from pilotfish.settings import UpSettings
-from tests.operate_kit import claimed, container, drained, key_of, pairs, proxy
+from tests.operate_kit import claimed, container, drained, key_of, pairs, proxy, shifted
 
 WAIT_S = 30.0
 
@@ -128,6 +129,31 @@ async def test_a_drain_that_is_taken_back_meanwhile_is_not_safe(store):
     [key] = await wishes(store)
     await store.commit([], [Delete(key)])
     with pytest.raises(CannotStart, match="took it back"):
+        await task
+
+
+WEB = keys.wish_key("shift", "web")
+MEANWHILE = {
+    "another shift": (io_operate.shift, lambda wish: replace(wish, percents={"v2": 100}), "else replaced it"),
+    "the same shift, anew": (io_operate.shift, lambda wish: replace(wish, since=1.0), "else replaced it"),
+    "a mark of a registrator": (io_operate.shift, lambda wish: replace(wish, gone_since=9.0), "not safe after"),
+    "shifted again": (io_operate.unshift, lambda _: Shift(since=1.0, percents={"v2": 100}), "else shifted it again"),
+}
+
+
+@pytest.mark.parametrize(("ask", "then", "said"), MEANWHILE.values(), ids=MEANWHILE)
+async def test_a_shift_that_is_replaced_meanwhile_has_not_come_about(store, ask, then, said):
+    """Whoever waits for the first one is told; what a registrator notes on it is nothing."""
+    await put(store, container("a", version="v1"), container("b", version="v2"), proxy("h1", 1))
+    if ask is io_operate.unshift:
+        await put(store, shifted("web", v2=10))
+    percents = [{"v2": 10}] if ask is io_operate.shift else []
+    before = await wishes(store)
+    task = asyncio.create_task(ask(store, "web", *percents, Asked(str, timeout_s=2.0)))
+    await until(store, lambda found: found != before)
+    value = (await wishes(store)).get(WEB)
+    await put(store, (WEB, encode(then(value and decode(Shift, value)))))
+    with pytest.raises(CannotStart, match=said):
         await task
 
 
