@@ -151,11 +151,11 @@ async def drain(store: Store, text: str, asked: Asked) -> None:
     catalog = await read(store)
     subject = operate.find(catalog.registry, text)
     key = wish_key(DRAIN, str(subject))
-    if not asked.force:
-        operate.refuse_emptying(catalog.registry, subject, asked.proxy_name)
     wish = catalog.registry.wishes.drains.get(subject)
     made = Made(key, catalog.revisions.get(key, 0), wish)
     if wish is None:
+        if not asked.force:
+            operate.refuse_emptying(catalog.registry, subject, asked.proxy_name)
         wish = Drain(since=time.time(), by=asker())
         made = Made(key, await commit(store, catalog.unchanged(key), Put(key, encode(wish))), wish)
         if not asked.force:

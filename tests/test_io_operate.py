@@ -97,6 +97,22 @@ async def test_a_node_that_is_needed_is_drained_by_force_only(store):
     assert set(await wishes(store)) == {keys.wish_key("drain", "node:h1")}
 
 
+async def test_what_was_drained_by_force_is_waited_for_without(store):
+    """It stands already: there is nothing to refuse."""
+    await put(store, container("a"), drained("node:h1"))
+    said = []
+    await io_operate.drain(store, "h1", Asked(said.append, timeout_s=WAIT_S))
+    assert said[-1] == "node:h1 is out: it is safe to stop it"
+
+
+async def test_a_drain_that_nobody_can_read_is_no_drain(store):
+    """So it is put anew."""
+    key = keys.wish_key("drain", "service:web")
+    await put(store, container("a"), (key, b"{}"))
+    await io_operate.drain(store, "service:web", Asked(str))
+    assert decode(Drain, (await wishes(store))[key])
+
+
 class Between:
     """A store in which something happens right before the first commit of a wish."""
 
