@@ -95,7 +95,7 @@ async def test_a_shift_stands_when_everything_is_started_again(tmp_path, store):
     await put(store, web(1, "v1"), web(2, "v2"))
     await io_operate.shift(store, "web", {"v2": 10}, Asked(str))
     before = await Readers(store).weights()
-    assert before[0] == before[1] == {"192.0.2.1": 9000, "192.0.2.2": 1000}
+    assert before[0] == before[1] == {"192.0.2.1": 63000, "192.0.2.2": 7000}
     await store.close()
 
     again = EmbeddedStore(tmp_path / "catalog.db")

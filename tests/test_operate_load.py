@@ -101,6 +101,23 @@ def test_shares_are_as_asked_however_many_endpoints_there_are(percent, blues, gr
     assert abs(100 * served["green"] / sum(served.values()) - percent) < 1
 
 
+SMALL = {
+    "one percent to 300": (1, 10, 300),
+    "three percent to 200": (3, 10, 200),
+    "one percent to 50": (1, 10, 50),
+    "one percent from 300": (99, 300, 10),
+}
+
+
+@pytest.mark.parametrize(("percent", "blues", "greens"), SMALL.values(), ids=SMALL)
+def test_small_shares_of_many_endpoints_are_as_asked(percent, blues, greens):
+    """Within a twentieth of a percent: weights are whole numbers, and as large as they can be."""
+    things = [container(f"a{n:03}", version="blue") for n in range(blues)]
+    things += [container(f"b{n:03}", version="green") for n in range(greens)]
+    served = operate_shift.served_with(registry(*things), "web", {"green": percent})
+    assert abs(100 * served["green"] / sum(served.values()) - percent) < 0.05
+
+
 SERVICES = {
     "as it is": ("web", "web"),
     "in another case": ("WEB", "web"),

@@ -13,9 +13,7 @@ from typing import NamedTuple
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Claim, Container, Endpoint, State
 from pilotfish.catalog.route import Place, places_of
-from pilotfish.catalog.wishes import Subject, Wishes, shares, subjects
-
-MAX_WEIGHT = 65535  # of SRV, RFC 2782
+from pilotfish.catalog.wishes import MAX_WEIGHT, Load, Subject, Wishes, shares, subjects
 
 
 class Verdict(NamedTuple):
@@ -78,11 +76,11 @@ def situation(members: Sequence[tuple[Container, Endpoint]], service: str, wishe
     shift = wishes.shifts.get(service)
     if shift is None:
         return plain
-    weights: dict[str, int] = {}
+    loads: dict[str, Load] = {}
     for container, endpoint in members:
         weight = judge(container, endpoint, plain).weight
-        weights[endpoint.version] = weights.get(endpoint.version, 0) + weight
-    return plain._replace(shares=shares(shift.percents, weights))
+        loads[endpoint.version] = loads.get(endpoint.version, Load()).plus(weight)
+    return plain._replace(shares=shares(shift.percents, loads))
 
 
 _WORKED = frozenset({"passing", "failing"})

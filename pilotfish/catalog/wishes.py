@@ -93,25 +93,44 @@ class Wishes:
             self.shifts.pop(key.name.lower(), None)
 
 
-def shares(percents: Mapping[str, int], weights: Mapping[str, int]) -> Mapping[str, float]:
+MAX_WEIGHT = 65535  # of SRV, RFC 2782
+
+
+class Load(NamedTuple):
+    """What of a version is served: the weights of its endpoints together, and the largest of them."""
+
+    weight: int = 0
+    largest: int = 0
+
+    def plus(self, weight: int) -> Load:
+        """With one endpoint more."""
+        return Load(self.weight + weight, max(self.largest, weight))
+
+
+def shares(percents: Mapping[str, int], loads: Mapping[str, Load]) -> Mapping[str, float]:
     """By what the weight of an endpoint is multiplied, by its version, so that versions share the load as asked.
 
     Args:
         percents: of versions, as asked; what is left of 100 goes to the versions that are not named.
-        weights: of all endpoints of a version that are served, together.
+        loads: of all versions.
 
-    >>> dict(shares({"blue": 90, "green": 10}, {"blue": 300, "green": 100}))
-    {'blue': 30.0, 'green': 10.0}
+    Weights are whole numbers: they are made as large as they can be, so that a small share of many endpoints is still
+    the share that was asked for.
+
+    >>> dict(shares({"blue": 90, "green": 10}, {"blue": Load(300, 100), "green": Load(100, 100)}))
+    {'blue': 630.0, 'green': 210.0}
     """
-    others = sum(weight for version, weight in weights.items() if version not in percents)
+    others = sum(load.weight for version, load in loads.items() if version not in percents)
     rest = max(0, 100 - sum(percents.values()))
-    asked = {version: (percents.get(version, rest), weights[version]) for version in weights}
-    return MappingProxyType(
-        {
-            version: percent * SHARE_SCALE / (weight if version in percents else others) if weight else 0.0
-            for version, (percent, weight) in asked.items()
-        }
-    )
+    factors = {
+        version: percents.get(version, rest) * HUNDREDTHS / (load.weight if version in percents else others)
+        if load.weight
+        else 0.0
+        for version, load in loads.items()
+    }
+    largest = max((factor * loads[version].largest for version, factor in factors.items()), default=0.0)
+    scale = max(1, int(MAX_WEIGHT / largest)) if largest else 1  # whole: what is even stays even
+    return MappingProxyType({version: factor * scale for version, factor in factors.items()})
 
 
-SHARE_SCALE = 100  # a weight of a percent of one version's; so that many endpoints of a small share stay apart
+HUNDREDTHS = 100  # in a percent: the least of which a weight is made
