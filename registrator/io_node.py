@@ -142,6 +142,7 @@ class Tenure:
         """The end of this process. The records stay until the lease ends, or go at once.
 
         To remove them, they are deleted while the node's key still stands, which tells readers that it is on purpose.
+        The key stays for one lease more, for those that are away in this moment; nobody has to wait for its end.
         """
         ground, self.ground = self.ground, None
         if ground is None or not remove:
@@ -149,7 +150,8 @@ class Tenure:
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 fence = await self._own_fence(ground)
-                leaving = Put(self._key, encode(msgspec.structs.replace(self._me, leaving=True)), ground.lease)
+                last = await self._store.grant(self._ttl_s)
+                leaving = Put(self._key, encode(msgspec.structs.replace(self._me, leaving=True)), last.id)
                 gone = await self._store.commit([fence], [leaving, DeletePrefix(containers_of(ground.node))])
                 if gone.succeeded:
                     await self._store.revoke(ground.lease)

@@ -21,7 +21,7 @@ class Ours(NamedTuple):
 
 
 class Adopt(NamedTuple):
-    """The key was put by an earlier run for the same engine: take it over, with its lease."""
+    """The key was put by an earlier run for the same engine, or by one that has left: take it over, with its lease."""
 
     entry: Entry
 
@@ -55,6 +55,8 @@ def judge_node(entry: Entry | None, me: Node, fence: int) -> Judgement:
         there = decode(Node, entry.value)
     except BadRecord:
         return Adopt(entry)  # nobody can use it; a lease on it may hold our records
+    if there.leaving:
+        return Adopt(entry)
     if there.engine != me.engine and there.instance != me.instance:
         return Refuse(_refusal(there))
     if fence and entry.mod_revision == fence:

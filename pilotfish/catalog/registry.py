@@ -211,8 +211,10 @@ class Registry:
                 container = self.containers.take(entry.key, key, entry.value)
                 touched.add(*self._standing.put(entry.key, container.endpoints))
             case NodeKey(name):
-                self.nodes[name] = _named(decode(Node, entry.value), name)
-                touched.nodes.add(name)
+                node = _named(decode(Node, entry.value), name)
+                if not node.leaving:  # that key is but a word for readers that were away
+                    self.nodes[name] = node
+                    touched.nodes.add(name)
             case ProxyKey(name):
                 self.proxies[name] = _named(decode(Proxy, entry.value), name)
                 touched.proxies.add(name)

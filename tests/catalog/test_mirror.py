@@ -222,6 +222,7 @@ ORPHANS = {
     "other records of the node": ((NODE, f"{P}proxies/h1", f"{P}claims/h1/%2F"), {}, {}, set()),
     "a key of no known form": ((NODE, f"{P}containers/h1"), {}, {}, set()),
     "a node that said it leaves": ((A, NODE), LEAVING, {}, set()),
+    "a node whose last word is that it leaves": ((A,), {NODE: node_entry()}, LEAVING, set()),
     "a node that went and is back": ((A,), {}, BACK, {A}),
     "a node that put its key again": ((A,), {}, {NODE: node_entry(addresses=("192.0.2.1",))}, set()),
     "containers of no node": ((f"{P}containers/h3/0a",), {f"{P}containers/h3/0a": HERE[A]}, {}, set()),

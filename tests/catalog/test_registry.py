@@ -106,6 +106,16 @@ def changes_of(history):
         yield Change(revision, puts, tuple(key for key in sorted(step) if step[key] is None))
 
 
+def test_a_node_that_leaves_is_not_there():
+    """Its key stands for a lease more, for readers that were away."""
+    found, key = Registry(), keys.node_key("h1")
+    here = Node(node="h1", addresses=("192.0.2.1",), boot="b", engine="e", instance="i", version="1")
+    found.apply(Difference(1, (Entry(key, encode(here), 1, 1),)))
+    assert set(found.nodes) == {"h1"}
+    touched = found.apply(Difference(2, (Entry(key, encode(msgspec.structs.replace(here, leaving=True)), 1, 2),)))
+    assert (found.nodes, touched.nodes) == ({}, {"h1"})
+
+
 @given(st.lists(steps, min_size=1, max_size=10))
 @settings(max_examples=200, deadline=None)
 def test_any_sequence_of_differences_equals_building_from_scratch(history):

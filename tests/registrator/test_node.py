@@ -30,6 +30,8 @@ ROWS = {
     "another engine": (found(instance="they", engine="E2"), 0, Refuse),
     "another engine took the name from us": (found(12, instance="they", engine="E2"), FENCE, Refuse),
     "our engine has got another id": (found(engine="E0"), FENCE, Ours),
+    "another engine's registrator has left": (found(instance="they", engine="E2", leaving=True), 0, Adopt),
+    "a later run has left": (found(12, instance="later", leaving=True), FENCE, Adopt),
     "no record at all": (Entry("/pilotfish/v1/nodes/h1", b"{", 1, FENCE, 7), 0, Adopt),
 }
 

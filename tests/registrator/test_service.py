@@ -11,6 +11,7 @@ import pytest
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.keys import ROOT, claim_key, container_key, containers_of, node_key
+from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.record import Claim, Container, Endpoint, Node, decode, encode
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.settings import BadSettings
@@ -470,13 +471,13 @@ async def test_a_node_without_a_usable_name_is_refused(world, monkeypatch):
 
 
 async def test_on_exit_remove_takes_everything_away_on_purpose(world):
-    """The records go while the node's key still stands, then the rest; nothing of ours is left."""
+    """The records go while the node's key still stands, then the rest; nothing but that key is left."""
     one = await listening(world, on_exit="remove")
     web_1 = world.engine.add(web("web-1"))
     await world.see_states(web_1, {80: "passing"})
     start = (await world.store.read("/")).revision
     await one.stop()
-    assert await world.entries() == {}
+    assert set(await world.entries()) == {node_key(NODE)}
     watch = world.store.watch("/", start)
     deletes = []
     while len(deletes) < 2:
@@ -485,7 +486,7 @@ async def test_on_exit_remove_takes_everything_away_on_purpose(world):
             deletes.append(change.deletes)
     await watch.aclose()
     assert deletes[0] == (container_key(NODE, web_1),)
-    assert node_key(NODE) in deletes[1]
+    assert len(deletes[1]) == 2  # its exports
 
 
 async def test_the_nodes_key_says_when_everything_is_listed(world):
@@ -532,6 +533,22 @@ async def test_on_exit_remove_says_that_it_is_on_purpose(world):
     [entry] = change.puts
     assert decode(Node, entry.value).leaving
     assert container_key(NODE, web_1) in change.deletes
+
+
+async def test_on_exit_remove_is_no_fault_to_a_reader_that_was_away(world):
+    """The node's key says so for a lease more; a new registrator has it at once."""
+    one = await listening(world, on_exit="remove")
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    reader = Mirror(ROOT)
+    reader.start(await world.store.read(ROOT))
+    await one.stop()
+    difference = reader.start(await world.store.read(ROOT))
+    assert container_key(NODE, web_1) in difference.deletes
+    assert difference.orphans == {}
+    world.start()
+    await world.see_states(web_1, {80: "passing"})
+    assert not (await world.node()).leaving
 
 
 async def test_on_exit_keep_leaves_everything_to_the_lease(world):

@@ -348,4 +348,5 @@ async def test_fault_15_leaving_is_a_choice(world, on_exit):
     web_1 = world.engine.add(web("web-1"))
     await world.see("written", lambda found: container_key(harness.NODE, web_1) in found and len(exports(found)) == 2)
     await one.stop()
-    assert bool(await world.entries()) == (on_exit == "keep")
+    assert bool(set(await world.entries()) - {node_key(harness.NODE)}) == (on_exit == "keep")
+    assert (await world.node()).leaving == (on_exit == "remove")
