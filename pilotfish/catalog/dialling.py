@@ -173,10 +173,14 @@ class Dialling:
         host.parked_until = max(host.parked_until, now + DIAL_S + AGAIN_S + LOOK_S)
         if sum(self._doors[name].probe for name in host.doors) >= PROBES + WITNESSES:
             return
-        waiting = (name for name in host.doors if now + AGAIN_S < self._doors[name].at < float("inf"))
-        for name in itertools.islice(waiting, WITNESSES):
+        for name in itertools.islice(filter(lambda name: self._may_witness(name, now), host.doors), WITNESSES):
             self._doors[name].probe = True
             self._plan(name, now)
+
+    def _may_witness(self, name: tuple[str, str], now: float) -> bool:
+        """Whether nobody asks it soon: one that waits for a sign of life only looks for that, however soon."""
+        door = self._doors[name]
+        return door.at < float("inf") and (now + AGAIN_S < door.at or not (door.probe or door.failed))
 
     def _plan(self, name: tuple[str, str], at: float) -> None:
         self._doors[name].at = at

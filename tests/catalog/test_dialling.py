@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotfish.catalog.dialling import AGAIN_S, DIAL_S, PERIOD_S, RATE, Answer, Dial, Dialling
+from pilotfish.catalog.dialling import AGAIN_S, DIAL_S, PERIOD_S, PROBES, RATE, Answer, Dial, Dialling
 
 WHERE = (("192.0.2.1", 80),)
 BOUND_S = 3.0
@@ -121,6 +121,14 @@ def test_many_cost_no_more_a_second_than_the_rate():
 def test_few_are_asked_every_period():
     world = World({"h1": host(3, Answer.TAKEN)}).run(60.0)
     assert 3 * 60 / PERIOD_S * 0.9 <= len(world.dials) <= 3 * 60 / PERIOD_S * 1.1 + 3
+
+
+@pytest.mark.parametrize("jitter", [number / 10 for number in range(11)])
+def test_one_that_lives_speaks_for_a_host_whose_probes_are_silent(jitter):
+    """Whenever it would have looked for a sign of life."""
+    silent_ones = {f"e{number}": Answer.SILENT for number in range(PROBES)}
+    world = World({"a": {**silent_ones, "living": Answer.TAKEN}}, lambda: jitter).run(20.0)
+    assert {endpoint for _, endpoint in world.gone} == set(silent_ones)
 
 
 answers = st.sampled_from(list(Answer))
