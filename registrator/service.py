@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
-import random
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -37,6 +35,7 @@ from registrator.io_asking import Asking
 from registrator.io_claims import Claimant
 from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_lanes import Lanes
+from registrator.io_listing import Listing
 from registrator.io_node import Tenure
 from registrator.io_probe import folder
 from registrator.io_rehearse import rehearse
@@ -85,8 +84,7 @@ class RegistratorService:
         self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
         self._writer: Writer | None = None
         self._tenure: Tenure | None = None
-        self._begun, self._again, self._listed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._periodic, self._dropped = set[str](), False
+        self._begun = asyncio.Event()
         self._asking = Asking(
             self.book,
             telemetry.now,
@@ -95,6 +93,15 @@ class RegistratorService:
             check_dir=folder(settings.check_dir),
         )
         self._lanes = Lanes(self._look, telemetry)
+        self._listing = Listing(
+            self._engine,
+            telemetry,
+            resync_s=settings.resync_s,
+            meet=self._meet_again,
+            known=lambda: self.book.pages.keys() | self.writer.recorded.records.keys(),
+            look_at=self._lanes.put,
+            tend=self._tend,
+        )
         self.metrics.show(self._counts, self._endpoints)
         telemetry.ready.bad("docker", "not reached yet")
         telemetry.ready.bad("containers", "not all looked at yet")
@@ -181,7 +188,7 @@ class RegistratorService:
         )
         try:
             async with asyncio.TaskGroup() as tasks:
-                work = (self._follower.run(), self._tenure.run(), self._writer.run(), self._hear(), self._reconcile())
+                work = (self._follower.run(), self._tenure.run(), self._writer.run(), self._hear(), self._listing.run())
                 running = [tasks.create_task(one) for one in (*work, self._watch_deadlines(), self._become_ready())]
                 if self._settings.once:
                     await self._all_written()
@@ -198,12 +205,11 @@ class RegistratorService:
                 case Event():
                     self.metrics.events.inc()
                     self._lanes.put(news.container, news)
-                case ListAgain(why, dropped):
-                    self._dropped |= dropped
-                    self._telemetry.log.info("docker: listing all containers", extra={"why": why})
+                case ListAgain():
+                    self._telemetry.log.info("docker: listing all containers", extra={"why": news.why})
                     self.metrics.connected.set(1)
                     self._telemetry.ready.good("docker")
-                    self._again.set()
+                    self._listing.ask(news)
                 case Away(why):
                     self._away(why)
 
@@ -211,41 +217,6 @@ class RegistratorService:
         self.metrics.connected.set(0)
         self._telemetry.ready.bad("docker", why)
         self._telemetry.log.warning("docker: %s", why, extra={"cause": "docker away"})
-
-    async def _reconcile(self) -> None:
-        """List and compare: when the engine's events say so, and every `resync_s`."""
-        backoff = Backoff(0.05, 2.0)
-        while True:
-            asked = await self._due()
-            try:
-                running = await self._engine.running()
-                info = await self._engine.info()
-            except EngineError as error:
-                self._telemetry.log.warning("docker: %s", error, extra={"cause": "list"})
-                self._again.set()
-                await backoff.wait()
-                continue
-            backoff.reset()
-            asked |= await self._meet_again(info)
-            known = {*running, *self.book.pages, *self.writer.recorded.records}
-            if not asked:
-                await self._tend()
-            # What is found then, no event told.
-            self._periodic |= known if self._dropped or not asked else set()
-            self._dropped = False
-            for container in sorted(known):
-                self._lanes.put(container)
-            self._listed.set()
-
-    async def _due(self) -> bool:
-        """Wait until it is time; True when the engine's events asked for it."""
-        period_s = self._settings.resync_s * random.uniform(0.8, 1.0)  # noqa: S311  jitter
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(period_s):
-                await self._again.wait()
-        asked = self._again.is_set()
-        self._again.clear()
-        return asked
 
     async def _meet_again(self, info: EngineInfo) -> bool:
         """Take in who engine and host are now; True when the host's addresses came late or changed."""
@@ -257,7 +228,7 @@ class RegistratorService:
             self._tenure.serves(info.id, self._host.addresses)
         return self._host.addresses != before
 
-    async def _tend(self) -> None:
+    def _tend(self) -> None:
         """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
         self.writer.verify()
         for line in self._asking.overdue():
@@ -269,8 +240,7 @@ class RegistratorService:
     async def _look(self, container: str, events: Sequence[Event]) -> None:
         """Look at one container and take in what is seen."""
         await self._begun.wait()
-        periodic = container in self._periodic and not events
-        self._periodic.discard(container)
+        untold = self._listing.untold(container) and not events
         document = await self._engine.inspect(container)
         self.metrics.looks.inc()
         seen = self._facts(container, document)
@@ -286,7 +256,7 @@ class RegistratorService:
         page = self.book.pages.get(container)
         gone = max((event.at for event in events), default=0.0)
         self.writer.mark(marked, page.observed if page and events else gone)
-        if periodic and not alike(before, self._record(container)):
+        if untold and not alike(before, self._record(container)):
             self.metrics.reconcile_fixed.inc()
             self._engine.doubt("something happened that no event told")
 
@@ -351,7 +321,7 @@ class RegistratorService:
         theirs = self.around.swarm and self._settings.swarm != "off"
         if theirs != self._host.swarm:
             self._host = self.book.host = msgspec.structs.replace(self._host, swarm=theirs)
-            self._again.set()
+            self._listing.ask()
 
     def _wanted_of(self, seen: Facts, facts_of: FactsOf) -> Wanted:
         host = self._host
@@ -374,14 +344,14 @@ class RegistratorService:
 
     async def _become_ready(self) -> None:
         """Ready is whoever has looked at everything that ran when it came."""
-        await self._listed.wait()
+        await self._listing.done.wait()
         await self._lanes.idle()
         self._telemetry.ready.good("containers")
         self.writer.look_again()
 
     async def _all_written(self) -> None:
         """For `once`: everything that runs is looked at, dialled and written."""
-        await self._listed.wait()
+        await self._listing.done.wait()
         await self._lanes.idle()
         await self._asking.quiet(ONCE_S)
         await self.writer.settled()
