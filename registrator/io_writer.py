@@ -46,9 +46,13 @@ class Writer:
         telemetry: readiness under the name "records", log.
         metrics: counts.
         crowd: how many containers wait to be looked at.
-        look_at: called with ids of containers that are recorded, or marked, and were never looked at; also, with
-            whatever there is, when the model was read for the first time.
+        mirrored: set once it is known what others have registered, wishes and claims: what is wanted depends on it.
+        look_at: called with ids of containers that are recorded, or marked, and were never looked at.
         complete: says whether everything that runs was looked at.
+
+    Attributes:
+        begun: set once the store was read, the mirror and what is recorded of this node: what is looked at earlier
+            would be judged, and written, as if there were no wishes, no swarm and no record of it.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Writer:
         telemetry: Telemetry,
         metrics: Metrics,
         crowd: Callable[[], int],
+        mirrored: asyncio.Event,
         look_at: Callable[[set[str]], None],
         complete: Callable[[], bool],
     ) -> None:
@@ -69,7 +74,8 @@ class Writer:
         self._store, self._tenure, self._book = store, tenure, book
         self._claimant = claimant
         self._telemetry, self._metrics, self._look_at = telemetry, metrics, look_at
-        self._crowd, self._complete = crowd, complete
+        self._crowd, self._mirrored, self._complete = crowd, mirrored, complete
+        self.begun = asyncio.Event()
         self._owners = Owners()
         self._blocked: dict[str, dict[str, str]] = {}  # container id -> export key -> why it is not written
         self._dirty: dict[str, float] = {}  # container id -> when it was observed; 0: nobody measures
@@ -158,6 +164,7 @@ class Writer:
             await asyncio.sleep(STORM_STEP_S)
 
     async def _round(self) -> None:
+        await self._mirrored.wait()
         ground = await self._tenure.held()
         if self._loaded != self._tenure.epoch:
             await self._load(ground, self._tenure.epoch)
@@ -196,6 +203,7 @@ class Writer:
         except BaseException:
             self._loaded = 0
             raise
+        self.begun.set()
         self.mark(self._book.pages.keys() | self.recorded.records.keys())
         self._look_at({container for container in self.recorded.records if not self._book.knows(container)})
 

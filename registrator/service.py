@@ -84,7 +84,7 @@ class RegistratorService:
         self._follower = Follower(store, ROOT, self._on_difference, telemetry, verify_s=settings.verify_s)
         self._writer: Writer | None = None
         self._tenure: Tenure | None = None
-        self._begun = asyncio.Event()
+        self._mirrored = asyncio.Event()  # what others have registered was read, as `around` has it
         self._asking = Asking(
             self.book,
             telemetry.now,
@@ -183,6 +183,7 @@ class RegistratorService:
             telemetry=self._telemetry,
             metrics=self.metrics,
             crowd=lambda: self._lanes.waiting,
+            mirrored=self._mirrored,
             look_at=self._look_at,
             complete=lambda: "containers" not in self._telemetry.ready.missing,
         )
@@ -239,7 +240,7 @@ class RegistratorService:
 
     async def _look(self, container: str, events: Sequence[Event]) -> None:
         """Look at one container and take in what is seen."""
-        await self._begun.wait()
+        await self.writer.begun.wait()
         untold = self._listing.untold(container) and not events
         document = await self._engine.inspect(container)
         self.metrics.looks.inc()
@@ -294,8 +295,7 @@ class RegistratorService:
         return self._writer
 
     def _look_at(self, containers: set[str]) -> None:
-        """Once the store was read, looks can begin; what is recorded and not known must be looked at to be judged."""
-        self._begun.set()
+        """What is recorded and not known must be looked at to be judged."""
         for container in containers:
             self._lanes.put(container)
 
@@ -310,6 +310,7 @@ class RegistratorService:
         self._writer.observe(difference)
         self._writer.mark((self.book.named(turned.names) | self.book.serving(turned.services)) - self._asking.judging)
         self._follow_swarm(difference)
+        self._mirrored.set()
         if turned.places:
             self._writer.mark(self.claimant.conflicts)
 
