@@ -54,9 +54,11 @@ KNOCK_S = 1.0
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.5  # an engine that is back is found again within two seconds
 # dockerd drops events for a reader that is 1,024 behind, and says nothing. After so many without a pause of so long,
-# containers are listed again as soon as it is quiet, not at the next comparison.
+# containers are listed again as soon as it is quiet, not at the next comparison; but no more often than health checks
+# of many containers, three events each, make such bursts.
 BURST = 256
 QUIET_S = 0.5
+BETWEEN_LISTS_S = 5.0
 CALL_GRACE_S = 1.0  # over the socket's own timeout
 CLOSE_S = 0.5  # for calls in flight at the end: their connections are closed in order, not by whoever comes later
 
@@ -110,6 +112,7 @@ class DockerEngine:
         self._last: Event | None = None
         self._closed = False
         self._burst, self._heard_at = 0, 0.0  # events that came without a pause, and when the last of them did
+        self._in_doubt, self._list_at = False, 0.0  # a burst may have cost some; not to be listed for it before then
         self.on_swarm: Callable[[], None] | None = None  # called when something may have changed in a swarm
 
     async def info(self) -> EngineInfo:
@@ -213,16 +216,18 @@ class DockerEngine:
 
     async def _heard(self, inbox: Inbox) -> list[News]:
         """What came since; an empty list after a ping that went well."""
-        in_burst = self._burst >= BURST
-        if not await inbox.wait(min(QUIET_S, self._settings.ping_s) if in_burst else self._settings.ping_s):
+        loop = asyncio.get_running_loop()
+        if not await inbox.wait(min(QUIET_S, self._settings.ping_s) if self._in_doubt else self._settings.ping_s):
             self._burst = 0
-            if in_burst:
+            if self._in_doubt and loop.time() >= self._list_at:
+                self._in_doubt, self._list_at = False, loop.time() + BETWEEN_LISTS_S
                 return [ListAgain("many events at once: the engine may have dropped some", dropped=True)]
             await self.ping()
         found: list[News] = []
         came = inbox.take()
-        now = asyncio.get_running_loop().time()
+        now = loop.time()
         self._burst = len(came) + (self._burst if now - self._heard_at < QUIET_S else 0)
+        self._in_doubt |= self._burst >= BURST
         self._heard_at = now
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):

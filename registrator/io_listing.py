@@ -25,11 +25,11 @@ class Listing:
     Args:
         engine: that is listed.
         telemetry: log.
-        resync_s: how often it is listed without being asked for.
+        resync_s: how often it is listed at least, however often events ask for it besides.
         meet: takes in who the engine is; True when everything is to be looked at because of it.
         known: ids of containers that are known or recorded: they are looked at also when they do not run any more.
         look_at: called with every container that is to be looked at.
-        tend: called after a list that nothing asked for.
+        tend: called every `resync_s`.
 
     Attributes:
         done: set as soon as there was one list.
@@ -66,8 +66,10 @@ class Listing:
     async def run(self) -> None:
         """List and compare: when asked to, and every `resync_s`; for ever."""
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._period_s()
         while True:
-            asked = await self._due()
+            asked = await self._asked(due)
             try:
                 running = await self._engine.running()
                 info = await self._engine.info()
@@ -78,7 +80,8 @@ class Listing:
                 continue
             backoff.reset()
             asked |= await self._meet(info)
-            if not asked:
+            if loop.time() >= due:
+                due = loop.time() + self._period_s()
                 self._tend()
             found = {*running, *self._known()}
             # What is found then, no event told.
@@ -88,11 +91,13 @@ class Listing:
                 self._look_at(container)
             self.done.set()
 
-    async def _due(self) -> bool:
-        """Wait until it is time; True when it was asked for."""
-        period_s = self._resync_s * random.uniform(0.8, 1.0)  # noqa: S311  jitter
+    def _period_s(self) -> float:
+        return self._resync_s * random.uniform(0.8, 1.0)  # noqa: S311  jitter
+
+    async def _asked(self, due: float) -> bool:
+        """Wait until a list is asked for, or due by the loop's clock; True when it was asked for."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(period_s):
+            async with asyncio.timeout_at(due):
                 await self._again.wait()
         asked = self._again.is_set()
         self._again.clear()

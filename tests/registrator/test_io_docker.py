@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registrator import io_inbox
+from registrator import io_docker, io_inbox
 from registrator.engine import (
     Away,
     BrokenStream,
@@ -265,6 +266,26 @@ async def test_a_burst_is_answered_by_listing_when_it_is_over(fake):
         )
         assert fake.bitten["skipped"]
         assert len({one.container for one in heard if isinstance(one, Event)}) < 1000
+
+
+async def test_bursts_that_come_again_and_again_are_not_each_answered_by_listing(fake, monkeypatch):
+    """As health checks of many containers are, every few seconds."""
+    between_s = 2.0
+    monkeypatch.setattr(io_docker, "BETWEEN_LISTS_S", between_s)
+    one = fake.add(container("web-1"))
+    lists = []
+
+    def listed(heard, number):
+        if sum(isinstance(one, ListAgain) and one.dropped for one in heard) == number:
+            lists.append(time.monotonic())
+        return len(lists) == number
+
+    async with client(fake.url) as engine, listening(engine) as heard:
+        for number in (1, 2):
+            for _ in range(io_docker.BURST):
+                fake.deliver(raw("exec_start: true", actor=one))
+            await until(lambda number=number: listed(heard, number), f"list {number}")
+    assert lists[1] - lists[0] >= between_s - 0.1
 
 
 async def test_the_end_is_heard_with_the_last_events():
