@@ -26,6 +26,8 @@ from registrator.probe import How, Probe
 MAX_BODY = 4096  # octets that are read behind the head, so that a short answer is not cut off under the application
 KNOCK_SHARE = 0.4  # of a check's time, for a connection: between two bridges packets are dropped, not refused
 LINGER_S = 0.2  # for them
+AUTHORITIES_S = 3600.0  # after so long this host's authorities are read again
+NO_AUTHORITIES_S = 10.0  # where none was found; some hosts have a folder, which is read when it is needed
 KILLED_S = 1.0  # for a script's process to be gone after SIGKILL
 
 REFUSED = "connection refused"
@@ -60,13 +62,36 @@ class Unasked(Exception):
     """It could not be asked for want of something of our own; that says nothing about the container."""
 
 
-async def ask(probe: Probe, targets: tuple[Target, ...], check_dir: str = "") -> str | None:
+class Authorities:
+    """TLS that trusts this host's authorities: read in a thread, since it takes 20 ms of a processor, and kept."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+        self._until = 0.0  # by the loop's clock
+        self._reading = asyncio.Lock()
+
+    async def context(self) -> ssl.SSLContext:
+        """The one context for all checks; an hour old at most."""
+        loop = asyncio.get_running_loop()
+        async with self._reading:
+            if self._context is None or loop.time() >= self._until:
+                self._context = await asyncio.to_thread(ssl.create_default_context)
+                # Where the file could not be opened, nothing says so but that there is none in it.
+                found = self._context.cert_store_stats()["x509_ca"]
+                self._until = loop.time() + (AUTHORITIES_S if found else NO_AUTHORITIES_S)
+            return self._context
+
+
+async def ask(
+    probe: Probe, targets: tuple[Target, ...], check_dir: str = "", authorities: Authorities | None = None
+) -> str | None:
     """Run a check once.
 
     Args:
         probe: what to ask.
         targets: where, best first; the next one is tried only where one is out of reach or decides nothing.
         check_dir: folder of the scripts.
+        authorities: of checks that verify a certificate; whoever checks often keeps them.
 
     Returns:
         "" when all is well, else what is wrong; None when it could not be asked for want of files or memory here.
@@ -77,7 +102,7 @@ async def ask(probe: Probe, targets: tuple[Target, ...], check_dir: str = "") ->
             for target in targets:
                 knock_s = probe.timeout_s * (1.0 if target is targets[-1] else KNOCK_SHARE)
                 try:
-                    await _ASK[probe.how](_Attempt(probe, target, check_dir, knock_s))
+                    await _ASK[probe.how](_Attempt(probe, target, check_dir, knock_s, authorities or Authorities()))
                 except Elsewhere as error:
                     problem = str(error)
                 except Failed as error:
@@ -100,6 +125,7 @@ class _Attempt(NamedTuple):
     target: Target
     check_dir: str
     knock_s: float
+    authorities: Authorities
 
 
 async def _connect(
@@ -141,7 +167,7 @@ async def _tcp(one: _Attempt) -> None:
 
 async def _http(one: _Attempt) -> None:
     probe, target = one.probe, one.target
-    reader, writer = await _connect(one, _context(verify=probe.verify) if probe.how is How.HTTPS else None)
+    reader, writer = await _connect(one, await _context(one) if probe.how is How.HTTPS else None)
     try:
         writer.write(probe_wire.http_request(probe.method, probe.what, target.ip, target.port))
         status = await _status(reader)
@@ -178,9 +204,9 @@ async def _read_on(reader: asyncio.StreamReader) -> None:
                 left -= len(chunk)
 
 
-def _context(*, verify: bool) -> ssl.SSLContext:
-    if verify:
-        return ssl.create_default_context()
+async def _context(one: _Attempt) -> ssl.SSLContext:
+    if one.probe.verify:
+        return await one.authorities.context()
     # As nginx does with its upstreams: certificates name the site, not a container's address. Reading this host's
     # authorities for every check would cost more than the check.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 from registrator.checks import Target
 from registrator.io_checks import Port, delay_after
-from registrator.io_probe import ask
+from registrator.io_probe import Authorities, ask
 from registrator.probe import How, Probe
 from registrator.progress import Progress
 
@@ -61,7 +61,7 @@ class Rounds:
 
     def __init__(self, on_result: Callable[[Port, str], None], at_once: int, check_dir: str) -> None:
         self._on_result = on_result
-        self._check_dir = check_dir
+        self._check_dir, self._authorities = check_dir, Authorities()
         self._slots, self._scripts = asyncio.Semaphore(at_once), asyncio.Semaphore(MOST_SCRIPTS)
         self._of: dict[str, asyncio.Semaphore] = {}
         self._rounds: dict[Port, _Round] = {}
@@ -136,7 +136,7 @@ class Rounds:
 
     async def _ask(self, one: _Round) -> str | None:
         try:
-            return await ask(one.probe, one.targets, self._check_dir)
+            return await ask(one.probe, one.targets, self._check_dir, self._authorities)
         except Exception as error:  # noqa: BLE001  a fault of ours would end the rounds unseen: so it is seen
             return f"the check itself broke: {type(error).__name__}"
 

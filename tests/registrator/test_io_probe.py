@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pilotfish.catalog.failure import CannotStart
 from registrator import probe_wire, progress
 from registrator.checks import Target
 from registrator.io_checks import Port
-from registrator.io_probe import ask, folder
+from registrator.io_probe import REFUSED, Authorities, ask, folder
 from registrator.io_rounds import MOST_OF_ONE, Rounds
 from registrator.probe import How, Probe
 from tests.registrator.applications import BAD, ELSEWHERE, ENDLESS, HANG, OK, Application, application
@@ -123,6 +124,21 @@ async def test_https(verify, names, problem):
         target = Target(app.ip, server.sockets[0].getsockname()[1])
         found = await ask(Probe(How.HTTPS, "/", verify=verify, timeout_s=5.0), (target,))
     assert found == problem or (problem and found.startswith("certificate: "))
+
+
+async def test_the_authorities_of_this_host_are_read_once_and_aside(monkeypatch):
+    """Twenty checks at a closed port, one reading, in a thread: it takes longer than all of them."""
+    threads, make = [], ssl.create_default_context
+
+    def read():
+        threads.append(threading.current_thread())
+        return make()
+
+    monkeypatch.setattr(ssl, "create_default_context", read)
+    authorities, nobody = Authorities(), (Target("127.0.0.1", 9),)
+    probe = Probe(How.HTTPS, "/", verify=True)
+    found = await asyncio.gather(*(ask(probe, nobody, authorities=authorities) for _ in range(20)))
+    assert (set(found), len(threads), threading.main_thread() in threads) == ({REFUSED}, 1, False)
 
 
 async def test_https_where_there_is_no_tls(app):
