@@ -51,7 +51,8 @@ class Asking:
         """Ask what the book wants to know of these containers, and nothing else of them."""
         for one in containers:
             self._dials.want(one, {Port(one, *spec): where for spec, where in self._book.dials(one).items()})
-            self._rounds.want(one, {Port(one, *spec): how for spec, how in self._book.probes(one).items()})
+            probes = {Port(one, *spec): how for spec, how in self._book.probes(one).items()}
+            self._rounds.want(one, probes, self._book.pages[one].facts.started if probes else 0.0)
 
     async def first(self, container: str) -> None:
         """Wait until a container that is new to the store can be judged, but not for long.

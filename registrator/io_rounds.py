@@ -29,8 +29,8 @@ MOST_SCRIPTS = 16  # scripts under way: each is a process
 class _Round:
     """One port's checks."""
 
-    def __init__(self, progress: Progress, targets: tuple[Target, ...]) -> None:
-        self.probe, self.targets = progress.probe, targets
+    def __init__(self, progress: Progress, targets: tuple[Target, ...], started: float) -> None:
+        self.probe, self.targets, self.started = progress.probe, targets, started
         self.opened = progress.opened
         self.tried, self.decided = asyncio.Event(), asyncio.Event()
         self.hurries = False
@@ -66,12 +66,20 @@ class Rounds:
         self._of: dict[str, asyncio.Semaphore] = {}
         self._rounds: dict[Port, _Round] = {}
 
-    def want(self, container: str, wanted: Mapping[Port, tuple[Progress, tuple[Target, ...]]]) -> None:
-        """Check exactly these ports of a container, each as it stands."""
+    def want(
+        self, container: str, wanted: Mapping[Port, tuple[Progress, tuple[Target, ...]]], started: float = 0.0
+    ) -> None:
+        """Check exactly these ports of a container, each as it stands.
+
+        Args:
+            container: its id.
+            wanted: how each port stands, and where it is asked.
+            started: when its process was. Another one is checked at once, and what the old one says does not count.
+        """
         for port in [port for port in self._rounds if port.container == container]:
             progress, targets = wanted.get(port, (None, ()))
             one = self._rounds[port]
-            if progress is None or (progress.probe, targets) != (one.probe, one.targets):
+            if progress is None or (progress.probe, targets, started) != (one.probe, one.targets, one.started):
                 self._stop(port)
         if wanted:
             self._of.setdefault(container, asyncio.Semaphore(MOST_OF_ONE))
@@ -81,7 +89,7 @@ class Rounds:
             if port in self._rounds:
                 self._rounds[port].opened = progress.opened
                 continue
-            one = self._rounds[port] = _Round(progress, targets)
+            one = self._rounds[port] = _Round(progress, targets, started)
             turns = self._of[container], self._scripts if progress.probe.how is How.CMD else self._slots
             one.task = asyncio.get_running_loop().create_task(self._run(port, one, turns, known=progress.passing))
 

@@ -279,6 +279,23 @@ def test_a_folder_that_is_none(tmp_path):
         folder("/nowhere/at/all")
 
 
+async def test_a_process_that_is_another_is_checked_at_once(app):
+    """Its interval does not go on from the one before."""
+    one = Port("a" * 64, 1, "tcp")
+    results, probe = [], http(interval_s=600.0)
+    rounds = Rounds(lambda *found: results.append(found), 8, "")
+    try:
+        rounds.want(one.container, {one: (progress.start(probe), at(app))}, 1.0)
+        await until(lambda: len(results) == 1, "the first check")
+        opened = progress.found(progress.start(probe), "")
+        rounds.want(one.container, {one: (opened, at(app))}, 1.0)
+        rounds.want(one.container, {one: (progress.start(probe), at(app))}, 2.0)
+        await until(lambda: len(results) == 2, "the check of the second process")
+    finally:
+        await rounds.close()
+    assert results == [(one, "")] * 2
+
+
 async def test_one_container_does_not_take_every_turn(app):
     """Sixty ports that hang, of one container: another's check has its turn at once."""
     async with application("127.0.0.79") as silent:
