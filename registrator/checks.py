@@ -247,11 +247,19 @@ def resume(facts: Facts, endpoint: Endpoint, recorded: Endpoint | None, choice: 
     if recorded is not None:
         condition = _with(condition, passed=condition.passed or recorded.passed or recorded.state == "passing")
         condition = _with(condition, progress=_resumed(choice.probe, recorded))
-    if recorded is not None and recorded.state in {"passing", "draining", "failing"}:
+    if recorded is not None and _has_opened(recorded):
         condition = happen(condition, Happening.ANSWERED)
     if recorded is not None and recorded.state == "draining":
         condition = happen(condition, Happening.STOPPING, recorded.deadline)
     return observe(condition, facts)
+
+
+def _has_opened(recorded: Endpoint) -> bool:
+    """True for one whose port was found to take connections.
+
+    What fails may only be paused, and may have been while nobody listened yet: that says nothing unless it had passed.
+    """
+    return recorded.state in {"passing", "draining"} or (recorded.state == "failing" and recorded.passed)
 
 
 def _resumed(probe: Probe | None, recorded: Endpoint) -> Progress | None:

@@ -142,7 +142,8 @@ RESUMED = {
     "starting": (facts(), endpoint(state="starting"), "starting"),
     "passing: not dialled again": (facts(), endpoint(state="passing"), "passing"),
     "passing, now paused": (facts(paused=True), endpoint(state="passing"), "failing"),
-    "failing, now unpaused": (facts(), endpoint(state="failing"), "passing"),
+    "failing, now unpaused: dialled": (facts(), endpoint(state="failing"), "starting"),
+    "failing after it had passed": (facts(), endpoint(state="failing", passed=True), "passing"),
     "draining": (facts(), endpoint(state="draining", deadline=DRAIN), "draining"),
     "draining, whose HEALTHCHECK is well": (
         facts(health="healthy"),
