@@ -240,13 +240,26 @@ class Writer:
         if len(known) < len(work):
             self._look_at(work.keys() - set(known))
         desired = {container: self._book.desired(container) for container in known}
-        await self._claimant.claim(ground, desired)
+        full = await self._claim(ground, desired)
         granted = self._granted(desired)
         await self._settle_doubts()
-        planned = plan(granted, self.recorded.records, self.recorded.held, ground, apart=self._full)
+        apart = self._full or full is not None
+        planned = plan(granted, self.recorded.records, self.recorded.held, ground, apart=apart)
         self._note(desired, planned)
         for commit in planned.commits:
+            if full and any(isinstance(operation, Put) for operation in commit.operations):
+                raise full
             await self._commit(ground, commit, work)
+        if full:
+            raise full
+
+    async def _claim(self, ground: Ground, desired: Mapping[str, Desired | None]) -> StoreFull | None:
+        """Claim routes; returns the error of a full store: nothing may be put then, and what is gone can leave."""
+        try:
+            await self._claimant.claim(ground, desired)
+        except StoreFull as error:
+            return error
+        return None
 
     async def _settle_doubts(self) -> None:
         doubtful, self._doubtful = self._doubtful, set()

@@ -88,6 +88,38 @@ async def _fill(store):
         await store.commit([], [Put(f"/fill/{n}/{k}", b"x" * 250_000) for k in range(4)])
 
 
+class _Full:
+    """A store that takes no puts once it is told to, as etcd at its quota."""
+
+    def __init__(self, inner):
+        self._inner, self.full, self.refused = inner, False, 0
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    async def commit(self, conditions, operations):
+        if self.full and any(isinstance(one, Put) for one in operations):
+            self.refused += 1
+            raise StoreFull("no space")
+        return await self._inner.commit(conditions, operations)
+
+
+async def test_what_ended_leaves_a_full_store_though_others_ask_for_routes(tmp_path):
+    """Their claims are refused first, over and over; they are there when there is space again."""
+    async with harness.world(tmp_path) as world:
+        store = _Full(world.store)
+        world.start(store)
+        [goes] = many(world, 1)
+        await world.see("it is recorded", lambda found: records(found) == {goes})
+        store.full = True
+        late = world.engine.add(web("late", host_port=9000, env={"SERVICE_NAME": "shop", "SERVICE_PROXY": "http"}))
+        await harness.until(lambda: store.refused > 1, "the store is full")
+        world.engine.remove(goes)
+        await world.see("what ended is taken away", lambda found: not records(found) and not exports(found), 10.0)
+        store.full = False
+        await world.see("the late one is there", lambda found: records(found) == {late})
+
+
 LIES = {"once: the lease lives after all": 1, "twice: it is dead": 2}
 
 
