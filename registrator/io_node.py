@@ -96,8 +96,18 @@ class Tenure:
             changed = {"engine": engine, "addresses": " ".join(addresses)}
             self._telemetry.log.warning("the engine or the host's addresses are others than before", extra=changed)
             self._me = me
-            self._fence = min(self._fence, 1)  # the key as it stands is no longer as we want it
-            self.doubt()
+            self._put_again()
+
+    def _put_again(self) -> None:
+        """The key as it stands is no longer as we want it."""
+        self._fence = min(self._fence, 1)
+        self.doubt()
+
+    def _stands(self, revision: int, put: Node) -> None:
+        """The key was put; what it is to say may have changed while that was under way."""
+        self._fence = revision
+        if put != self._me:
+            self._put_again()
 
     def doubt(self) -> None:
         """Something says that the key may be lost: look at once."""
@@ -130,12 +140,14 @@ class Tenure:
             ground = self.ground
             if ground is None or epoch != self.epoch or self._said == epoch:
                 return
-            value = encode(msgspec.structs.replace(self._me, listed=True))
+            me = self._me
+            value = encode(msgspec.structs.replace(me, listed=True))
             done = await self._store.commit([ground.fence], [Put(self._key, value, ground.lease)])
             if not done.succeeded:
                 self.doubt()
                 return
-            self._fence, self._said = done.revision, epoch
+            self._stands(done.revision, me)
+            self._said = epoch
             self.ground = ground._replace(fence=ModifiedAt(self._key, done.revision))
 
     async def leave(self, *, remove: bool) -> None:
@@ -202,10 +214,11 @@ class Tenure:
         return await self._store.grant(self._ttl_s)
 
     async def _put(self, condition: Condition, lease: Lease, before: frozenset[int]) -> float:
-        done = await self._store.commit([condition], [Put(self._key, encode(self._me), lease.id)])
+        me = self._me
+        done = await self._store.commit([condition], [Put(self._key, encode(me), lease.id)])
         if not done.succeeded:
             return 0.0  # somebody was faster: judge again
-        self._fence = done.revision
+        self._stands(done.revision, me)
         leases = (before | {lease.id}) - {0}
         await self._hold(Ground(self._me.node, lease.id, ModifiedAt(self._key, done.revision), leases))
         self._telemetry.ready.good("node")

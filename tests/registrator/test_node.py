@@ -1,12 +1,19 @@
-"""Whose is the node's key: every case of what is found under one's own name."""
+"""Whose is the node's key: every case of what is found under one's own name; and what stands on it in the end."""
 
 from __future__ import annotations
+
+import asyncio
+import time
 
 import msgspec
 import pytest
 
-from pilotfish.catalog.record import Node, encode
+from pilotfish.catalog.io_embedded import EmbeddedStore
+from pilotfish.catalog.keys import node_key
+from pilotfish.catalog.record import Node, decode, encode
 from pilotfish.catalog.store import Entry
+from pilotfish.catalog.telemetry import Telemetry
+from registrator.io_node import Tenure
 from registrator.node import Adopt, Fresh, Ours, Refuse, StandBy, judge_node
 
 ME = Node(node="h1", addresses=("10.0.0.1",), boot="b", engine="E1", instance="me", version="1")
@@ -49,3 +56,48 @@ def test_another_engine_is_refused_with_a_sentence():
         "the node name h1 belongs to another Docker engine (ABCDEF123456 at 10.0.0.1): "
         "give this host its own --node-name, or wait until that one's lease ends"
     )
+
+
+class Slow:
+    """A store that lets somebody do something while a commit is under way."""
+
+    def __init__(self, inner):
+        self._inner, self.meanwhile = inner, lambda: None
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    async def commit(self, *what):
+        done = await self._inner.commit(*what)
+        self.meanwhile()
+        return done
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["while it is put", "while it is put as listed"])
+async def test_an_address_that_changes_while_the_key_is_put_is_on_it_in_the_end(listed):
+    """What is put is not what is wanted any more: it is put once more."""
+    inner = EmbeddedStore(quiet_s=1.0)
+    store = Slow(inner)
+    me = Node(node="h1", addresses=("192.0.2.1",), boot="b", engine="e", instance="i", version="1")
+    tenure = Tenure(store, Telemetry("registrator", time.time), me, 30)
+
+    def change():
+        store.meanwhile = lambda: None
+        tenure.serves("e", ("192.0.2.2",))
+
+    if not listed:
+        store.meanwhile = change
+    running = asyncio.create_task(tenure.run())
+    try:
+        await tenure.held()
+        if listed:
+            store.meanwhile = change
+            await tenure.listed(tenure.epoch)
+        deadline = time.monotonic() + 10.0
+        while decode(Node, (await inner.read(node_key("h1"))).entries[0].value).addresses != ("192.0.2.2",):
+            assert time.monotonic() < deadline, "the key has the old address"
+            await asyncio.sleep(0.005)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await inner.close()
