@@ -120,13 +120,16 @@ def read_membership(raw: Mapping[str, object]) -> Membership:
 
 
 def stirs_a_swarm(raw: Mapping[str, object]) -> bool:
-    """True for an event after which a swarm is worth a look: of a service, a node, or a task's container."""
+    """True for an event after which a swarm is worth a look: of a service, a node, or what a task's container did."""
     attributes = _mapping(_mapping(raw.get("Actor")).get("Attributes"))
-    return raw.get("Type") in SWARM_TYPES or "com.docker.swarm.task.id" in attributes
+    if "com.docker.swarm.task.id" in attributes:
+        return _action(raw) in _CONTAINER_ACTIONS
+    return raw.get("Type") in SWARM_TYPES
 
 
 TYPES = ("container", "network")
-SWARM_TYPES = ("service", "node")
+NODE = "node"  # events of it alone can tell of another leader
+SWARM_TYPES = ("service", NODE)
 
 
 class Engine(Protocol):
@@ -194,7 +197,7 @@ def read_event(raw: Mapping[str, object]) -> Event | None:
     """
     actor = _mapping(raw.get("Actor"))
     attributes = _mapping(actor.get("Attributes"))
-    action = str(raw.get("Action", "")).partition(":")[0]  # "health_status: healthy", "exec_start: sh -c ..."
+    action = _action(raw)
     match raw.get("Type"):
         case "container" if action in _CONTAINER_ACTIONS:
             kind, container = _CONTAINER_ACTIONS[action], actor.get("ID")
@@ -206,6 +209,10 @@ def read_event(raw: Mapping[str, object]) -> Event | None:
     if not isinstance(container, str) or not container_id(container):
         return None
     return Event(kind, container, _seconds(raw), action, str(attributes.get("signal", "")))
+
+
+def _action(raw: Mapping[str, object]) -> str:
+    return str(raw.get("Action", "")).partition(":")[0]  # "health_status: healthy", "exec_start: sh -c ..."
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -113,7 +113,7 @@ class DockerEngine:
         self._closed = False
         self._burst, self._heard_at = 0, 0.0  # events that came without a pause, and when the last of them did
         self._in_doubt, self._list_at = False, 0.0  # a burst may have cost some; not to be listed for it before then
-        self.on_swarm: Callable[[], None] | None = None  # called when something may have changed in a swarm
+        self.on_swarm: Callable[[str], None] | None = None  # called with the type of what may have changed in a swarm
 
     async def info(self) -> EngineInfo:
         """Who the engine is; see `Engine.info`."""
@@ -231,7 +231,7 @@ class DockerEngine:
         self._heard_at = now
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
-                self.on_swarm()
+                self.on_swarm(str(raw.get("Type")))
             event = read_event(raw)
             if event is not None:
                 self._last = event

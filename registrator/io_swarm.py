@@ -15,12 +15,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.telemetry import Telemetry
 from registrator import swarm
-from registrator.engine import Away, EngineError, EngineInfo, Event, Kind, ListAgain, News
+from registrator.engine import NODE, Away, EngineError, EngineInfo, Event, Kind, ListAgain, News
 from registrator.io_docker import DockerEngine
 from registrator.swarm import Document, Listed
 
 UNSETTLED_S = 1.0
 SETTLED_S = 5.0  # tasks that fail on another node: nothing tells
+BETWEEN_LOOKS_S = 0.2  # however much happens: a look is three lists of everything
 LEADER_S = 2.0
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 2.0
@@ -97,8 +98,9 @@ class SwarmEngine:
         return settled
 
     async def _rest(self, pause_s: float) -> None:
+        await asyncio.sleep(BETWEEN_LOOKS_S)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
+            async with asyncio.timeout(pause_s - BETWEEN_LOOKS_S):
                 await self._woken.wait()
         self._woken.clear()
 
@@ -119,9 +121,10 @@ class Leader:
         self._engine: SwarmEngine | None = None
         self._woken = asyncio.Event()
 
-    def wake(self) -> None:
-        """A service, a node or a task of the swarm changed."""
-        self._woken.set()
+    def wake(self, kind: str) -> None:
+        """A service, a node or a task's container of the swarm changed: the event's type."""
+        if kind == NODE:
+            self._woken.set()
         if self._engine is not None:
             self._engine.wake()
 

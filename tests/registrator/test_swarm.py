@@ -22,7 +22,7 @@ from registrator.engine import (
     read_membership,
     stirs_a_swarm,
 )
-from registrator.io_swarm import Leader, SwarmEngine
+from registrator.io_swarm import BETWEEN_LOOKS_S, LEADER_S, Leader, SwarmEngine
 from registrator.naming import default_of
 from registrator.settings import RegistratorSettings
 from registrator.swarm import Listed, leads, node_of, see
@@ -217,11 +217,14 @@ def test_an_engine_tells_its_place_in_a_swarm(told, member):
     assert read_membership({"Swarm": told}) == member
 
 
+A_TASK = {"Attributes": {"com.docker.swarm.task.id": "t"}}
 STIRS = {
     "a service": ({"Type": "service", "Action": "update"}, True),
     "a node": ({"Type": "node", "Action": "update"}, True),
-    "a task's container": ({"Type": "container", "Actor": {"Attributes": {"com.docker.swarm.task.id": "t"}}}, True),
-    "any container": ({"Type": "container", "Actor": {"Attributes": {}}}, False),
+    "a task's container": ({"Type": "container", "Action": "die", "Actor": A_TASK}, True),
+    "its health": ({"Type": "container", "Action": "health_status: healthy", "Actor": A_TASK}, True),
+    "a check in it": ({"Type": "container", "Action": "exec_start: /bin/true", "Actor": A_TASK}, False),
+    "any container": ({"Type": "container", "Action": "die", "Actor": {"Attributes": {}}}, False),
 }
 
 
@@ -341,17 +344,57 @@ async def test_who_leads_registers_and_who_does_not_stops():
     try:
         await until(lambda: running, "it leads")
         manager.away, asked = True, manager.asked
-        leader.wake()
+        leader.wake("node")
         await until(lambda: manager.asked > asked, "it was asked in vain")
         assert running
         manager.away, manager.nodes = False, [node("n1"), node("n2", leader=True)]
-        leader.wake()
+        leader.wake("node")
         await until(lambda: not running, "another leads")
         manager.nodes = [node("n1", leader=True)]
-        leader.wake()
+        leader.wake("node")
         await until(lambda: running, "it leads again")
         assert began == [manager.place.cluster] * 2
     finally:
         task_.cancel()
         await asyncio.gather(task_, return_exceptions=True)
     assert not running
+
+
+async def test_however_much_happens_a_swarm_is_looked_at_now_and_then():
+    """No more than five times a second; and who leads is asked when a node changed, and every other second."""
+    manager, engines, places = Manager(), [], 0
+
+    async def register(_, engine):
+        engines.append(engine)
+        async with contextlib.aclosing(engine.news()) as news:
+            async for _one in news:
+                pass
+
+    membership = manager.membership
+
+    async def counted():
+        nonlocal places
+        places += 1
+        return await membership()
+
+    manager.membership = counted
+    leader = Leader(manager, Telemetry("registrator", time.time), register)
+    task_, began = asyncio.create_task(leader.run()), time.monotonic()
+    try:
+        await until(lambda: manager.asked >= 4, "the first look")
+        asked, woken = manager.asked, 0
+
+        def wakes():
+            nonlocal woken
+            woken += 1
+            leader.wake("container")
+            return manager.asked >= asked + 9
+
+        await until(wakes, "three more looks")
+        took_s = time.monotonic() - began
+    finally:
+        task_.cancel()
+        await asyncio.gather(task_, return_exceptions=True)
+    assert woken > 10
+    assert took_s > 2 * BETWEEN_LOOKS_S
+    assert places <= 1 + took_s / LEADER_S
