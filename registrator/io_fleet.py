@@ -25,7 +25,8 @@ from registrator.io_where import node_name
 from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings
 
-OWN_PREFIX = "pilotfish_registrator_"
+SWARM_PREFIX = "pilotfish_swarm_"  # of a swarm's metrics: beside them, in one registry, are those of its manager
+_PREFIXES = ("pilotfish_registrator_", "pilotfish_")  # that it stands for; the longest first
 
 
 class Registrator(Protocol):
@@ -88,7 +89,7 @@ class WithSwarm:
         self.service = RegistratorService(settings, store, telemetry, self._manager)
         self._swarm: RegistratorService | None = None
         self._shown: dict[str, CollectorRegistry] = {}
-        telemetry.registry.register(_ByNode(self._shown, "pilotfish_swarm_"))
+        telemetry.registry.register(_ByNode(self._shown, SWARM_PREFIX))
 
     async def run(self) -> None:
         """Register until cancelled; with `once` or `dry_run` the engine's own containers alone, and return."""
@@ -114,7 +115,7 @@ class WithSwarm:
         finally:
             self._swarm = None
             self._shown.pop(node, None)
-            share.ready.forget()
+            share.close()
 
     def state(self) -> dict[str, object]:
         """What is known, for /api/state."""
@@ -176,6 +177,11 @@ class _Share(Telemetry):
         """Counted for all together."""
         self._whole.converged(stage, observed)
 
+    def close(self) -> None:
+        """Show nothing any more: who it was of has ended."""
+        self.ready.forget()
+        self.mirrors.forget()
+
 
 class _ReadyShare(Readiness):
     """Readiness of one engine, told to the whole under the node's name."""
@@ -199,9 +205,9 @@ class _ReadyShare(Readiness):
 
 
 class _ByNode(Collector):
-    """Metrics of several registries as one, each sample with its node; under other names where those are taken."""
+    """Metrics of several registries as one, each sample with its node; with `prefix`, under names that begin so."""
 
-    def __init__(self, registries: Mapping[str, CollectorRegistry], prefix: str = OWN_PREFIX) -> None:
+    def __init__(self, registries: Mapping[str, CollectorRegistry], prefix: str = "") -> None:
         self._registries, self._prefix = registries, prefix
 
     def collect(self) -> Iterable[Metric]:
@@ -217,4 +223,6 @@ class _ByNode(Collector):
         return found.values()
 
     def _named(self, name: str) -> str:
-        return name.replace(OWN_PREFIX, self._prefix, 1)
+        if not self._prefix:
+            return name
+        return self._prefix + next((name.removeprefix(one) for one in _PREFIXES if name.startswith(one)), name)

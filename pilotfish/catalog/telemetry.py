@@ -48,11 +48,17 @@ class Readiness:
 
 
 class MirrorMetrics:
-    """How old and how large the copies of the store are, by part and prefix."""
+    """How old and how large the copies of the store are, by part and prefix.
+
+    Attributes:
+        part: whose copies.
+        shown: the prefixes that it has shown.
+    """
 
     def __init__(self, part: str, registry: CollectorRegistry) -> None:
         labels = ["part", "prefix"]
         self.part = part
+        self.shown: tuple[str, ...] = ()
         self._age = Gauge(
             "pilotfish_store_age_seconds", "Since the store's last sign of life", labels, registry=registry
         )
@@ -65,7 +71,7 @@ class MirrorMetrics:
     def of(self, part: str) -> MirrorMetrics:
         """The same families for another part of the process."""
         other = copy.copy(self)
-        other.part = part
+        other.part, other.shown = part, ()
         return other
 
     def show(self, prefix: str, age_s: Callable[[], float], size: Callable[[], tuple[int, int]]) -> None:
@@ -74,6 +80,14 @@ class MirrorMetrics:
         self._entries.labels(self.part, prefix).set_function(lambda: float(size()[0]))
         self._revision.labels(self.part, prefix).set_function(lambda: float(size()[1]))
         self._repaired.labels(self.part, prefix)
+        self.shown = (*self.shown, prefix)
+
+    def forget(self) -> None:
+        """Show this part's mirrors no more: it has ended, and they would only grow older."""
+        for prefix in dict.fromkeys(self.shown):
+            for family in (self._age, self._entries, self._revision, self._repaired):
+                family.remove(self.part, prefix)
+        self.shown = ()
 
     def repaired(self, prefix: str, entries: int) -> None:
         """Count entries that were mended."""

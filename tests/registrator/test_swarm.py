@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import dataclasses
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 
+from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.telemetry import Telemetry
 from registrator.address import Host
 from registrator.container import facts
@@ -22,6 +26,7 @@ from registrator.engine import (
     read_membership,
     stirs_a_swarm,
 )
+from registrator.io_fleet import WithSwarm
 from registrator.io_swarm import BETWEEN_LOOKS_S, LEADER_S, Leader, SwarmEngine
 from registrator.naming import default_of
 from registrator.settings import RegistratorSettings
@@ -398,3 +403,25 @@ async def test_however_much_happens_a_swarm_is_looked_at_now_and_then():
     assert woken > 10
     assert took_s > 2 * BETWEEN_LOOKS_S
     assert places <= 1 + took_s / LEADER_S
+
+
+async def test_a_swarms_metrics_come_and_go_with_its_lead():
+    """Each family once, whatever the manager's own registrator shows; nothing that grows old when the lead is lost."""
+    store, telemetry, manager = EmbeddedStore(quiet_s=1.0), Telemetry("registrator", time.time), Manager()
+    settings = dataclasses.replace(RegistratorSettings(), docker=("unix:///nowhere.sock",), node_name="h1")
+    both, cluster = WithSwarm(settings, store, telemetry), manager.place.cluster
+    leads = asyncio.create_task(both._register(cluster, SwarmEngine(manager, cluster, time.time)))
+
+    def shown():
+        return generate_latest(telemetry.registry).decode()
+
+    try:
+        age = f'pilotfish_store_age_seconds{{part="registrator/{node_of(cluster)}"'
+        await until(lambda: age in shown() and "services_in_panic{node=" in shown(), "it is shown")
+        types = collections.Counter(line for line in shown().splitlines() if line.startswith("# TYPE"))
+        assert max(types.values()) == 1
+    finally:
+        leads.cancel()
+        await asyncio.gather(leads, return_exceptions=True)
+        await store.close()
+    assert node_of(cluster) not in shown()
