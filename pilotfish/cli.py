@@ -126,12 +126,16 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
 
     WHAT is a file with saved `docker inspect` JSON, `-` for standard input, or a container of the local engine;
     without it, all running containers.
+
+    Exit code 1: there is no such container, or no document that can be used; 3: an engine cannot be reached.
     """
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "registrator", RegistratorSettings)
     from pilotfish import look  # noqa: PLC0415  see above
 
-    click.echo(look.inspect(settings, what, as_json=as_json))
+    shown = look.inspect(settings, what, as_json=as_json)
+    click.echo(shown.text)
+    sys.exit(0 if shown.usable else FAILED)
 
 
 @program.command("lint", params=list(options(RegistratorSettings)))

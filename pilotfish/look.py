@@ -6,12 +6,13 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import msgspec
 
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_host import default_addresses
+from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import quoted
 from registrator.address import Host
 from registrator.compose import BadCompose, compose
@@ -19,8 +20,8 @@ from registrator.compose_yaml import BadYaml, parse
 from registrator.container import BadDocument, facts
 from registrator.engine import EngineError
 from registrator.engines import apart
+from registrator.inspect import any_usable, report
 from registrator.inspect import inspect as inspected
-from registrator.inspect import report
 from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_where import addresses
 from registrator.lint import Finding, Seen
@@ -32,7 +33,14 @@ SOME_HOST = ("192.0.2.1", "2001:db8::1")
 LARGEST = 256 * 1024 * 1024  # octets of saved JSON
 
 
-def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -> str:
+class Shown(NamedTuple):
+    """What `inspect` prints; `usable` is False where documents were given and none of them could be used."""
+
+    text: str
+    usable: bool
+
+
+def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -> Shown:
     """What would be registered, as text or JSON.
 
     Args:
@@ -41,16 +49,22 @@ def inspect(settings: RegistratorSettings, what: str | None, *, as_json: bool) -
         as_json: JSON instead of text.
 
     Raises:
-        CannotStart: the input is no inspect document.
-        CannotReach: the engine does not answer, or has no such container.
+        BadSettings: `what` is empty.
+        CannotStart: the input is no inspect document, or the engine has no such container.
+        CannotReach: the engine does not answer.
     """
+    if what == "":
+        raise BadSettings(["'' is neither a file nor a container: name one, or nothing for all that run"])
     each = apart(settings)
+    usable = True
     if _is_saved(what):
-        host = Host(each[0].node_name, each[0].ip or default_addresses())
-        result = inspected(_saved(what), host, each[0])
+        documents = _saved(what)
+        usable = not documents or any_usable(documents)
+        result = inspected(documents, Host(each[0].node_name, each[0].ip or default_addresses()), each[0])
     else:
         result = {"containers": asyncio.run(_asked(each, what))}
-    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode() if as_json else report(result)
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode() if as_json else report(result)
+    return Shown(text or "there is no container to look at", usable)
 
 
 def _is_saved(what: str | None) -> TypeGuard[str]:
@@ -73,10 +87,46 @@ def _read(path: str) -> bytes:
 
 def _parsed(where: str, data: bytes) -> list[object]:
     try:
-        found = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CannotStart(f"{where}: no JSON as `docker inspect` prints it: {error}") from error
+        found = _json(data)
+    except BadText as error:
+        written = data.lstrip()[:1]
+        hint = "; a Compose file is for `pilotfish lint`" if written not in _JSON_BEGINS else ""
+        raise CannotStart(f"{where}: no JSON as `docker inspect` prints it: {error}{hint}") from error
     return found if isinstance(found, list) else [found]
+
+
+class BadText(ValueError):
+    """Octets are no text, or no JSON; the message says what is wrong."""
+
+
+_JSON_BEGINS = (b"{", b"[")
+
+
+def _json(data: bytes) -> object:
+    """A JSON document.
+
+    Raises:
+        BadText: it is none.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError as error:
+        raise BadText("JSON is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise BadText(_no_text(error)) from error
+    except msgspec.MsgspecError as error:
+        raise BadText(str(error)) from error
+
+
+def _no_text(error: UnicodeDecodeError) -> str:
+    return f"no text: octet {error.start} is not UTF-8"
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BadText(_no_text(error)) from error
 
 
 async def _asked(each: Sequence[RegistratorSettings], what: str | None) -> list[object]:
@@ -88,7 +138,7 @@ async def _asked(each: Sequence[RegistratorSettings], what: str | None) -> list[
         found += inspected(documents, host, settings)["containers"]
     if what is not None and not found:
         where = ", ".join(settings.docker[0] for settings in each)
-        raise CannotReach(f"{quoted(what)} is neither a file nor a container of {where}")
+        raise CannotStart(f"{quoted(what)} is neither a file nor a container of {where}")
     return found
 
 
@@ -98,7 +148,8 @@ async def _documents(settings: RegistratorSettings, what: str | None) -> list[ob
         wanted = [what] if what is not None else list(await engine.running())
         found = [await engine.inspect(container) for container in wanted]
     except EngineError as error:
-        raise CannotReach(str(error)) from error
+        no_file = "" if what is None else f"; and there is no file {quoted(what)}"
+        raise CannotReach(f"{error}{no_file}") from error
     finally:
         await engine.close()
     return [document for document in found if document is not None]
@@ -131,14 +182,13 @@ def _of_file(file: str, said: list[Finding]) -> list[object]:
     """The containers of one file; what it does not tell goes to `said`."""
     data = sys.stdin.buffer.read(LARGEST) if file == "-" else _read(file)
     try:
-        found: object = msgspec.json.decode(data) if data.lstrip()[:1] in {b"{", b"["} else parse(data.decode())
+        found = _json(data) if data.lstrip()[:1] in _JSON_BEGINS else parse(_decoded(data))
         if isinstance(found, list) or (isinstance(found, dict) and "Config" in found):
             return found if isinstance(found, list) else [found]
         made = compose(found, Path(file).absolute().parent.name)
-    except (msgspec.MsgspecError, UnicodeDecodeError, BadYaml, BadCompose) as error:
-        hint = "; `docker compose config --format json` writes it in a way that can be read" * isinstance(
-            error, BadYaml
-        )
+    except (BadText, BadYaml, BadCompose) as error:
+        hint = "; `docker compose config --format json` writes it in a way that can be read"
+        hint = hint if isinstance(error, BadYaml) else ""
         raise CannotStart(f"{file}: {error}{hint}") from error
     said += [Finding(file, name, "", "unknown", "notice", text) for name, text in made.notes]
     said += [Finding(file, name, "", "compose", "finding", text) for name, text in made.problems]

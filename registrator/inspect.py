@@ -61,6 +61,11 @@ def inspect(documents: Sequence[object], host: Host, settings: RegistratorSettin
     return {"containers": listed}
 
 
+def any_usable(documents: Sequence[object]) -> bool:
+    """True if `inspect` could decide about one of these documents at least."""
+    return any(_read(document, number).facts for number, document in enumerate(documents, 1))
+
+
 class _Decided(NamedTuple):
     """What is wanted of a container, and why each of its endpoints is as it is."""
 

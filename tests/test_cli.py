@@ -107,6 +107,13 @@ BAD = {
     "certificate without key": (["dns", "--etcd-cert", "x"], {}, 2, "--etcd-cert and --etcd-key go together"),
     "password file missing": (["dns", "--etcd-password-file", "/nowhere"], {}, 2, "--etcd-password-file /nowhere"),
     "inspect: no such file": (["inspect", "/nowhere.json"], {}, 1, "pilotfish: /nowhere.json: No such file"),
+    "inspect: nothing named": (["inspect", ""], {}, 2, "'' is neither a file nor a container: name one"),
+    "inspect: neither a file nor an engine": (
+        ["inspect", "web.json", "--docker", "unix:///nowhere.sock"],
+        {},
+        3,
+        "; and there is no file 'web.json'",
+    ),
     "inspect: no engine": (
         ["inspect", "web", "--docker", "unix:///nowhere.sock"],
         {},
@@ -233,12 +240,35 @@ def test_inspect_reads_standard_input():
     assert any("SERVICE_80_PROXY_HOST (env): 'a;b' is no host" in notice for notice in container["notices"])
 
 
-@pytest.mark.parametrize("given", ["", "{", '"x"', "[1]", "\x00"])
-def test_inspect_of_rubbish(given):
+RUBBISH = {
+    "nothing": ("", 1, "no JSON as `docker inspect` prints it"),
+    "half a document": ("{", 1, "no JSON as `docker inspect` prints it"),
+    "a text": ('"x"', 1, "document 1 cannot be used"),
+    "a number": ("5", 1, "document 1 cannot be used"),
+    "an empty object": ("{}", 1, "document 1 cannot be used"),
+    "a list of a number": ("[1]", 1, "document 1 cannot be used"),
+    "one of two": (f'[1, {{"Id": "{"ab" * 32}", "Name": "/a"}}]', 0, "document 1 cannot be used"),
+    "no document": ("[]", 0, "there is no container to look at"),
+    "a NUL": ("\x00", 1, "no JSON as `docker inspect` prints it"),
+    "nested too deeply": ("[" * 200_000, 1, "JSON is nested too deeply"),
+    "a Compose file": ("services:\n", 1, "; a Compose file is for `pilotfish lint`"),
+}
+
+
+@pytest.mark.parametrize(("given", "code", "said"), RUBBISH.values(), ids=RUBBISH)
+def test_inspect_of_rubbish(given, code, said):
     """What is no inspect document is an error of one line, or a container left out by name; never a traceback."""
     done = pilotfish("inspect", "-", given=given)
     assert "Traceback" not in done.stderr
-    assert done.stdout or done.stderr
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+
+
+def test_inspect_of_octets_that_are_no_text(tmp_path):
+    """The file is named, and what is wrong with it."""
+    file = tmp_path / "x.json"
+    file.write_bytes(b'["\xff"]')
+    done = pilotfish("inspect", str(file))
+    assert (done.returncode, f"{file}: no JSON" in done.stderr, "octet" in done.stderr) == (1, True, True), done.stderr
 
 
 def test_one_dash_is_accepted():

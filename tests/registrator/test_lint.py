@@ -273,6 +273,7 @@ RUNS = [
     ("saved JSON", SAVED, [], 1, "80/tcp: tag: SERVICE_NAME"),
     ("no JSON", "[1, ", [], 2, "JSON"),
     ("no container", "[1]", [], 2, "container 1 cannot be used"),
+    ("JSON that is nested too deeply", "[" * 200_000, [], 2, "JSON is nested too deeply"),
 ]
 
 
