@@ -59,24 +59,41 @@ def refuse_emptying(registry: Registry, name: str, asked: Mapping[str, int]) -> 
 
     Raises:
         NotMeant: a version has a share and no endpoint.
-        Refused: nobody would be served.
+        Refused: nobody would be served, be it now or when what is drained or shifted today is brought back.
     """
     versions = sorted({placed.endpoint.version for placed in registry.service(name)})
     unknown = [version for version, percent in asked.items() if percent and version not in versions]
     if unknown:
         shown = listed([quoted(version) for version in versions])
         raise NotMeant(f"{name} has no endpoint of version {listed([quoted(one) for one in unknown])}; it has {shown}")
-    served = served_with(registry, name, asked)
-    if any(placed.verdict.published for placed in registry.service(name)) and not any(served.values()):
+    # What is drained, failing or shifted to 0 today comes back some day: not to shares that leave nobody.
+    rest = 100 - sum(asked.values())
+    shared = any(asked.get(version, rest) > 0 for version in versions)
+    if not shared or _empties(registry, name, asked, registry.wishes) or _empties(registry, name, asked, Wishes()):
         raise Refused(
             f"{name} is not shifted: no endpoint that is served has a share; give one, or insist with --force"
         )
 
 
+def _empties(registry: Registry, name: str, asked: Mapping[str, int], wishes: Wishes) -> bool:
+    """True when a service is served under some wishes, and would not be with other shares."""
+    return any(_served(registry, name, wishes).values()) and not any(
+        _served(registry, name, _with_shares(wishes, name, asked)).values()
+    )
+
+
+def _with_shares(wishes: Wishes, name: str, asked: Mapping[str, int]) -> Wishes:
+    made = Wishes()
+    made.drains, made.shifts = wishes.drains, {name: Shift(since=0.0, percents=dict(asked))}
+    return made
+
+
 def served_with(registry: Registry, name: str, asked: Mapping[str, int]) -> dict[str, int]:
     """Version -> weights of its endpoints together, as they would be with a shift."""
-    wishes = Wishes()
-    wishes.drains, wishes.shifts = registry.wishes.drains, {name: Shift(since=0.0, percents=dict(asked))}
+    return _served(registry, name, _with_shares(registry.wishes, name, asked))
+
+
+def _served(registry: Registry, name: str, wishes: Wishes) -> dict[str, int]:
     members = [(placed.container, placed.endpoint) for placed in registry.service(name)]
     around = situation(members, name, wishes)
     found: dict[str, int] = {}

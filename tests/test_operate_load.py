@@ -63,6 +63,23 @@ REFUSED = {
     "nobody was served before": (
         {"green": 100}, [container("b", "h2", version="green", state="failing")], None, "",
     ),
+    "nobody is served now, and nobody has a share": (
+        {"blue": 0, "green": 0}, [container("a", version="blue", state="failing"), GREEN, drained("service:web")],
+        Refused, "--force",
+    ),
+    "nobody is served, and no version that there is has a share": (
+        {"green": 0}, [container("b", "h2", version="green", state="failing")], Refused, "--force",
+    ),
+    "all to one that fails, while all is drained": (
+        {"green": 100}, [BLUE, container("b", "h2", version="green", state="failing"), drained("service:web")],
+        Refused, "--force",
+    ),
+    "all to one that fails, while the shares serve nobody": (
+        {"green": 100}, [BLUE, container("b", "h2", version="green", state="failing"), shifted("web", blue=0)],
+        Refused, "--force",
+    ),
+    "a way out of shares that serve nobody": ({"blue": 100}, [BLUE, GREEN, shifted("web", blue=0, green=0)], None, ""),
+    "all to one, while all is drained": ({"green": 100}, [BLUE, GREEN, drained("service:web")], None, ""),
     "an unknown version beside one without": ({"v2": 100}, [container("a"), BLUE], NotMeant, "it has ''"),
 }  # fmt: skip
 
