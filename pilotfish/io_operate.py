@@ -161,10 +161,10 @@ async def drain(store: Store, text: str, asked: Asked) -> None:
         if not asked.force:
             await _refuse_late(store, subject, made, asked.proxy_name)
     costs = operate.costs(catalog.registry, subject, asked.proxy_name)
-    asked.say(f"{subject} is drained: no new requests are sent there")
+    asked.say(operate.taken_out(catalog.registry, subject))
     if asked.timeout_s is not None:
         await _wait(store, made, costs, asked.timeout_s, asked.say)
-        asked.say(f"{subject} is out: it is safe to stop it")
+        asked.say(f"{operate.shown(catalog.registry, subject)} is out: it is safe to stop it")
 
 
 async def _refuse_late(store: Store, subject: Subject, made: Made, proxy_name: str) -> None:
@@ -181,17 +181,18 @@ async def undrain(store: Store, text: str, asked: Asked) -> None:
 
     Raises:
         NotMeant: nothing was changed.
-        CannotStart: it did not come about within the time; the drain is taken back all the same.
+        CannotStart: it did not come about within the time, or nothing of it is served for another reason; the drain is
+            taken back all the same.
     """
     catalog = await read(store)
     subject = operate.find_drained(catalog.registry, text)
     key = wish_key(DRAIN, str(subject))
     revision = await commit(store, catalog.unchanged(key), Delete(key))
-    asked.say(f"{subject} is not drained any more")
+    asked.say(f"{operate.shown(catalog.registry, subject)} is not drained any more")
     if asked.timeout_s is not None:
         costs = operate.costs_back(catalog.registry, subject, asked.proxy_name)
         await _wait(store, Made(key, revision, None), costs, asked.timeout_s, asked.say)
-        asked.say(f"{subject} is back: all proxies and DNS servers know it")
+        asked.say(operate.brought_back((await read(store)).registry, subject))
 
 
 async def shift(store: Store, text: str, percents: dict[str, int], asked: Asked) -> None:

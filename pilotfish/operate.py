@@ -16,7 +16,7 @@ from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.record import Container, Drain, Endpoint, Proxy
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.values import quoted
-from pilotfish.catalog.verdict import How, judge, names_of, situation
+from pilotfish.catalog.verdict import How, Placed, called, judge, names_of, situation
 from pilotfish.catalog.wishes import Kind, Subject, Wishes, subject_of, subjects
 
 HEARD_S = 2.0  # within which a DNS server hears of a wish; its watch brings it in milliseconds
@@ -64,13 +64,13 @@ def find_drained(registry: Registry, text: str) -> Subject:
     word = asked.name if asked else text
     named = _called(registry, word)
     found = {
-        one: str(one)
+        one: _choice(registry, one)
         for one in drains
         if (asked is None or asked.kind is one.kind) and (one in named or _is_named(one, word))
     }
     if not found and not drains:
         raise NotMeant(f"{quoted(text)} is not drained: nothing is")
-    return _only(text, found, sorted(map(str, drains)), "is not drained")
+    return _only(text, found, sorted(_choice(registry, one) for one in drains), "is not drained")
 
 
 def _is_named(subject: Subject, word: str) -> bool:
@@ -89,9 +89,30 @@ def _called(registry: Registry, word: str) -> dict[Subject, str]:
         found[Subject(Kind.SERVICE, word.lower())] = f"service:{word.lower()}"
     for container in registry.containers.values():
         if container.name == word or (word and container.id.startswith(word.lower())):
-            said = f"container:{container.id[:12]} ({container.name} on {container.node})"
-            found[Subject(Kind.CONTAINER, container.id)] = said
+            subject = Subject(Kind.CONTAINER, container.id)
+            found[subject] = _choice(registry, subject)
     return found
+
+
+def _container(registry: Registry, subject: Subject) -> Container | None:
+    if subject.kind is not Kind.CONTAINER:
+        return None
+    return next((one for one in registry.containers.values() if one.id == subject.name), None)
+
+
+def _choice(registry: Registry, subject: Subject) -> str:
+    """A subject as it can be typed; of a container, with its name."""
+    if subject.kind is not Kind.CONTAINER:
+        return str(subject)
+    container = _container(registry, subject)
+    known = f" ({container.name} on {container.node})" if container else ""
+    return f"container:{subject.name[:12]}{known}"
+
+
+def shown(registry: Registry, subject: Subject) -> str:
+    """A subject in messages: `node:h1`, `service:web`; a container as people know it, by its id when it is gone."""
+    container = _container(registry, subject)
+    return called(container) if container else _choice(registry, subject)
 
 
 def _nodes(registry: Registry) -> set[str]:
@@ -185,6 +206,47 @@ def members(registry: Registry, subject: Subject) -> list[tuple[Container, Endpo
         for container in registry.containers.values()
         for endpoint in container.endpoints
         if subject in subjects(container.node, container.id, endpoint.service.lower())
+    ]
+
+
+# --- what is said of it
+
+
+def taken_out(registry: Registry, subject: Subject) -> str:
+    """What a drain does, in one line: whom it takes out, and of which services nothing is left."""
+    emptied = empties(registry, subject) if subject.kind is not Kind.SERVICE else ()
+    left = f"; nothing is served of {listed(emptied)} any more" if emptied else ""
+    return f"{shown(registry, subject)} is drained: no new requests are sent there{left}"
+
+
+def brought_back(registry: Registry, subject: Subject) -> str:
+    """What taking a drain back has brought, in one line.
+
+    Args:
+        registry: the catalog, read when everybody knows that the drain is gone.
+        subject: whose it was.
+
+    Raises:
+        CannotStart: nothing of it is served all the same; the message says why.
+    """
+    said = shown(registry, subject)
+    placed = _placed(registry, subject)
+    out = sorted({ascii(one.verdict.reason)[1:-1] for one in placed if not one.verdict.published})
+    if not placed and subject.kind is not Kind.NODE:  # a node may have but its proxy
+        return f"{said} has no endpoint that is registered"
+    if placed and not any(one.verdict.published for one in placed):
+        raise CannotStart(f"{said} is not drained any more, and still out: {listed(out)}")
+    but = f"; some of it is still out: {listed(out)}" if out else ""
+    return f"{said} is back: all proxies and DNS servers know it{but}"
+
+
+def _placed(registry: Registry, subject: Subject) -> list[Placed]:
+    services = {endpoint.service.lower() for _, endpoint in members(registry, subject)}
+    return [
+        placed
+        for service in sorted(services)
+        for placed in registry.service(service)
+        if subject in subjects(placed.node, placed.container.id, service)
     ]
 
 

@@ -31,7 +31,9 @@ DRAIN = """Take a container, a node or a service out of DNS and proxies, and wai
 
     Exit code 0: every proxy has applied it, cached DNS answers have run out, and what the DRAIN tag asks for has
     passed. 1: not within --timeout; what is missing is said, and the drain stands."""
-UNDRAIN = "Bring back what was drained, and wait until all proxies and DNS servers know it again."
+UNDRAIN = """Bring back what was drained, and wait until all proxies and DNS servers know it again.
+
+    Exit code 1: not within --timeout, or nothing of it is served for another reason, which is said."""
 
 SHIFT = """Say how the versions of a service (VERSION tag) share the load, in DNS and at the proxies together.
 

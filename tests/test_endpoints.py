@@ -71,6 +71,13 @@ def test_the_verdict_counts_what_operators_did():
     ]
 
 
+def test_a_drained_container_is_shown_as_people_know_it():
+    """Not by the 64 digits of its id."""
+    wish = (keys.wish_key("drain", f"container:{RECORDS[0].id}"), Drain(since=1.0))
+    [row, _] = rows(registry(*RECORDS, wishes=[wish]), "web", "d")
+    assert row.reason == "drained: an operator took web-1 on h1 (7765622d3100) out"
+
+
 def test_an_unknown_service_has_a_nearest():
     with pytest.raises(UnknownService, match="no endpoint is of service 'wep'; did you mean web"):
         rows(registry(*RECORDS), "wep", "d")

@@ -185,6 +185,17 @@ async def test_undrain_brings_back_and_waits(store):
     assert said[-1].startswith("service:web is back")
 
 
+async def test_what_comes_back_to_a_service_that_is_drained_is_not_back(store):
+    """The drain is gone, and nobody is told that it is served."""
+    await put(store, container("a"), container("b"), drained("service:web"))
+    await io_operate.drain(store, "a", Asked(str))
+    said = []
+    with pytest.raises(CannotStart, match="still out: drained: an operator took service:web out"):
+        await io_operate.undrain(store, "a", Asked(said.append, timeout_s=WAIT_S))
+    assert said == ["a on h1 (610000000000) is not drained any more"]
+    assert set(await wishes(store)) == {keys.wish_key("drain", "service:web")}
+
+
 async def test_a_running_up_is_reached_over_its_feed(tmp_path, store):
     """Without --etcd, by --data; the store behind is changed."""
     await put(store, container("a"), container("b"))

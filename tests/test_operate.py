@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish import operate
+from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.wishes import Kind, Subject
 from pilotfish.console.state import catalog_state
 from pilotfish.operate import Costs, NotMeant, Refused, Wait
@@ -78,6 +79,16 @@ def test_what_is_brought_back_is_found_among_what_is_drained(text, expected):
 
 NOT_DRAINED = {
     "nothing is": ("h1", [], "'h1' is not drained: nothing is"),
+    "a container is": (
+        "h1",
+        [drained(f"container:{A}")],
+        f"'h1' is not drained; there is container:{A[:12]} (web-1 on h1)",
+    ),
+    "a container is that went": (
+        "h1",
+        [drained(f"container:{'f0' * 32}")],
+        f"'h1' is not drained; there is container:{'f0' * 6}",
+    ),
     "something else is": ("h1", DRAINS, "'h1' is not drained; there is"),
 }
 
@@ -88,6 +99,67 @@ def test_what_is_not_drained_cannot_be_brought_back(text, wishes, said):
     with pytest.raises(NotMeant) as caught:
         operate.find_drained(registry(*CATALOG, *wishes), text)
     assert said in str(caught.value)
+
+
+WEB1 = container("web-1", number=A, version="v1")
+WEB2 = container("web-2", "h2", number=B, version="v2")
+CALLED = f"web-1 on h1 ({A[:12]})"
+TAKEN_OUT = {
+    "one of two": ([WEB1, WEB2], Subject(CONTAINER, A), f"{CALLED} is drained: no new requests are sent there"),
+    "the last one": (
+        [WEB1], Subject(CONTAINER, A),
+        f"{CALLED} is drained: no new requests are sent there; nothing is served of web any more",
+    ),
+    "the last host, by force": (
+        [WEB1], Subject(NODE, "h1"),
+        "node:h1 is drained: no new requests are sent there; nothing is served of web any more",
+    ),
+    "a service, by its nature": (
+        [WEB1], Subject(SERVICE, "web"), "service:web is drained: no new requests are sent there",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("things", "subject", "said"), TAKEN_OUT.values(), ids=TAKEN_OUT)
+def test_what_a_drain_says(things, subject, said):
+    """In one line: whom, as people know it, and what nobody serves any more."""
+    assert operate.taken_out(registry(*things), subject) == said
+
+
+KNOWN = "is back: all proxies and DNS servers know it"
+STILL = "is not drained any more, and still out: "
+BROUGHT_BACK = {
+    "a container": ([WEB1], Subject(CONTAINER, A), f"{CALLED} {KNOWN}"),
+    "its service is drained": (
+        [WEB1, drained("service:web")], Subject(CONTAINER, A),
+        f"{CALLED} {STILL}drained: an operator took service:web out",
+    ),
+    "a service, one of its containers is drained": (
+        [WEB1, WEB2, drained(f"container:{A}")], Subject(SERVICE, "web"),
+        f"service:web {KNOWN}; some of it is still out: drained: an operator took {CALLED} out",
+    ),
+    "a service whose versions have no share": (
+        [WEB1, shifted("web", v1=0)], Subject(SERVICE, "web"),
+        f"service:web {STILL}version 'v1' has no share: an operator shifted the load",
+    ),
+    "a container that fails": (
+        [container("web-1", number=A, state="failing", why="\x1b[2J")], Subject(CONTAINER, A),
+        f"{CALLED} {STILL}failing: \\x1b[2J",
+    ),
+    "a container that went": ([WEB1], Subject(CONTAINER, B), f"container:{B[:12]} has no endpoint that is registered"),
+    "a host that has but a proxy": ([proxy("edge")], Subject(NODE, "edge"), f"node:edge {KNOWN}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("things", "subject", "said"), BROUGHT_BACK.values(), ids=BROUGHT_BACK)
+def test_what_is_said_of_what_comes_back(things, subject, said):
+    """It is back only if it is served; else the reason is an error."""
+    if STILL not in said:
+        assert operate.brought_back(registry(*things), subject) == said
+        return
+    with pytest.raises(CannotStart) as caught:
+        operate.brought_back(registry(*things), subject)
+    assert str(caught.value) == said
 
 
 H1, H2 = Subject(NODE, "h1"), Subject(NODE, "h2")

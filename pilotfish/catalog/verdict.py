@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Claim, Container, Endpoint, State
 from pilotfish.catalog.route import Place, places_of
-from pilotfish.catalog.wishes import MAX_WEIGHT, Load, Subject, Wishes, shares, subjects
+from pilotfish.catalog.wishes import MAX_WEIGHT, Kind, Load, Subject, Wishes, shares, subjects
 
 
 class Verdict(NamedTuple):
@@ -122,12 +122,18 @@ def judge(
         ours = subjects(container.node, container.id, endpoint.service.lower())
         taken = next((one for one in ours if one in around.drained), None)
         if taken is not None:
-            return Verdict(0, f"drained: an operator took {taken} out")
+            said = called(container) if taken.kind is Kind.CONTAINER else str(taken)
+            return Verdict(0, f"drained: an operator took {said} out")
     if endpoint.weight == 0:
         return Verdict(0, "weight 0: takes no traffic")
     if around.shares is None:
         return Verdict(endpoint.weight, reason)
     return _shifted(endpoint, around.shares, reason)
+
+
+def called(container: Container) -> str:
+    """A container as people know it: `web-1 on docker01 (0123456789ab)`."""
+    return f"{container.name} on {container.node} ({container.id[:12]})"
 
 
 def _shifted(endpoint: Endpoint, by: Mapping[str, float], reason: str) -> Verdict:

@@ -63,7 +63,7 @@ VERDICTS = {
     ),
     "its container is drained": (
         {}, Situation(drained=frozenset({Subject(Kind.CONTAINER, "0" * 12)})),
-        (0, "drained: an operator took container:000000000000 out"),
+        (0, "drained: an operator took web on h1 (000000000000) out"),
     ),
     "a share": ({"version": "2"}, Situation(shares={"2": 0.5}), (50, "passing")),
     "a share of almost nothing": ({"version": "2"}, Situation(shares={"2": 0.0001}), (1, "passing")),
