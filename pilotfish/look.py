@@ -16,7 +16,8 @@ from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import quoted
 from registrator.address import Host
 from registrator.compose import BadCompose, compose
-from registrator.compose_yaml import BadYaml, parse
+from registrator.compose_scalars import BadYaml
+from registrator.compose_yaml import parse
 from registrator.container import BadDocument, facts
 from registrator.engine import EngineError
 from registrator.engines import apart

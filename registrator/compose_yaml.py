@@ -9,27 +9,24 @@ it: docs/decisions/0021. Source: YAML 1.2.2.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pilotfish.catalog.values import quoted
-
-Value: TypeAlias = "str | list[Value] | dict[str, Value] | None"
+from registrator.compose_scalars import NULLS, BadYaml, Value, end_of_quotes, inside, scalar
 
 MAX_OCTETS = 1024 * 1024
 MAX_DEPTH = 64
-MAX_LINES = 500  # of one quoted text or bracket: each further line is read with all before it
+MAX_MERGED = 100_000  # keys that all `<<` of a text bring in: a few short lines could ask for any number
 
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _COLON = re.compile(r":(?=\s|\Z)")
 _COMMENT = re.compile(r"(?<=\s)#")
+_BLANKS = re.compile(r"[ \t]*")
+_PLAIN_END = re.compile(r"[,\[\]{}]|(?<![^ \t])#")  # of a plain scalar within brackets
+_PLAIN_KEY_END = re.compile(r"[,\[\]{}]|(?<![^ \t])#|:(?=[ \t,}]|\Z)")
 _NO_KEY = frozenset("#&*!|>%@`[]{},")  # what a plain key does not begin with
 _MARK = re.compile(r"([&*])([^\s,\[\]{}]+)\s*")
 _BLOCK = re.compile(r"([|>])([+-]?)([1-9]?)([+-]?)\s*(?:#.*)?\Z")
-_ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\", "/": "/", "0": "\0", "r": "\r", "e": "\x1b", " ": " "}
-
-
-class BadYaml(ValueError):
-    """A text is not of the YAML that is read here; the message names the line."""
 
 
 class _Line(NamedTuple):
@@ -63,7 +60,7 @@ class _Key(NamedTuple):
 def _key_of(line: str) -> _Key | None:
     """The key that a line begins with, if it is one of a map. Linear in the line."""
     if line[0] in "'\"":
-        end = _end_of_quotes(line, 0)
+        end = end_of_quotes(line, 0)
         rest = line[end:].lstrip() if end > 0 else ""
         return _Key(line[:end], len(line) - len(rest) + 1) if _COLON.match(rest) else None
     if line[0] in _NO_KEY or (line[0] == "-" and line[1:2] in {"", " ", "#"}):
@@ -80,6 +77,7 @@ class _Reader:
         self.raw = text.removeprefix("\ufeff").splitlines()
         self.at = 0
         self.anchors: dict[str, Value] = {}
+        self.merged = 0
 
     def document(self) -> Value:
         if (first := self.peek()) and first.text == "---":
@@ -138,19 +136,26 @@ class _Reader:
         found: dict[str, Value] = {}
         merged: list[Value] = []
         while (line := self.peek()) and line.indent == indent and (key := _key_of(line.text)):
-            name = _scalar(key.text, self, line.number)
+            name = scalar(key.text, line.number)
             self.at += 1
             value = self.value(line.text[key.end :].lstrip(), indent, depth + 1, in_map=True)
             if name == "<<" and key.text == "<<":
-                merged += value if isinstance(value, list) else [value]
+                merged += _sources(value)
             elif name is None or name in found:
                 raise self.error(f"{quoted(key.text)} stands there twice or is no key", line.number)
             else:
                 found[name] = value
         self.no_deeper(indent)
+        return self.merge(found, merged)
+
+    def merge(self, found: dict[str, Value], merged: Sequence[Value]) -> dict[str, Value]:
+        """A map with what its `<<` bring in; what it says itself, and what stands in front, counts."""
         for more in merged:
             if not isinstance(more, dict):
                 raise self.error("<<: is no alias of a map")
+            self.merged += len(more)
+            if self.merged > MAX_MERGED:
+                raise self.error(f"<< brings in more than {MAX_MERGED} keys in all")
             found = {**more, **found}
         return found
 
@@ -200,16 +205,45 @@ class _Reader:
         if text[0] in "[{":
             return self.flow(text, number)
         if text[0] in "'\"":
-            return _quoted_alone(self.until_closed(text), self, number)
+            whole, line, end = self.closed(text, 0, number)
+            rest = line[end:].strip()
+            if rest and not rest.startswith("#"):
+                raise self.error(f"{quoted(text)}: {_NOT_CLOSED}", number)
+            return scalar(whole, number)
         return self.plain(text, indent)
 
-    def until_closed(self, text: str) -> str:
-        """A quoted scalar may go on below: line breaks become blanks (YAML 1.2.2 §7.3)."""
-        last = min(len(self.raw), self.at + MAX_LINES)
-        while not _closes(text) and self.at < last:
-            text = f"{text} {self.raw[self.at].strip()}"
-            self.at += 1
-        return text
+    def next_line(self) -> str | None:
+        """The line below without the blanks around it, whatever it holds; None behind the last."""
+        if self.at >= len(self.raw):
+            return None
+        self.at += 1
+        return self.raw[self.at - 1].strip()
+
+    def closed(self, line: str, at: int, number: int) -> tuple[str, str, int]:
+        """The quoted scalar that begins at `at`, which may go on below.
+
+        A line break becomes a blank, with empty lines behind it as many line breaks, and with a backslash in front
+        nothing (YAML 1.2.2 §7.3.1).
+
+        Returns:
+            The scalar in its quotes, the line in which it ends, and where in it.
+        """
+        first, mark = line[at:], line[at]
+        parts, at = [mark], at + 1
+        while True:
+            end = inside(line, at, mark)
+            parts.append(line[at:end])
+            if line[end : end + 1] == mark:
+                return "".join([*parts, mark]), line, end + 1
+            if end < len(line) and self.raw[self.at - 1][-1:].isspace():
+                raise self.error("blanks behind the backslash at the end")
+            empty, more = 0, self.next_line()
+            while more == "":
+                empty, more = empty + 1, self.next_line()
+            if more is None:
+                raise self.error(f"{quoted(first)}: {_NOT_CLOSED}", number)
+            parts.append("\n" * empty or ("" if end < len(line) else " "))
+            line, at = more, 0
 
     def plain(self, text: str, indent: int) -> Value:
         parts = [_without_comment(text)]
@@ -221,7 +255,7 @@ class _Reader:
         if ": " in parts[0] or parts[0].endswith(":"):
             raise self.error(f"{quoted(parts[0])} holds a colon: put it in quotes")
         whole = " ".join(parts)
-        return None if whole in _NULLS else whole
+        return None if whole in NULLS else whole
 
     def block(self, style: str, chomp: str, given: int, indent: int) -> str:
         """A `|` or `>` scalar (YAML 1.2.2 §8.1)."""
@@ -243,89 +277,109 @@ class _Reader:
 
     def flow(self, text: str, number: int) -> Value:
         """A flow collection, which may go on below."""
-        last = min(len(self.raw), self.at + MAX_LINES)
-        while True:
-            try:
-                value, end = _Flow(text, self, number).node(0, 0)
-            except IndexError:
-                if self.at >= last:
-                    within = f" within {MAX_LINES} lines" if last < len(self.raw) else ""
-                    raise self.error(f"a bracket is not closed{within}", number) from None
-                text = f"{_without_comment(text)} {self.raw[self.at].strip()}"
-                self.at += 1
-                continue
-            rest = text[end:].strip()
-            if rest and not rest.startswith("#"):
-                raise self.error(f"{quoted(rest)} behind a bracket", number)
-            return value
+        flow = _Flow(text, self, number)
+        value = flow.node(0)
+        rest = flow.line[flow.at :].strip()
+        if rest and not rest.startswith("#"):
+            raise self.error(f"{quoted(rest)} behind a bracket", number)
+        return value
 
 
 class _Flow:
-    """A flow collection in one text; runs over its end with IndexError, so that the reader adds a line."""
+    """A flow collection: goes through one line after another, each once; `at` is the next character of `line`."""
 
-    def __init__(self, text: str, reader: _Reader, number: int) -> None:
-        self.text, self.reader, self.number = text, reader, number
+    def __init__(self, line: str, reader: _Reader, number: int) -> None:
+        self.line, self.at, self.reader, self.number = line, 0, reader, number
 
-    def node(self, at: int, depth: int) -> tuple[Value, int]:
+    def error(self, what: str) -> BadYaml:
+        return self.reader.error(what, self.number)
+
+    def further(self) -> None:
+        line = self.reader.next_line()
+        if line is None:
+            raise self.error("a bracket is not closed")
+        self.line, self.at = line, 0
+
+    def peek(self) -> str:
+        """The next character that is neither a blank nor of a comment."""
+        while True:
+            blanks = _BLANKS.match(self.line, self.at)
+            at = blanks.end() if blanks else self.at
+            comment = self.line[at : at + 1] == "#" and (at == 0 or self.line[at - 1] in " \t")
+            if at < len(self.line) and not comment:
+                self.at = at
+                return self.line[at]
+            self.further()
+
+    def node(self, depth: int) -> Value:
         if depth > MAX_DEPTH:
-            raise self.reader.error("nested too deeply", self.number)
-        at = self.skip(at)
-        if self.text[at] == "[":
-            return self.sequence(at + 1, depth)
-        if self.text[at] == "{":
-            return self.mapping(at + 1, depth)
-        if self.text[at] == "*":
-            mark = _MARK.match(self.text, at)
-            return self.reader.alias(mark[2] if mark else "", ""), mark.end() if mark else at + 1
-        return self.scalar(at)
+            raise self.error("nested too deeply")
+        first = self.peek()
+        if first in "[{":
+            self.at += 1
+            return self.sequence(depth) if first == "[" else self.mapping(depth)
+        if first == "*":
+            mark = _MARK.match(self.line, self.at)
+            self.at = mark.end() if mark else self.at + 1
+            return self.reader.alias(mark[2] if mark else "", "")
+        return self.scalar()
 
-    def skip(self, at: int) -> int:
-        while self.text[at] in " \t":
-            at += 1
-        return at
+    def scalar(self, *, key: bool = False) -> str | None:
+        if self.peek() in "'\"":
+            whole, self.line, self.at = self.reader.closed(self.line, self.at, self.number)
+            return scalar(whole, self.number)
+        parts = []
+        while True:
+            hit = (_PLAIN_KEY_END if key else _PLAIN_END).search(self.line, self.at)
+            end = hit.start() if hit else len(self.line)
+            parts.append(self.line[self.at : end].strip())
+            if hit and hit[0] != "#":
+                self.at = end
+                return scalar(" ".join(filter(None, parts)), self.number)
+            self.further()
 
-    def scalar(self, at: int, *, key: bool = False) -> tuple[str | None, int]:
-        if self.text[at] in "'\"":
-            end = _end_of_quotes(self.text, at)
-            if end < 0:
-                raise IndexError
-            return _scalar(self.text[at:end], self.reader, self.number), end
-        end = at
-        while self.text[end] not in ",[]{}" and not (key and self.text[end] == ":" and self.text[end + 1] in " ,}"):
-            end += 1
-        return _scalar(self.text[at:end].strip(), self.reader, self.number), end
-
-    def sequence(self, at: int, depth: int) -> tuple[Value, int]:
+    def sequence(self, depth: int) -> Value:
         items: list[Value] = []
-        while self.text[at := self.skip(at)] != "]":
-            item, at = self.node(at, depth + 1)
-            items.append(item)
-            at = self.after(at, "]")
-        return items, at + 1
+        while self.peek() != "]":
+            items.append(self.node(depth + 1))
+            self.after("]")
+        self.at += 1
+        return items
 
-    def mapping(self, at: int, depth: int) -> tuple[Value, int]:
+    def mapping(self, depth: int) -> Value:
         found: dict[str, Value] = {}
-        while self.text[at := self.skip(at)] != "}":
-            key, at = self.scalar(at, key=True)
-            at = self.skip(at)
+        merged: list[Value] = []
+        while self.peek() != "}":
+            plain = self.peek() not in "'\""
+            key = self.scalar(key=True)
             value: Value = None
-            if self.text[at] == ":":
-                at = self.skip(at + 1)
-                if self.text[at] not in ",}":
-                    value, at = self.node(at, depth + 1)
-            if key is None or key in found:
-                raise self.reader.error(f"{quoted(str(key))} stands there twice or is no key", self.number)
-            found[key] = value
-            at = self.after(at, "}")
-        return found, at + 1
+            if self.peek() == ":":
+                self.at += 1
+                if self.peek() not in ",}":
+                    value = self.node(depth + 1)
+            if key == "<<" and plain:
+                merged += _sources(value)
+            elif key is None or key in found:
+                raise self.error(f"{quoted(str(key))} stands there twice or is no key")
+            else:
+                found[key] = value
+            self.after("}")
+        self.at += 1
+        return self.reader.merge(found, merged)
 
-    def after(self, at: int, closing: str) -> int:
-        at = self.skip(at)
-        if self.text[at] == ",":
-            return at + 1
-        if self.text[at] != closing:
-            raise self.reader.error(f"{quoted(self.text[at:])} where a comma or {closing} is due", self.number)
-        return at
+    def after(self, closing: str) -> None:
+        if self.peek() == ",":
+            self.at += 1
+        elif self.line[self.at] != closing:
+            raise self.error(f"{quoted(self.line[self.at :])} where a comma or {closing} is due")
+
+
+_NOT_CLOSED = "a quote that is not closed, or something behind it"
+
+
+def _sources(value: Value) -> list[Value]:
+    """What a `<<` brings in: one map, or several."""
+    return value if isinstance(value, list) else [value]
 
 
 def _is_item(text: str) -> bool:
@@ -335,42 +389,3 @@ def _is_item(text: str) -> bool:
 def _without_comment(text: str) -> str:
     hit = _COMMENT.search(text)
     return text[: hit.start()].rstrip() if hit else text
-
-
-def _end_of_quotes(text: str, at: int) -> int:
-    """Where the quoted scalar that begins at `at` ends; -1: not in this text."""
-    pattern = r'"(?:[^"\\]|\\.)*"' if text[at] == '"' else r"'(?:[^']|'')*'"
-    found = re.compile(pattern).match(text, at)
-    return found.end() if found else -1
-
-
-def _closes(text: str) -> bool:
-    return _end_of_quotes(text, 0) > 0
-
-
-def _quoted_alone(text: str, reader: _Reader, number: int) -> Value:
-    end = _end_of_quotes(text, 0)
-    rest = text[end:].strip() if end > 0 else text
-    if end < 0 or (rest and not rest.startswith("#")):
-        raise reader.error(f"{quoted(text)}: a quote that is not closed, or something behind it", number)
-    return _scalar(text[:end], reader, number)
-
-
-def _scalar(text: str, reader: _Reader, number: int) -> str | None:
-    if text[:1] == "'":
-        return text[1:-1].replace("''", "'")
-    if text[:1] == '"':
-        return re.sub(
-            r"\\(x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|.)", lambda hit: _escaped(hit[1], reader, number), text[1:-1]
-        )
-    if text[:1] in {"!", "&", "*"}:
-        raise reader.error(f"{quoted(text)} is not read there", number)
-    return None if text in _NULLS else text
-
-
-def _escaped(text: str, reader: _Reader, number: int) -> str:
-    if len(text) > 1:
-        return chr(int(text[1:], 16))
-    if text not in _ESCAPES:
-        raise reader.error(f"no escape is written \\{quoted(text)[1:-1]}", number)
-    return _ESCAPES[text]

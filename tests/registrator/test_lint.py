@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -173,6 +174,25 @@ YAML = [
         {"a": {"b": "c"}, "d": {"b": "c"}, "e": {"b": "c", "f": "g"}},
     ),
     ("a merge does not override", "a: &x {b: c}\ne:\n  b: d\n  <<: *x\n", {"a": {"b": "c"}, "e": {"b": "d"}}),
+    ("a merge in braces", "a: &x {b: c}\ne: {<<: *x, f: g}\n", {"a": {"b": "c"}, "e": {"b": "c", "f": "g"}}),
+    (
+        "merges in braces",
+        "a: &x {b: c}\nd: &y {b: e}\nf: {<<: [*x, *y]}",
+        {"a": {"b": "c"}, "d": {"b": "e"}, "f": {"b": "c"}},
+    ),
+    ("no merge in quotes", 'a: {"<<": b}', {"a": {"<<": "b"}}),
+    (
+        "a number sign in quotes, in a list over several lines",
+        '["a=b", # c\n "d=e # f", # g\n h]',
+        ["a=b", "d=e # f", "h"],
+    ),
+    ("a number sign in quotes over several lines", '["a=b # x\n y"]', ["a=b # x y"]),
+    ("a line break after a backslash", 'a: "we\\\n  b"\nc: ["d\\\n  e"]', {"a": "web", "c": ["de"]}),
+    ("a backslash itself at the end", 'a: "b\\\\\n  c"', {"a": "b\\ c"}),
+    ("an empty line in quotes", "a: 'b\n\n  c'", {"a": "b\nc"}),
+    ("a text over several lines in brackets", "[a\n  b, {c\n  d: e}]", ["a b", {"c d": "e"}]),
+    ("a comment line in brackets", "[a,\n# b, [\n c]", ["a", "c"]),
+    ("a quote within a text in brackets", "[it's, {b's: c's}]", ["it's", {"b's": "c's"}]),
     ("several lines", 'a: b\n  c\nd: "e\n  f"\n', {"a": "b c", "d": "e f"}),
     ("a document mark", "---\na: b\n...\n", {"a": "b"}),
     ("nothing", "# only a comment\n", None),
@@ -196,7 +216,23 @@ BAD_YAML = [
     ("a key under a text", "a: b\n  c: d", "line 2: a key below the text 'b'"),
     ("too far in", "a:\n  b: c\n    d: e", "line 3: a key below the text 'c'"),
     ("a colon in a text", "- a: b: c", "line 1: 'b: c' holds a colon: put it in quotes"),
-    ("an endless bracket", "a: [\n" + "b,\n" * 600, "line 1: a bracket is not closed within 500 lines"),
+    ("an endless bracket", "a: [\n" + "b,\n" * 600, "line 1: a bracket is not closed"),
+    (
+        "an open quote in a bracket",
+        "a: [b,\n  'c\n",
+        'line 1: "\'c": a quote that is not closed, or something behind it',
+    ),
+    ("half a surrogate pair", 'a: "\\ud800"', "line 1: no character is written \\ud800"),
+    ("a merge of no map in braces", "a: {<<: b}", "line 1: <<: is no alias of a map"),
+    ("a blank behind the last backslash", 'a: "b\\ \n  c"', "line 1: blanks behind the backslash at the end"),
+    (
+        "merges without end",
+        "a: &a {"
+        + "".join(f"k{n}: v, " for n in range(1000))
+        + "}\n"
+        + "".join(f"m{n}: {{<<: *a}}\n" for n in range(101)),
+        "line 102: << brings in more than 100000 keys in all",
+    ),
     ("too deep", "[" * 100, "line 1: nested too deeply"),
 ]
 
@@ -306,3 +342,21 @@ def test_long_lines_cost_no_more_than_their_length():
     blanks = " " * 200_000
     assert parse(f"a{blanks}b") == f"a{blanks}b"
     assert parse(f"a: b{blanks}# c") == {"a": "b"}
+
+
+MANY = 50_000
+LONG = [
+    ("a bracket", "a: [\n" + "b,\n" * MANY + "]", ["b"] * MANY),
+    ("a bracket of maps", "a: [\n" + "{b: c},\n" * MANY + "]", [{"b": "c"}] * MANY),
+    ("a quoted text", 'a: "' + "b\n" * MANY + '"', "b " * MANY),
+    ("a quoted text in a bracket", "a: ['" + "b\n" * MANY + "']", ["b " * MANY]),
+    ("a plain text", "a: " + "b\n  " * MANY, " ".join("b" * MANY)),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), [row[1:] for row in LONG], ids=[row[0] for row in LONG])
+def test_long_texts_cost_no_more_than_their_length(text, value):
+    """Each line is read once: to read those before again with each would take minutes."""
+    begun = time.process_time()
+    assert parse(text) == {"a": value}
+    assert time.process_time() - begun < 10
