@@ -13,11 +13,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pilotfish.catalog.values import is_ip, quoted
+from registrator.container import PREFIX
 from registrator.naming import to_label
 
 MOST_OF_A_SERVICE = 3  # containers of a scaled service that are looked at: enough to see them collide
-MAX_PORTS = 1000  # of one range
-_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?[-+?])([^}]*))?\}|([A-Za-z_]\w*))")
+MAX_PORTS = 1000  # of one service
+MAX_ENTRIES = 50_000  # ports, variables and labels of all containers of a file; aliases make many of a few lines
+MAX_CHARACTERS = 4 * 1024 * 1024  # of all that is filled in, likewise
+MAX_NESTED = 16  # defaults within defaults
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:\}|(:?[-+?]))|([A-Za-z_]\w*))")
+_BRACE = re.compile(r"\$\$|\$\{|\}")
 _PORT = re.compile(
     r"(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|[0-9]+(?:\.[0-9]+){3}|[0-9A-Fa-f:]*::[0-9A-Fa-f:]*):)?"
     r"(?:(?P<host>[0-9]*(?:-[0-9]+)?):)?(?P<port>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?\Z"
@@ -50,22 +55,25 @@ def compose(document: object, project: str) -> Composed:
         project: its name where the file names none: that of its folder.
 
     Raises:
-        BadCompose: it holds no services.
+        BadCompose: it holds no services, or too much.
     """
     if not isinstance(document, Mapping):
         raise BadCompose("no Compose file: a map with `services` is expected")
     services = document.get("services")
     if services is None:  # the first version: services at the top
         services = {name: one for name, one in document.items() if _is_service(one)}
-    if not isinstance(services, Mapping) or not services:
+    services = {} if services is None and "include" in document else services
+    if not isinstance(services, Mapping) or not (services or "include" in document):
         raise BadCompose("no Compose file: it has no services")
-    work = _Work(_text(document.get("name")) or project)
+    work = _Work(_text(document.get("name")) or project, services)
+    if _listed(document.get("include")):
+        work.note("include: the files that it includes are not looked at")
     for name, one in services.items():
         if isinstance(one, Mapping):
             work.service(str(name), one)
         else:
             work.problems.append((str(name), "the service is no map"))
-    return Composed(work.documents, list(dict.fromkeys(work.notes)), work.problems)
+    return Composed(work.documents, list(work.notes), work.problems)
 
 
 def _is_service(one: object) -> bool:
@@ -85,25 +93,48 @@ def _listed(value: object) -> list[Any]:
 class _Work:
     """One file on its way into documents."""
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, services: Mapping[str, Any]) -> None:
+        self.services = services
+        self.entries = self.characters = 0
         self.project = re.sub(r"[^a-z0-9_-]", "", project.lower()).lstrip("_-") or "compose"
         self.documents: list[dict[str, Any]] = []
-        self.notes: list[tuple[str, str]] = []
+        self.notes: dict[tuple[str, str], None] = {}
         self.problems: list[tuple[str, str]] = []
         self.current = ""
+
+    def spend(self, entries: int, characters: int = 0) -> None:
+        self.entries += entries
+        self.characters += characters
+        if self.entries > MAX_ENTRIES or self.characters > MAX_CHARACTERS:
+            raise BadCompose(
+                f"service {quoted(self.current)}: up to it the file has more than {MAX_ENTRIES} ports, variables and "
+                f"labels, or {MAX_CHARACTERS} characters in them: check it in parts"
+            )
+
+    def note(self, text: str) -> None:
+        if (self.current, text) not in self.notes:
+            self.spend(1)
+            self.notes[self.current, text] = None
 
     def service(self, name: str, one: Mapping[str, Any]) -> None:
         self.current = name
         if "extends" in one:
-            self.notes.append((name, "extends: the service that it extends is not looked at"))
+            self.note("extends: the service that it extends is not looked at")
         if _listed(one.get("env_file")):
-            self.notes.append((name, "env_file: tags in it are not seen"))
+            self.note("env_file: tags in it are not seen")
         labels = {str(key): text for key, text in self.pairs(one.get("labels")).items()}
         labels |= {"com.docker.compose.project": self.project, "com.docker.compose.service": name}
         environment = self.pairs(one.get("environment"))
+        self.unseen(one.get("environment"))
         ports = self.ports(one.get("ports"))
-        exposed = [port for text in _listed(one.get("expose")) for port in self.exposed(self.filled(_text(text)))]
-        for container in self.names(name, one):
+        exposed = self.exposed(one.get("expose"))
+        names, number = self.names(name, one)
+        if number > 1 and one.get("container_name"):
+            self.problems.append((name, f"container_name is {quoted(names[0])} for {number} containers"))
+        tags = sum(key.startswith(PREFIX) for key in (*labels, *environment))
+        looked_at = (len(ports) + len(exposed)) * (1 + tags // 4)  # each tag is read for each port
+        self.spend(max(1, len(names)) * (1 + len(labels) + len(environment) + looked_at))
+        for container in names:
             self.documents.append(
                 {
                     "Id": hashlib.sha256(container.encode()).hexdigest(),
@@ -123,47 +154,74 @@ class _Work:
                 }
             )
 
-    def names(self, name: str, one: Mapping[str, Any]) -> list[str]:
-        """Names of its containers."""
+    def names(self, name: str, one: Mapping[str, Any]) -> tuple[list[str], int]:
+        """Names of the containers of a service that are looked at, and how many it has."""
         deploy = one.get("deploy") if isinstance(one.get("deploy"), Mapping) else {}
         text = self.filled(_text(one.get("scale")) or _text(deploy.get("replicas") if deploy else None))
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1
         if given := self.filled(_text(one.get("container_name"))):
-            if number > 1:
-                self.problems.append((name, f"container_name is {quoted(given)} for {number} containers"))
-            return [given] if number else []
+            return [given] if number else [], number
         stem = f"{self.project}-{to_label(name) or 'service'}"
-        return [f"{stem}-{each}" for each in range(1, min(number, MOST_OF_A_SERVICE) + 1)]
+        return [f"{stem}-{each}" for each in range(1, min(number, MOST_OF_A_SERVICE) + 1)], number
 
     def pairs(self, value: object) -> dict[str, str]:
         """`environment` or `labels`: a map, or a list of KEY=VALUE; a key without a value comes from elsewhere."""
+        if isinstance(value, Mapping | list):
+            self.spend(len(value), sum(len(str(key)) for key in value if isinstance(key, str)))
         if isinstance(value, Mapping):
             return {str(key): self.filled(_text(text)) for key, text in value.items() if text is not None}
         split = (_text(entry).partition("=") for entry in _listed(value))
         return {key: self.filled(text) for key, equals, text in split if equals}
 
-    def filled(self, text: str) -> str:
+    def unseen(self, environment: object) -> None:
+        """Tags in `environment` without a value, which compose takes from its own environment, are said."""
+        if isinstance(environment, Mapping):
+            keys = [str(key) for key, text in environment.items() if text is None]
+        else:
+            keys = [text for text in map(_text, _listed(environment)) if "=" not in text]
+        for key in keys:
+            if key.startswith(PREFIX):
+                self.note(f"{quoted(key)[1:-1]}: its value comes from the shell, and is not seen")
+
+    def filled(self, text: str, depth: int = 0) -> str:
         """Text with its variables: their defaults; what has none is empty, and that is said."""
-
-        def fill(hit: re.Match[str]) -> str:
-            if hit[1]:
-                return "$"
-            name, how, more = hit[2] or hit[5], hit[3] or "", hit[4] or ""
-            if how.endswith("-"):
-                return more
-            if not how.endswith("+"):
-                self.notes.append((self.current, f"${{{name}}} is not known here and taken for empty"))
-            return ""
-
-        return _VARIABLE.sub(fill, text)
+        self.spend(0, len(text))
+        closing, found, at = _closing(text), [], 0
+        while hit := _VARIABLE.search(text, at):
+            found.append(text[at : hit.start()])
+            at, name, how = hit.end(), hit[2] or hit[4], hit[3] or ""
+            end = closing.get(hit.start(), -1) if how else at
+            if end < 0:  # not closed: no variable
+                found.append(hit[0])
+            elif hit[1]:
+                found.append("$")
+            elif how.endswith("-") and depth < MAX_NESTED:
+                found.append(self.filled(text[at:end], depth + 1))
+            elif not how.endswith("+"):
+                self.note(f"${{{name}}} is not known here and taken for empty")
+            at = end + 1 if how and end >= 0 else at
+        return "".join([*found, text[at:]])
 
     def ports(self, value: object) -> dict[str, list[dict[str, str]]]:
         """Published ports, as NetworkSettings.Ports has them; a host port that the engine would choose is the same."""
         found: dict[str, list[dict[str, str]]] = {}
+        number = 0
         for entry in _listed(value):
-            for key, binding in self.long(entry) if isinstance(entry, Mapping) else self.short(_text(entry)):
+            made = self.long(entry) if isinstance(entry, Mapping) else self.short(_text(entry))
+            number += len(made)
+            if self.too_many(number):
+                break
+            for key, binding in made:
                 found.setdefault(key, []).append(binding)
         return found
+
+    def too_many(self, ports: int) -> bool:
+        """True, and said, for more ports than one service may have."""
+        self.spend(1)
+        if ports > MAX_PORTS:
+            text = f"more than {MAX_PORTS} ports: those from there on are not looked at"
+            self.problems.append((self.current, text))
+        return ports > MAX_PORTS
 
     def long(self, entry: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
         fields = {key: self.filled(_text(entry.get(key))) for key in ("target", "published", "protocol", "host_ip")}
@@ -178,7 +236,7 @@ class _Work:
         ports = _range(found["port"]) if found else []
         ip = (found["ip"] or "").strip("[]") if found else ""
         if not found or not ports or (ip and not is_ip(ip)):
-            self.problems.append((self.current, f"ports: {quoted(text)} is none"))
+            self.problems.append((self.current, f"ports: {quoted(text)} is none, or more than {MAX_PORTS}"))
             return []
         hosts = _range(found["host"] or "") or ports
         hosts = hosts if len(hosts) == len(ports) else hosts[:1] * len(ports)  # of a range the engine takes one
@@ -187,15 +245,24 @@ class _Work:
             for port, host in zip(ports, hosts, strict=True)
         ]
 
-    def exposed(self, text: str) -> list[str]:
-        return [key for key, _ in self.short(text)]
+    def exposed(self, value: object) -> list[str]:
+        """Ports of `expose`, each once."""
+        found: dict[str, None] = {}
+        for entry in _listed(value):
+            found |= dict.fromkeys(key for key, _ in self.short(_text(entry)))
+            if self.too_many(len(found)):
+                break
+        return list(found)[:MAX_PORTS]
 
     def mode(self, one: Mapping[str, Any]) -> str:
         """HostConfig.NetworkMode: of another service it is that one's first container."""
         mode = self.filled(_text(one.get("network_mode") or one.get("net")))
         kind, _, name = mode.partition(":")
         if kind == "service":
-            return "container:" + hashlib.sha256(f"{self.project}-{to_label(name)}-1".encode()).hexdigest()
+            of = self.services.get(name)
+            names, _ = self.names(name, of) if isinstance(of, Mapping) else ([], 0)
+            container = names[0] if names else f"{self.project}-{to_label(name)}-1"
+            return "container:" + hashlib.sha256(container.encode()).hexdigest()
         return mode or next(iter(self.networks(one)), "default")
 
     def networks(self, one: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -203,11 +270,24 @@ class _Work:
             return {}
         given = one.get("networks")
         names = [str(name) for name in given] if isinstance(given, list | Mapping) and given else ["default"]
+        self.spend(len(names), sum(map(len, names)))
         # Addresses of RFC 5737, which nobody has: that there is one counts, not which.
         return {
             f"{self.project}_{name}": {"IPAddress": f"198.51.100.{min(number, 250)}"}
             for number, name in enumerate(names, 2)
         }
+
+
+def _closing(text: str) -> dict[int, int]:
+    """Where each `${` stands -> where its brace is closed; those that are not closed are missing."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for hit in _BRACE.finditer(text):
+        if hit[0] == "${":
+            opened.append(hit.start())
+        elif hit[0] == "}" and opened:
+            found[opened.pop()] = hit.start()
+    return found
 
 
 def _range(text: str) -> list[int]:

@@ -252,8 +252,7 @@ class _Reader:
                 raise self.error(f"a key below the text {quoted(parts[0])}", line.number)
             parts.append(_without_comment(line.text))
             self.at += 1
-        if ": " in parts[0] or parts[0].endswith(":"):
-            raise self.error(f"{quoted(parts[0])} holds a colon: put it in quotes")
+        _refuse_colon(parts[0], self.at)
         whole = " ".join(parts)
         return None if whole in NULLS else whole
 
@@ -334,8 +333,9 @@ class _Flow:
             end = hit.start() if hit else len(self.line)
             parts.append(self.line[self.at : end].strip())
             if hit and hit[0] != "#":
-                self.at = end
-                return scalar(" ".join(filter(None, parts)), self.number)
+                self.at, whole = end, " ".join(filter(None, parts))
+                _refuse_colon(whole, self.number)
+                return scalar(whole, self.number)
             self.further()
 
     def sequence(self, depth: int) -> Value:
@@ -375,6 +375,12 @@ class _Flow:
 
 
 _NOT_CLOSED = "a quote that is not closed, or something behind it"
+
+
+def _refuse_colon(text: str, number: int) -> None:
+    """A plain text that others would read as a key and its value."""
+    if ": " in text or text.endswith(":"):
+        raise BadYaml(f"line {number}: {quoted(text)} holds a colon: put it in quotes")
 
 
 def _sources(value: Value) -> list[Value]:

@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
     Attributes:
         file: where the container came from.
-        container: its name.
+        container: its name; empty where it is about the file.
         port: such as `80/tcp`; empty where it is about the container.
         rule: the one word for it.
         severity: `finding` or `notice`.
@@ -171,7 +171,12 @@ def report(found: Sequence[Finding]) -> str:
     Nothing that came from a file can leave its line: it was checked or quoted where it was made, or is here.
     """
     return "\n".join(
-        f"{ascii(one.file)[1:-1]}: {ascii(one.container)[1:-1]}{f' {one.port}' if one.port else ''}: "
-        f"{'note: ' if one.severity == 'notice' else ''}{one.rule}: {one.text}"
+        f"{ascii(one.file)[1:-1]}: {_where(one)}{'note: ' if one.severity == 'notice' else ''}{one.rule}: {one.text}"
         for one in found
     )
+
+
+def _where(one: Finding) -> str:
+    """Container and port, with the colon behind; nothing for what is about the file."""
+    where = f"{ascii(one.container)[1:-1]} {one.port}".strip()
+    return f"{where}: " if where else ""

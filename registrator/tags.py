@@ -9,6 +9,7 @@ a bad value is refused with the tag's name, the value, and what is allowed. What
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -33,6 +34,7 @@ COSTS: Mapping[Cost, str] = MappingProxyType(
         "default": "the default is used",
     }
 )
+LONGEST_SLIP = 64  # characters of a key that may be meant for one of ours
 MAX_ATTRS = 64  # of one port
 MAX_ATTRS_TEXT = 8192  # characters of all attributes of one port: 64 ports of them still fit into one record
 
@@ -297,14 +299,19 @@ def _attributes(raw: Mapping[str, Tag], *, keep_all: bool) -> tuple[dict[str, st
     return kept, left_out
 
 
+@functools.lru_cache(4096)  # a tag is looked at for each port, and to look for its nearest takes a millisecond
+def _nearest(key: str) -> str:
+    return next(iter(difflib.get_close_matches(key, sorted(ALL_KEYS), 1, 0.75)), "")
+
+
 def _unknown(raw: Mapping[str, Tag]) -> list[str]:
     found = []
     for key, tag in sorted(raw.items()):
         if key in LATER and tag.value:
             found.append(f"{tag.name}: not yet acted on, kept for templates")
         elif key not in ALL_KEYS:
-            near = difflib.get_close_matches(key, sorted(ALL_KEYS), 1, 0.75)
-            hint = f"; did you mean {near[0].upper()}?" if near else ""
+            near = _nearest(key) if len(key) <= LONGEST_SLIP else ""
+            hint = f"; did you mean {near.upper()}?" if near else ""
             found.append(f"{quoted(tag.name)[1:-1]}: no tag of ours, kept for templates as {quoted(key)}{hint}")
     return found
 

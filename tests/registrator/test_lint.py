@@ -46,6 +46,8 @@ CLEAN = [
     ("a default of a variable", service('ports: ["80:80"]\nenvironment: {SERVICE_NAME: "${NAME:-web}"}')),
     ("the first version", "web:\n  image: nginx\n  ports: ['80:80']\n  environment:\n    SERVICE_NAME: web\n"),
     ("nothing tagged", service("ports: ['80:80']")),
+    ("a default within a default", service('ports: ["${PORT:-${OTHER:-8080}}:80"]\nenvironment: {SERVICE_NAME: web}')),
+    ("defaults three deep", service('ports: ["80:80"]\nlabels: {SERVICE_NAME: "${A:-${B:-w${C-e}}b}"}')),
     ("scaled", service("ports: ['80']\nscale: 3\nenvironment: {SERVICE_NAME: web}")),
 ]
 
@@ -102,6 +104,14 @@ WRONG = [
     ),
     ("UDP behind http", "ports: ['80/udp']\nlabels: {SERVICE_80_PROXY: http}", ("web-1", "", "route", "finding")),
     ("a port that is none", "ports: ['80:http']", ("web", "", "compose", "finding")),
+    (
+        "a port of a default within a default",
+        "ports: ['80:${PORT:-${OTHER:-http}}']",
+        ("web", "", "compose", "finding"),
+    ),
+    ("more ports than are looked at", "ports: [1-999, 1000-1002]", ("web", "", "compose", "finding")),
+    ("more exposed ports than are looked at", "expose: [1-999, 1000-1002]", ("web", "", "compose", "finding")),
+    ("a merge in braces", "ports: [80]\nlabels: {<<: *bad, SERVICE_TTL: 5}", ("web-1", "80/tcp", "tag", "finding")),
     ("one name for several containers", "container_name: x\nscale: 2", ("web", "", "compose", "finding")),
 ]
 
@@ -109,7 +119,7 @@ WRONG = [
 @pytest.mark.parametrize(("body", "expected"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
 def test_wrong(body, expected):
     """Each is a finding, by its rule."""
-    assert expected in of(service(body))
+    assert expected in of('x-bad: &bad {SERVICE_NAME: "bad name"}\n' + service(body))
 
 
 NOTICED = [
@@ -152,6 +162,89 @@ def test_shared_networks_of_a_compose_file():
         "network_mode: service:pause\nexpose: [80]\nlabels: {SERVICE_NAME: a}"
     ).removeprefix("services:\n")
     assert [one for one in of(text) if one[3] == "finding"] == []
+
+
+def test_shared_networks_of_a_service_with_a_name_of_its_own():
+    """The container is found by the name that it is given."""
+    text = service("container_name: hold\nports: ['8080:80']", "pause") + service(
+        "network_mode: service:pause\nexpose: [80]\nlabels: {SERVICE_NAME: a}"
+    ).removeprefix("services:\n")
+    assert [one for one in of(text) if one[3] == "finding"] == []
+
+
+UNSEEN = [
+    ("files that are included", service("ports: [80]") + "include: [other.yml]\n", ("", "include: the files that it")),
+    ("files that are included, alone", "include:\n- other.yml\n", ("", "include: the files that it")),
+    ("a file with environment", service("env_file: x"), ("web", "env_file: tags in it are not seen")),
+    (
+        "a tag without a value, in a list",
+        service("environment: [SERVICE_NAME, PATH]"),
+        ("web", "SERVICE_NAME: its value comes from the shell"),
+    ),
+    (
+        "a tag without a value, in a map",
+        service("environment: {SERVICE_80_NAME: , PATH: }"),
+        ("web", "SERVICE_80_NAME: its value comes from the shell"),
+    ),
+    ("a variable", service("container_name: ${NAME}"), ("web", "${NAME} is not known here")),
+    ("defaults without end", service("container_name: " + "${A:-" * 17 + "}" * 17), ("web", "${A} is not known here")),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [row[1:] for row in UNSEEN], ids=[row[0] for row in UNSEEN])
+def test_what_a_file_does_not_tell_is_said_once(text, expected):
+    """One note each, by name."""
+    [(name, note)] = compose(parse(text), "shop").notes
+    assert (name, note[: len(expected[1])]) == expected
+
+
+FILLED = [
+    ("a dollar", "a$$b$${c}", "a$b${c}"),
+    ("a brace behind", "${A:-b}c}", "bc}"),
+    ("not closed", "${A:-b", "${A:-b"),
+    ("a default that is closed in one that is not", "${A:-${B:-c}", "${A:-c"),
+    ("another value", "${A:+b}c", "c"),
+    ("empty", "${A-}b", "b"),
+]
+
+
+@pytest.mark.parametrize(("text", "filled"), [row[1:] for row in FILLED], ids=[row[0] for row in FILLED])
+def test_variables_are_filled_in(text, filled):
+    """By their defaults, braces as they match."""
+    [made] = compose({"services": {"a": {"image": text}}}, "p").documents
+    assert made["Config"]["Image"] == filled
+
+
+MUCH = [
+    ("ports", "{image: x, ports: [1-1000]}", 51),
+    ("labels", "{image: x, labels: {" + "".join(f"k{n}: v, " for n in range(500)) + "}}", 101),
+    (
+        "variables without containers",
+        "{scale: 0, environment: [" + "k=v, " * 500 + "]}",
+        101,
+    ),
+    ("networks", "{image: x, networks: [" + "".join(f"k{n}, " for n in range(500)) + "]}", 101),
+    ("long texts", f"{{image: {'x' * 50_000}}}", 101),
+    ("long names", f"{{image: x, labels: {{{'x' * 50_000}: x}}}}", 101),
+    ("tags for each port", "{ports: [1-100], labels: {" + "".join(f"SERVICE_{n}_X: v, " for n in range(400)) + "}}", 6),
+    ("variables that are not known", "{image: '" + "".join(f"${{K{n}}}" for n in range(500)) + "'}", 101),
+]
+
+
+@pytest.mark.parametrize(("body", "services"), [row[1:] for row in MUCH], ids=[row[0] for row in MUCH])
+def test_much_of_a_few_lines_is_refused_by_the_service(body, services):
+    """Aliases make much of little; what it would cost is bounded, and who went too far is named."""
+    text = f"x-a: &a {body}\nservices:\n" + "".join(f"  s{n}: *a\n" for n in range(services))
+    with pytest.raises(BadCompose, match=r"service 's\d+': up to it the file has more than"):
+        compose(parse(text), "p")
+
+
+def test_many_ports_with_tags_that_nobody_knows():
+    """The nearest known tag is looked for once, not for each port: that took half a minute."""
+    body = "ports: [1-100]\nlabels: {" + "".join(f"SERVICE_WIGHT{n}: 1, " for n in range(400)) + "}"
+    begun = time.process_time()
+    assert len(of(service(body))) >= 400
+    assert time.process_time() - begun < 10
 
 
 YAML = [
@@ -222,6 +315,7 @@ BAD_YAML = [
         "a: [b,\n  'c\n",
         'line 1: "\'c": a quote that is not closed, or something behind it',
     ),
+    ("a map without braces in a list", "[a: b]", "line 1: 'a: b' holds a colon: put it in quotes"),
     ("half a surrogate pair", 'a: "\\ud800"', "line 1: no character is written \\ud800"),
     ("a merge of no map in braces", "a: {<<: b}", "line 1: <<: is no alias of a map"),
     ("a blank behind the last backslash", 'a: "b\\ \n  c"', "line 1: blanks behind the backslash at the end"),
