@@ -248,6 +248,10 @@ class PortTags(NamedTuple):
         """The first refusal that costs this, or nothing."""
         return next((why for key, why in self.refused.items() if KNOWN[key].cost == cost), "")
 
+    def wrong(self) -> tuple[str, ...]:
+        """Everything to say of the tags of a port that is left out, so that all of it can be mended at once."""
+        return tuple(dict.fromkeys((*self.refused.values(), *self.notices)))
+
 
 def of_port(tags: Tags, port: PortSpec, *, keep_all: bool = False) -> PortTags:
     """Read what applies to one port.

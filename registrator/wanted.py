@@ -211,6 +211,7 @@ class _Work:
         try:
             return _Port(read, reach(spec, self.facts, self.host, ask, self.facts_of))
         except BadNetwork as error:
+            self.notices += read.wrong()
             self.leave(spec, "tag", f"{read.raw['network'].name}: {error}; the port is left out")
             return None
 
@@ -235,6 +236,7 @@ class _Work:
             tag = read.raw["ignore"]
             self.leave(port.spec, "ignored", f"{tag.name}={quoted(tag.value)} ({tag.source}) says so")
         elif refused := read.costs("port"):
+            self.notices += [why for why in read.wrong() if why != refused]
             self.leave(port.spec, "tag", refused)
         elif self.settings.explicit and "name" not in read.values:
             self.leave(port.spec, "explicit", "no NAME tag names it, and --explicit asks for one")

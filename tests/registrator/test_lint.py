@@ -122,6 +122,26 @@ def test_wrong(body, expected):
     assert expected in of('x-bad: &bad {SERVICE_NAME: "bad name"}\n' + service(body))
 
 
+HIDING = [
+    ("a bad name", "SERVICE_NAME: a b"),
+    ("a bad boolean", "SERVICE_INTERNAL: perhaps"),
+    ("a bad network", "SERVICE_NETWORK: '?'"),
+    ("a network that it is not on", "SERVICE_NETWORK: other"),
+]
+
+
+@pytest.mark.parametrize("tag", [row[1] for row in HIDING], ids=[row[0] for row in HIDING])
+def test_what_leaves_a_port_out_hides_nothing(tag):
+    """All that is wrong is told in one round."""
+    said = of(service(f"ports: ['80:80']\nlabels: {{{tag}, SERVICE_IP: x, SERVICE_WEIGHT: much, SERVICE_WIGHT: 1}}"))
+    assert [one[1:] for one in said] == [
+        ("80/tcp", "tag", "finding"),
+        ("", "value", "finding"),
+        ("", "value", "finding"),
+        ("", "unknown-tag", "finding"),
+    ]
+
+
 NOTICED = [
     ("an unknown tag", "ports: ['80:80']\nlabels: {SERVICE_REGION: us2}", "unknown-tag"),
     ("a port that no tag is for", "ports: ['80:80', '81:81']\nlabels: {SERVICE_80_NAME: a}", "notice"),
