@@ -31,6 +31,7 @@ from pilotfish.settings import ConsoleSettings, UpSettings
 from registrator.settings import RegistratorSettings
 
 S = TypeVar("S")
+LONGEST_PATH = 4096  # octets, PATH_MAX of Linux
 
 # Table names of the file, in the order of the reference page.
 PARTS: dict[str, type[Any]] = {
@@ -57,7 +58,8 @@ class Given:
     def __init__(self, flags: Mapping[str, Any], env: Mapping[str, str], path: str = "") -> None:
         self.flags = {name: value for name, value in flags.items() if value not in (None, False, ())}
         self.env = env
-        self.file = _read(path or env.get(f"{ENV_PREFIX}CONFIG", ""))
+        self.path = path or env.get(f"{ENV_PREFIX}CONFIG", "")
+        self.file = _read(self.path)
         self._errors: list[str] = []
 
     def part(self, name: str, kind: type[S], defaults: Mapping[str, object] | None = None) -> S | None:
@@ -95,7 +97,18 @@ class Given:
             *_misplaced(self.file),
         ]
         if errors:
-            raise BadSettings(errors)
+            raise BadSettings(map(self._named, errors))
+
+    def _named(self, error: str) -> str:
+        """An error with the file's own name, where it is about the file."""
+        return (
+            f"{quoted(self.path, LONGEST_PATH)[1:-1]}, {error.removeprefix(_FILE)}"
+            if error.startswith(_FILE)
+            else error
+        )
+
+
+_FILE = "file, "  # what errors about the file begin with
 
 
 def _misplaced(file: Mapping[str, Any]) -> list[str]:
@@ -112,12 +125,15 @@ def _misplaced(file: Mapping[str, Any]) -> list[str]:
 def _read(path: str) -> dict[str, Any]:
     if not path:
         return {}
+    where = f"--config {quoted(path, LONGEST_PATH)}"
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadSettings([f"--config {quoted(path)}: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSettings([f"--config {quoted(path)}: {error}"]) from error
+        raise BadSettings([f"{where}: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise BadSettings([f"{where}: no text: octet {error.start} is not UTF-8"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings([f"{where}: {error}"]) from error
 
 
 def options(*kinds: type[Any]) -> list[click.Option]:

@@ -34,6 +34,22 @@ def data_folder(given: str) -> Path:
     return folder
 
 
+def where_else(error: str, *, etcd: bool) -> str:
+    """An error of the store, and where else it may be.
+
+    Args:
+        error: in words.
+        etcd: it is the one that --etcd names.
+
+    >>> where_else("nobody answers", etcd=True)
+    'nobody answers; is it running, and is --etcd right?'
+    """
+    if etcd:
+        return f"{error}; is it running, and is --etcd right?"
+    glue = " Else " if error.endswith("?") else "; "
+    return f"{error}{glue}name the cluster with --etcd, or the folder of `pilotfish up` with --data"
+
+
 def feed_socket(given: str) -> Path:
     """Where the `up` of a data folder serves its store; nothing is made or looked at."""
     return (Path(given) if given else _default()) / "run" / "feed.sock"

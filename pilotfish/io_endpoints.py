@@ -15,7 +15,7 @@ from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry
-from pilotfish.folders import feed_socket
+from pilotfish.folders import feed_socket, where_else
 from pilotfish.run import run_until_signal
 from pilotfish.settings import UpSettings
 
@@ -48,8 +48,7 @@ async def show(settings: UpSettings, shown: Show, *, watch: bool) -> None:
         if watch:
             await _follow(settings, store, shown)
     except StoreError as error:
-        hint = "" if settings.etcd else "; name the cluster with --etcd, or the folder of `pilotfish up` with --data"
-        raise CannotReach(f"{error}{hint}") from error
+        raise CannotReach(where_else(str(error), etcd=bool(settings.etcd))) from error
     finally:
         await store.close()
 

@@ -35,7 +35,7 @@ from pilotfish.catalog.store import (
     StoreUnavailable,
 )
 from pilotfish.catalog.wishes import DRAIN, SHIFT, Kind, Subject
-from pilotfish.folders import feed_socket
+from pilotfish.folders import feed_socket, where_else
 from pilotfish.operate import Costs, Wait
 from pilotfish.settings import UpSettings
 
@@ -67,8 +67,7 @@ async def reached(settings: UpSettings) -> AsyncIterator[Store]:
     try:
         yield store
     except StoreError as error:
-        hint = "" if settings.etcd else "; name the cluster with --etcd, or the folder of `pilotfish up` with --data"
-        raise CannotReach(f"{error}{hint}") from error
+        raise CannotReach(where_else(str(error), etcd=bool(settings.etcd))) from error
     finally:
         await store.close()
 
@@ -283,7 +282,17 @@ class Made(NamedTuple):
 
 
 async def _wait(store: Store, made: Made, costs: Costs, timeout_s: float, say: Say) -> None:
-    """Wait until everybody has come as far as a wish."""
+    """Wait until everybody has come as far as a wish; who is stopped meanwhile says what is left behind."""
+    try:
+        await _come_about(store, made, costs, timeout_s, say)
+    except asyncio.CancelledError:
+        key = parse(made.key)
+        kind = key.kind if isinstance(key, WishKey) else "wish"
+        say(f"not waited for any longer: the {kind} {'stands' if made.wish else 'is taken back'} all the same")
+        raise
+
+
+async def _come_about(store: Store, made: Made, costs: Costs, timeout_s: float, say: Say) -> None:
     begun = said_at = time.monotonic()
     wait = Wait(made.revision, begun, costs)
     missing: tuple[str, ...] = ("nothing was heard of the proxies",)

@@ -310,18 +310,26 @@ def _knock(url: str) -> None:
             probe.connect(url.removeprefix("unix://"))
 
 
-# What to do about an error of a unix socket.
-_ADVICE: dict[type[Exception], str] = {
+# What to do about an error of a socket.
+_ADVICE: dict[type[BaseException], str] = {
     FileNotFoundError: "there is no such socket: is Docker running, or is it elsewhere (--docker, DOCKER_HOST)?",
     PermissionError: "permission denied: run as root or as a member of the socket's group",
     ConnectionRefusedError: "nobody listens there: is Docker running?",
+    socket.gaierror: "its host name has no address: is it spelled right (--docker, DOCKER_HOST)?",
     NotADirectoryError: "there is no such socket: a part of its path is no folder (--docker, DOCKER_HOST)",
 }
 
 
-def _why(error: Exception) -> str:
-    """What was wrong in few words, with what to do where that is known."""
-    return _ADVICE.get(type(error), str(error)[:300])
+def _why(error: BaseException) -> str:
+    """What was wrong in few words, with what to do where that is known.
+
+    Over TCP the system's error is the last of several that the SDK's libraries wrap it in.
+    """
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    known = (_ADVICE[type(one)] for one in causes if type(one) in _ADVICE)
+    return next(known, str(error)[:300])
 
 
 def _connect(settings: DockerSettings) -> docker.APIClient:

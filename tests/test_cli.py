@@ -120,6 +120,30 @@ BAD = {
         3,
         "cannot reach the Docker engine at unix:///nowhere.sock",
     ),
+    "inspect: no engine over TCP": (
+        ["inspect", "web", "--docker", "tcp://127.0.0.1:1"],
+        {},
+        3,
+        "cannot reach the Docker engine at tcp://127.0.0.1:1: nobody listens there: is Docker running?",
+    ),
+    "endpoints: no etcd": (
+        ["endpoints", "--etcd", "127.0.0.1:1"],
+        {},
+        3,
+        "Connection refused; is it running, and is --etcd right?",
+    ),
+    "drain: no etcd": (
+        ["drain", "web", "--etcd", "127.0.0.1:1"],
+        {},
+        3,
+        "Connection refused; is it running, and is --etcd right?",
+    ),
+    "endpoints: no up": (
+        ["endpoints", "--data", "/nowhere"],
+        {},
+        3,
+        "is `pilotfish up` running there? Else name the cluster with --etcd, or the folder of",
+    ),
     "nginx missing": (["confgen", "--nginx-bin", "no-such-nginx"], {}, 3, "no nginx: 'no-such-nginx' is not a program"),
     "registrator once without an engine": (
         ["registrator", "--once", "--docker", "unix:///nowhere.sock", "--status", "127.0.0.1:0"],
@@ -151,6 +175,15 @@ def test_all_wrong_settings_at_once(tmp_path):
     done = pilotfish("dns", "--config", str(config), "--ttl", "0", env={"PILOTFISH_TLL": "1"})
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 4
+    assert done.stderr.count(f"pilotfish: {config}, ") == 2
+
+
+def test_settings_that_are_no_text(tmp_path):
+    """The file is named, and what is wrong with it."""
+    config = tmp_path / "pilotfish.toml"
+    config.write_bytes(b"ttl = \xff\n")
+    done = pilotfish("dns", "--config", str(config))
+    assert (done.returncode, done.stderr) == (2, f"pilotfish: --config '{config}': no text: octet 6 is not UTF-8\n")
 
 
 def test_shared_settings_of_up_belong_at_the_top(tmp_path):
@@ -159,7 +192,7 @@ def test_shared_settings_of_up_belong_at_the_top(tmp_path):
     file.write_text('[up]\ndomain = ["one.example"]\ndata = "x"\nstatus = "127.0.0.1:0"\n')
     done = pilotfish("up", "--config", str(file), "--data", str(tmp_path / "data"), "--nginx", "off")
     assert done.returncode == 2
-    assert done.stderr == "pilotfish: file, [up] 'domain' is shared by all parts: write it at the top of the file\n"
+    assert done.stderr == f"pilotfish: {file}, [up] 'domain' is shared by all parts: write it at the top of the file\n"
 
 
 def test_wrong_settings_make_no_folder(monkeypatch, capsys):

@@ -159,7 +159,13 @@ async def test_watch(feed, tmp_path):
 
 
 FAILS = [
-    ("nobody serves", "gone", [], 3, "is `pilotfish up` running there?; name the cluster with --etcd, or the folder"),
+    (
+        "nobody serves",
+        "gone",
+        [],
+        3,
+        "is `pilotfish up` running there? Else name the cluster with --etcd, or the folder",
+    ),
     ("no such service", "", ["wep"], 1, "no endpoint is of service 'wep'"),
 ]
 

@@ -173,6 +173,19 @@ async def test_a_shift_that_is_replaced_meanwhile_has_not_come_about(store, ask,
         await task
 
 
+async def test_who_stops_waiting_is_told_what_stands(store):
+    """A Ctrl-C ends the command, not the drain."""
+    await put(store, container("a"), container("b"), proxy("h1", 1))
+    said = []
+    task = asyncio.create_task(io_operate.drain(store, "a", Asked(said.append, timeout_s=WAIT_S)))
+    await until(store, lambda _: said)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert said[1:] == ["not waited for any longer: the drain stands all the same"]
+    assert len(await wishes(store)) == 1
+
+
 async def test_undrain_brings_back_and_waits(store):
     """The wish goes; the proxies have to have applied that."""
     await put(store, container("a"), proxy("h1", 1), drained("service:web"))
