@@ -38,6 +38,19 @@ S = TypeVar("S", bound=Shared)
 Flags = dict[str, Any]
 
 FAILED, BAD_USAGE = 1, 2
+# What `lint` and `inspect` show of the registrator's flags: those that decide what they say. The others are taken too,
+# without effect, so that a registrator's own command line can be given to them.
+LINT_FLAGS = frozenset(
+    {
+        "--node-name", "--domain", "--proxy-name", "--console-host", "--ip", "--internal", "--network",
+        "--use-ip-from-label", "--explicit", "--only", "--ignore", "--explicit-dns", "--publish-untagged",
+        "--name-suffix", "--tags", "--check-dir",
+    }
+)  # fmt: skip
+INSPECT_FLAGS = LINT_FLAGS | {
+    "--docker", "--docker-tls-verify", "--docker-cert-path", "--docker-timeout", "--docker-ip", "--skydns-prefix",
+    "--lease-ttl",
+}  # fmt: skip
 DEFAULT_STATUS = tuple(
     kind().status for kind in (UpSettings, RegistratorSettings, DnsSettings, ConfgenSettings, ConsoleSettings)
 )
@@ -118,7 +131,7 @@ def _dns_child() -> None:
     io_dns_child.dns_child(orders)
 
 
-@program.command("inspect", params=list(options(RegistratorSettings)))
+@program.command("inspect", params=list(options(RegistratorSettings, shown=INSPECT_FLAGS)))
 @click.argument("what", required=False, metavar="[FILE|-|CONTAINER]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")
 def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
@@ -126,6 +139,8 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
 
     WHAT is a file with saved `docker inspect` JSON, `-` for standard input, or a container of the local engine;
     without it, all running containers.
+
+    The other flags of `pilotfish registrator` are taken, and have no effect.
 
     Exit code 1: there is no such container, or no document that can be used; 3: an engine cannot be reached.
     """
@@ -138,7 +153,7 @@ def _inspect(what: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
     sys.exit(0 if shown.usable else FAILED)
 
 
-@program.command("lint", params=list(options(RegistratorSettings)))
+@program.command("lint", params=list(options(RegistratorSettings, shown=LINT_FLAGS)))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")
 @click.option("--strict", is_flag=True, help="notices count as findings")
@@ -146,7 +161,9 @@ def _lint(files: tuple[str, ...], as_json: bool, strict: bool, **flags: Any) -> 
     """Say what is wrong with the tags of containers, before they run.
 
     FILE is a Compose file, saved JSON of `docker inspect` or `docker compose config`, or `-`. Several are judged
-    together. Exit code: 0 nothing is wrong, 1 something is, 2 a file cannot be used.
+    together. The other flags of `pilotfish registrator` are taken, and have no effect.
+
+    Exit code: 0 nothing is wrong, 1 something is, 2 a file cannot be used.
     """
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "registrator", RegistratorSettings)

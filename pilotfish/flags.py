@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,21 +136,26 @@ def _read(path: str) -> dict[str, Any]:
         raise BadSettings([f"{where}: {error}"]) from error
 
 
-def options(*kinds: type[Any]) -> list[click.Option]:
-    """The click options of some parts, each flag once, in the order of their declaration."""
+def options(*kinds: type[Any], shown: Collection[str] | None = None) -> list[click.Option]:
+    """The click options of some parts, each flag once, in the order of their declaration.
+
+    Args:
+        kinds: settings of the parts.
+        shown: the flags that `--help` shows; all of them if it is None.
+    """
     found: dict[str, Known] = {}
     for kind in kinds:
         for setting in known(kind):
             if setting.option.flag:
                 found.setdefault(setting.option.flag, setting)
-    made = [_option(setting) for setting in found.values()]
+    made = [_option(setting, hidden=shown is not None and flag not in shown) for flag, setting in found.items()]
     config = click.Option(
         ["--config"], metavar="FILE", help="settings as TOML, one table a part [env: PILOTFISH_CONFIG]"
     )
     return [*made, config]
 
 
-def _option(setting: Known) -> click.Option:
+def _option(setting: Known, *, hidden: bool) -> click.Option:
     spelled = setting.option
     return click.Option(
         [spelled.flag, setting.name],
@@ -158,6 +163,7 @@ def _option(setting: Known) -> click.Option:
         metavar=None if spelled.switch else spelled.metavar,
         is_flag=spelled.switch,
         multiple=spelled.repeat,
+        hidden=hidden,
     )
 
 

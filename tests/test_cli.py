@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pilotfish.catalog.settings import known
-from pilotfish.cli import run
+from pilotfish.cli import INSPECT_FLAGS, LINT_FLAGS, run
 from pilotfish.flags import PARTS, with_double_dashes
 from pilotfish.reference import settings_page
 
@@ -80,6 +80,20 @@ def test_every_flag_is_in_help_and_reference(part):
     help_text, page = pilotfish(part, "--help").stdout, settings_page()
     flags = [setting.option.flag for setting in known(PARTS[part]) if setting.option.flag]
     assert [flag for flag in flags if flag not in help_text or f"`{flag}" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("inspect", INSPECT_FLAGS), ("lint", LINT_FLAGS)], ids=["inspect", "lint"]
+)
+def test_help_shows_the_flags_that_matter(command, shown):
+    """Of the registrator's; the others are taken all the same."""
+    flags = {setting.option.flag for setting in known(PARTS["registrator"])}
+    assert shown <= flags
+    help_text = pilotfish(command, "--help").stdout
+    assert {flag for flag in flags if flag and re.search(rf"^ +{flag}\b(?!-)", help_text, re.MULTILINE)} == shown
+    given = [command, "--resync", "9s", "-"]
+    done = pilotfish(*given, given="[]")
+    assert done.returncode == 0, done.stderr
 
 
 def test_reference_page_is_up_to_date():

@@ -164,7 +164,7 @@ FAILS = [
         "gone",
         [],
         3,
-        "is `pilotfish up` running there? Else name the cluster with --etcd, or the folder",
+        "is `pilotfish up` running there? Else name the cluster with --etcd, or the",
     ),
     ("no such service", "", ["wep"], 1, "no endpoint is of service 'wep'"),
 ]
