@@ -286,9 +286,10 @@ async def test_asked_17_fault_1_11_a_lease_by_default_whose_renewal_touches_noth
         return await keep_alive(lease)
 
     world.store.keep_alive = counted
-    await listening(world, lease_ttl_s=2)
+    registrator = await listening(world, lease_ttl_s=2)
     one = world.engine.add(web("web-1"))
     await world.see("written", lambda found: records(found) == {one} and len(exports(found)) == 2)
+    await harness.until(lambda: not registrator.telemetry.ready.missing, "its own key says all that it will say")
     found, revision = await world.entries(), (await world.store.read("/")).revision
     await harness.until(lambda: len(renewed) > 2, "it was renewed")
     assert {entry.lease for entry in found.values()} == set(renewed)
