@@ -109,6 +109,7 @@ class DockerEngine:
         self._inbox: Inbox | None = None
         self._stream: CancellableStream[str] | None = None
         self._doubted = ""
+        self._types: Sequence[str] = TYPES  # of what events are listened to
         self._last: Event | None = None
         self._closed = False
         self._burst, self._heard_at = 0, 0.0  # events that came without a pause, and when the last of them did
@@ -128,13 +129,16 @@ class DockerEngine:
         return tuple(sorted(one for one in ids if isinstance(one, str) and container_id(one)))
 
     async def membership(self) -> Membership:
-        """The engine's place in a swarm.
+        """The engine's place in a swarm; where it joined one, or left it, events are listened to anew.
 
         Raises:
             EngineError: it cannot be asked.
         """
         client = await self._connected()
-        return read_membership(await self._call(client.info))
+        found = read_membership(await self._call(client.info))
+        if _types(found) != self._types:
+            self.doubt("its place in a swarm is another than before")
+        return found
 
     async def swarm(self, kind: Literal["services", "tasks", "nodes"]) -> list[object]:
         """What a manager lists of its swarm.
@@ -189,7 +193,7 @@ class DockerEngine:
         await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
         about = await self._call(client.info)
         since = self._since(about)
-        types = TYPES if read_membership(about) == NO_SWARM else TYPES + SWARM_TYPES
+        self._types = types = _types(read_membership(about))
         stream = await self._call(lambda: self._open(client, since, types))
         inbox = self._inbox = Inbox(asyncio.get_running_loop())
         threading.Thread(target=pump, args=(stream, inbox), name="docker-events", daemon=True).start()
@@ -281,6 +285,11 @@ class DockerEngine:
             raise EngineUnavailable(f"{self._settings.url} did not answer within {limit_s:g} s") from None
         except Busy as error:
             raise EngineUnavailable(f"{self._settings.url} does not keep up: {error}") from error
+
+
+def _types(place: Membership) -> Sequence[str]:
+    """Of what an engine tells events, by its place in a swarm."""
+    return TYPES if place == NO_SWARM else TYPES + SWARM_TYPES
 
 
 class _Gone(EngineError):

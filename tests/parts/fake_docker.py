@@ -93,6 +93,7 @@ class FakeDocker(Script):
         requests: answered requests by endpoint.
         most_at_once: inspections that were being answered at the same time.
         chunk: octets per write of the event streams; None: a line at a time.
+        swarm: its place in a swarm, in /info.
     """
 
     def __init__(self, path: Path | str, *, api: str = "1.41", name: str = "fake", seed: int = 0) -> None:
@@ -102,6 +103,7 @@ class FakeDocker(Script):
         self.name = name
         self.engine_id = documents.hex_id("engine", seed)[:32].upper()
         self.chunk: int | None = None
+        self.swarm: Document = {"LocalNodeState": "inactive"}
         self.violations: list[str] = []
         self.requests: collections.Counter[str] = collections.Counter()
         self.most_at_once = 0
@@ -281,7 +283,7 @@ class FakeDocker(Script):
     async def _info(self, _request: web.Request, _asked: str) -> web.StreamResponse:
         states = collections.Counter(own["State"]["Status"] for own in self.containers.values())
         counts = {"Containers": len(self.containers), "ContainersRunning": states["running"]}
-        about = {"ServerVersion": "20.10.24", "OSType": "linux", "Swarm": {"LocalNodeState": "inactive"}}
+        about = {"ServerVersion": "20.10.24", "OSType": "linux", "Swarm": self.swarm}
         return self._json({"ID": self.engine_id, "Name": self.name, **counts, **about})
 
     async def _list(self, request: web.Request, _asked: str) -> web.StreamResponse:

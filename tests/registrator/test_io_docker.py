@@ -288,6 +288,25 @@ async def test_bursts_that_come_again_and_again_are_not_each_answered_by_listing
     assert lists[1] - lists[0] >= between_s - 0.1
 
 
+async def test_an_engine_that_joins_a_swarm_is_heard_of_it(fake):
+    """Events of services and nodes are told to who asked for them when it began to listen, and to nobody else."""
+    told = []
+    async with client(fake.url) as engine, listening(engine) as heard:
+        engine.on_swarm = told.append
+        await until(lambda: fake.listeners, "it listens")
+        await engine.membership()
+        assert heard == [ListAgain("listening")]
+        fake.swarm = {"LocalNodeState": "active", "NodeID": "n1", "ControlAvailable": True, "Cluster": {"ID": "c"}}
+        await engine.membership()
+
+        def is_told():
+            fake.deliver(raw("update", kind="service"))
+            return told
+
+        await until(is_told, "a service changed", 10.0)
+    assert told[0] == "service"
+
+
 async def test_the_end_is_heard_with_the_last_events():
     """An engine that stops tells who died and hangs up in one breath: nobody waits for a ping then."""
     inbox = io_inbox.Inbox(asyncio.get_running_loop())
