@@ -196,6 +196,7 @@ class Book:
             for spec, condition in page.conditions.items():
                 if 0 < condition.deadline <= now:
                     page.conditions[spec] = checks.happen(condition, Happening.EXPIRED)
+                    self._believe(page, spec)
                     page.observed = now
                     expired.add(container)
                 elif checks.settle(condition, now) != condition:
@@ -265,7 +266,6 @@ class Book:
         page = Page(facts, self._wanted_of(facts, self.facts_of))
         known = before.conditions if before and before.facts.started == facts.started else {}
         in_store = checks.recorded_endpoints(facts, recorded) if before is None else {}
-        holder = network_holder(facts, self.facts_of) or facts
         for endpoint in page.wanted.container.endpoints:
             spec = _spec(endpoint)
             was, choice = known.get(spec), page.wanted.checks.get(spec, checks.NO_CHOICE)
@@ -273,11 +273,16 @@ class Book:
                 page.conditions[spec] = checks.damp(was, checks.observe(was, facts), now)
             else:
                 page.conditions[spec] = checks.resume(facts, endpoint, in_store.get(spec), choice)
-            if not self._targets(holder, endpoint):  # nothing can be asked: believe it
-                page.conditions[spec] = checks.happen(page.conditions[spec], Happening.ANSWERED)
+            self._believe(page, spec)
         self._close(facts.id)
         self._enter(page)
         return page
+
+    def _believe(self, page: Page, spec: Spec) -> None:
+        """Take a port that can be asked nowhere for one that answered."""
+        holder = network_holder(page.facts, self.facts_of) or page.facts
+        if not any(self._targets(holder, one) for one in page.wanted.container.endpoints if _spec(one) == spec):
+            page.conditions[spec] = checks.happen(page.conditions[spec], Happening.ANSWERED)
 
     def _enter(self, page: Page) -> None:
         self.pages[page.facts.id] = page
