@@ -13,6 +13,7 @@ import msgspec
 from registrator.probe import Probe
 
 NOT_CHECKED = "not checked yet"
+SAME_AGAIN = 2  # with a CHECK_FALL of 1, reasons that alternate would be written at every check
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -24,7 +25,7 @@ class Progress(msgspec.Struct, frozen=True):
         opened: it passed once since the container started, or is trusted to.
         streak: results in a row that say otherwise than `passing`.
         why: what the check found when it last changed its mind; it is written to the store, so a failing endpoint
-            keeps its reason until another one was found `fall` times in a row.
+            keeps its reason until another one was found `fall` times in a row, and at least SAME_AGAIN times.
         other: the reason found last, where it differs from `why`.
         seen: how often in a row.
     """
@@ -87,7 +88,7 @@ def _still_bad(was: Progress, problem: str) -> Progress:
     if problem == was.why:
         return msgspec.structs.replace(again, other="", seen=0)
     seen = was.seen + 1 if problem == was.other else 1
-    if was.why == NOT_CHECKED or seen >= was.probe.fall:
+    if was.why == NOT_CHECKED or seen >= max(SAME_AGAIN, was.probe.fall):
         return msgspec.structs.replace(again, why=problem, other="", seen=0)
     return msgspec.structs.replace(again, other=problem, seen=seen)
 

@@ -21,6 +21,7 @@ RUNS = {
     "rise after a fall": ({"fall": 1, "rise": 3}, "...a..a...", "S:? S:? P F:a F:a F:a F:a F:a F:a P"),
     "trusted": ({"trusted": True}, "aaa", "P P F:a"),
     "reasons that alternate": ({"fall": 2}, ".aababab", "P P F:a F:a F:a F:a F:a F:a"),
+    "reasons that alternate, with a fall of one": ({"fall": 1}, ".ababbb", "P F:a F:a F:a F:a F:b F:b"),
     "another reason that stays": ({"fall": 2}, ".aabb", "P P F:a F:a F:b"),
     "another reason at the start": ({}, "abbb", "S:a S:a S:a S:b"),
 }
