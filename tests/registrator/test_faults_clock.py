@@ -88,6 +88,7 @@ async def test_fault_B12(world, tmp_path, by):
     ids = many(world, 10)
     async with Faked(world, tmp_path) as program, Losses(world.store, "/") as losses:
         await world.see("written", lambda found: records(found) == set(ids) and len(exports(found)) == 20)
+        await world.see("the key says so", lambda found: b'"listed":true' in found[node_key(NODE)].value)
         before, revision = await world.entries(), (await world.store.read("/none")).revision
         lists, cpu = world.engine.requests["list"], cpu_s(program.process.pid)
         program.move(by)
