@@ -23,10 +23,12 @@ from registrator.inspect import inspect
 from registrator.io_docker import read_event
 from registrator.naming import label_of
 from registrator.settings import RegistratorSettings
+from registrator.swarm import Listed
 from tests.parts.fake_docker import container
 from tests.registrator import harness
 from tests.registrator.builders import IP, decide, document, endpoint, given, places, reasons
 from tests.registrator.harness import exports, records, web
+from tests.registrator.test_swarm import node, port, published, service, task
 
 ROOT = Path(__file__).parents[2]
 TWO = {"80/tcp": 8000, "443/tcp": 4443}
@@ -85,6 +87,18 @@ def asked_5_etcd_with_tls_users_and_several_endpoints():
     assert "etcd v3" in page("0001")
 
 
+def asked_6_services_of_a_swarm():
+    """Tasks at their nodes, or the service as one; the rest of it is test_swarm.py, and tests/lab/test_swarm.py."""
+    plain = service(ports=[port()])
+    whole = service(ports=[port()], labels={"SERVICE_SWARM": "vip"})
+    nodes = [node("n1", "10.0.0.1"), node("n2", "10.0.0.2")]
+    at_n2 = [("web", [("10.0.0.2", 8080, "lan")])]
+    at_both = [("web", [("10.0.0.1", 8080, "lan"), ("10.0.0.2", 8080, "lan")])]
+    assert list(published(Listed([plain], [task(at="n2")], nodes)).values()) == [at_n2]
+    assert list(published(Listed([whole], [task(at="n2")], nodes)).values()) == [at_both]
+    assert "one more node" in page("0020")
+
+
 def asked_7_ports_chosen_by_tags():
     """On the host's network a tag brings its port in, exposed or not, and IGNORE takes one out."""
     env = ["SERVICE_8080_NAME=api", "SERVICE_443_IGNORE=1"]
@@ -110,6 +124,17 @@ def asked_9_the_signal_of_a_stop_takes_it_out():
     seen = given(Config={"Image": "a", "StopSignal": "SIGQUIT", "StopTimeout": 3})
     now = seen.started + 100
     assert [checks.stop_deadline(seen, signal, now) for signal in (1, 15, 3, 9)] == [0, 0, now + 8, now + 8]
+
+
+def asked_10_a_healthcheck_decides_and_can_be_switched_off():
+    """`starting` and `unhealthy` are out, `healthy` is in; HEALTH=ignore and CHECK=none decide otherwise."""
+    for health, state in (("starting", "starting"), ("healthy", "passing"), ("unhealthy", "failing")):
+        state_of = {"State": {"Running": True, "StartedAt": "2026-01-02T03:04:05Z", "Health": {"Status": health}}}
+        seen = {"ports": {"80/tcp": 1}, **state_of}
+        begun = checks.resume(given(**seen), endpoint(decide(**seen), 80), None)
+        assert checks.state(begun) == state, health
+    off = decide(ports={"80/tcp": 1}, env=["SERVICE_NAME=a", "SERVICE_HEALTH=ignore", "SERVICE_CHECK=none"])
+    assert off.checks[80, "tcp"].ignores_health
 
 
 def asked_12_ipv6():
@@ -246,6 +271,16 @@ async def test_asked_1_what_is_stale_goes_by_itself(world):
     world.engine.remove(gone)
     await listening(world)
     await world.see("one", lambda found: records(found) == {stays} and len(exports(found)) == 2)
+
+
+@pytest.mark.parametrize(("deregister", "stays"), {"always": False, "on-success": True}.items())
+async def test_asked_9_what_crashed_can_be_kept_visible(world, deregister, stays):
+    """Failing, without exports, until it is removed or starts again; docs/operation.md has how `drain` takes out."""
+    await listening(world, deregister=deregister)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.die(web_1, 1)
+    await world.see_states(web_1, {80: "failing"} if stays else {})
 
 
 async def test_asked_11_fault_3_the_stream_of_events_is_lost(world):
