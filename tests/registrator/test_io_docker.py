@@ -165,8 +165,8 @@ REACHING = {
         "there is no such socket: is Docker running, or is it elsewhere (--docker",
     ),
     "no socket but a file": ("unix:///etc/hostname", "nobody listens there: is Docker running?"),
-    "nobody at the port": ("tcp://127.0.0.1:1", "Connection refused"),
-    "nobody at the port, TLS": ("https://127.0.0.1:1", "Connection refused"),
+    "nobody at the port": ("tcp://127.0.0.1:1", "nobody listens there: is Docker running?"),
+    "nobody at the port, TLS": ("https://127.0.0.1:1", "nobody listens there: is Docker running?"),
 }
 
 
