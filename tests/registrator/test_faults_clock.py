@@ -25,7 +25,7 @@ from tests.registrator.test_faults import Losses, Program
 LEASE_S = 5
 WATCHED_S = 7.0  # longer than the lease
 RESYNC = ("--resync", "1s")
-MOST_CPU_S = 4.0  # in that time; 1.3 s were seen on a machine with ten times too much to do
+MOST_CPU_S = 6.0  # in that time; most is libfaketime reading its file at each look at a clock; spinning takes it all
 
 
 @pytest.fixture
