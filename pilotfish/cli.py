@@ -79,11 +79,7 @@ def program() -> None:
 
 
 def _settings(given: Given, name: str, kind: type[S], **defaults: object) -> S:
-    settings = given.part(name, kind, {"node-name": host_name(), **defaults})
-    given.check()
-    if settings is None:
-        raise BadSettings(["the settings cannot be used"])
-    return settings
+    return given.one(name, kind, {"node-name": host_name(), **defaults})
 
 
 def _part(name: str, kind: type[Shared], about: str) -> click.Command:

@@ -9,7 +9,6 @@ import click
 
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.registry import Registry
-from pilotfish.catalog.settings import BadSettings
 from pilotfish.endpoints import Row, UnknownService, plain, rows, table
 from pilotfish.flags import Given, environment, options
 from pilotfish.settings import UpSettings
@@ -36,10 +35,7 @@ def command() -> click.Command:
 
 def _endpoints(service: str | None, as_json: bool, watch: bool, **flags: Any) -> None:  # noqa: ANN401  click's flags
     given = Given(flags, environment(), flags.pop("config") or "")
-    settings = given.part("up", UpSettings)
-    given.check()
-    if settings is None:
-        raise BadSettings(["the settings cannot be used"])
+    settings = given.one("up", UpSettings)
     domain = settings.domain[0]
     before: list[list[Row]] = []
 

@@ -79,6 +79,14 @@ class Given:
             self._errors += [text for text in error.errors if text not in self._errors]
             return None
 
+    def one(self, name: str, kind: type[S], defaults: Mapping[str, object] | None = None) -> S:
+        """The settings of the only part that is asked for; arguments as `part`, errors as `check`."""
+        settings = self.part(name, kind, defaults)
+        self.check()
+        if settings is None:
+            raise BadSettings(["the settings cannot be used"])
+        return settings
+
     def has(self, name: str) -> bool:
         """True when a shared setting was given anywhere."""
         setting = next(one for one in known(UpSettings) if one.name == name)

@@ -6,16 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from pilotfish.catalog.failure import CannotReach
-from pilotfish.catalog.io_feed_store import FeedStore
 from pilotfish.catalog.io_follow import Follower
-from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.keys import ROOT
 from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.registry import Registry
-from pilotfish.catalog.store import Store, StoreError
+from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
-from pilotfish.folders import feed_socket, where_else
+from pilotfish.io_reach import reached
 from pilotfish.run import run_until_signal
 from pilotfish.settings import UpSettings
 
@@ -32,25 +29,19 @@ async def show(settings: UpSettings, shown: Show, *, watch: bool) -> None:
     """Hand the catalog to `shown`, with the UNIX time in seconds; with `watch` after each change too, until cancelled.
 
     Args:
-        settings: where the store is: the cluster that --etcd names, else that of the `up` whose --data it is.
+        settings: where the store is, as `reached` finds it.
         shown: shows it.
         watch: go on.
 
     Raises:
         CannotReach: the store does not answer; the message says what to name.
     """
-    store: Store = open_etcd(settings) if settings.etcd else FeedStore(feed_socket(settings.data))
-    try:
-        reading = await store.read(ROOT)
+    async with reached(settings) as store:
         registry = Registry()
-        registry.apply(Mirror(ROOT).start(reading))
+        registry.apply(Mirror(ROOT).start(await store.read(ROOT)))
         shown(registry, time.time())
         if watch:
             await _follow(settings, store, shown)
-    except StoreError as error:
-        raise CannotReach(where_else(str(error), etcd=bool(settings.etcd))) from error
-    finally:
-        await store.close()
 
 
 async def _follow(settings: UpSettings, store: Store, shown: Show) -> None:

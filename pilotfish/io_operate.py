@@ -6,16 +6,13 @@ import asyncio
 import getpass
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from pilotfish import operate, operate_claims, operate_shift
-from pilotfish.catalog.failure import CannotReach, CannotStart
-from pilotfish.catalog.io_feed_store import FeedStore
-from pilotfish.catalog.io_stores import open_etcd
+from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.keys import PROXIES, ROOT, WishKey, claim_key, parse, wish_key
 from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.record import BadRecord, Drain, Proxy, Shift, encode
@@ -31,11 +28,10 @@ from pilotfish.catalog.store import (
     Put,
     Reading,
     Store,
-    StoreError,
     StoreUnavailable,
 )
 from pilotfish.catalog.wishes import DRAIN, SHIFT, Kind, Subject
-from pilotfish.folders import feed_socket, where_else
+from pilotfish.io_reach import reached
 from pilotfish.operate import Costs, Wait
 from pilotfish.settings import UpSettings
 
@@ -53,23 +49,6 @@ def run(settings: UpSettings, perform: Callable[[Store, UpSettings], Coroutine[A
             await perform(store, settings)
 
     asyncio.run(performed())
-
-
-@asynccontextmanager
-async def reached(settings: UpSettings) -> AsyncIterator[Store]:
-    """The store: the cluster that --etcd names, else that of the `up` whose --data it is.
-
-    Raises:
-        CannotReach: it does not answer; the message says what to name.
-    """
-    feed = feed_socket(settings.data)
-    store: Store = open_etcd(settings) if settings.etcd else FeedStore(feed)
-    try:
-        yield store
-    except StoreError as error:
-        raise CannotReach(where_else(str(error), etcd=bool(settings.etcd))) from error
-    finally:
-        await store.close()
 
 
 class Catalog:

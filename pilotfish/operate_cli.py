@@ -67,10 +67,7 @@ def _command(name: str, perform: Operation, about: str, params: list[click.Param
     def called(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
         own = {name: flags.pop(name) for name in [*flags] if name not in _SHARED_NAMES}
         given = Given(flags, environment(), flags.pop("config", "") or "")
-        settings = given.part("up", UpSettings, {"node-name": host_name()})
-        given.check()
-        if settings is None:
-            raise BadSettings(["the settings cannot be used"])
+        settings = given.one("up", UpSettings, {"node-name": host_name()})
         from pilotfish import io_operate  # noqa: PLC0415  not for every --help and health check
 
         io_operate.run(settings, perform(own))

@@ -110,11 +110,8 @@ def _options(flags: dict[str, Any], statuses: Sequence[tuple[str, int]]) -> Opti
         if name not in {"domain", "node_name", "proxy_name", "status", "config"}
     }
     given = Given(flags, environment(), flags.pop("config", "") or "")
-    shared = given.part("up", UpSettings, {"node-name": host_name()})
-    given.check()
+    shared = given.one("up", UpSettings, {"node-name": host_name()})
     flags.update(own)
-    if shared is None:
-        raise BadSettings(["the settings cannot be used"])
     from pilotfish.resolver.service import Options  # noqa: PLC0415  not for every --help and health check
 
     return Options(

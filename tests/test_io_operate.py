@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from pilotfish import io_operate, operate
+from pilotfish import io_operate, io_reach, operate
 from pilotfish.catalog import keys
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
@@ -215,7 +215,7 @@ async def test_a_running_up_is_reached_over_its_feed(tmp_path, store):
     (tmp_path / "run").mkdir()
     async with (
         FeedServer(store, tmp_path / "run" / "feed.sock", {}).serving(),
-        io_operate.reached(UpSettings(data=str(tmp_path))) as reached,
+        io_reach.reached(UpSettings(data=str(tmp_path))) as reached,
     ):
         await io_operate.drain(reached, "a", Asked(str, timeout_s=WAIT_S))
     assert len(await wishes(store)) == 1
@@ -224,7 +224,7 @@ async def test_a_running_up_is_reached_over_its_feed(tmp_path, store):
 async def test_nobody_there_is_said_with_what_to_name(tmp_path):
     """Exit code 3."""
     with pytest.raises(CannotReach, match="--etcd, or the folder of `pilotfish up` with --data"):
-        async with io_operate.reached(UpSettings(data=str(tmp_path))) as reached:
+        async with io_reach.reached(UpSettings(data=str(tmp_path))) as reached:
             await io_operate.drain(reached, "a", Asked(str))
 
 
