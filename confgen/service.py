@@ -169,7 +169,7 @@ class ConfgenService:
         for entry in difference.puts:
             key = keys.parse(entry.key)
             container = self._registry.containers.get(key) if isinstance(key, keys.ContainerKey) else None
-            if container is not None and self._registry.proxied(container):
+            if container is not None and self._registry.proxied(entry.key):
                 self._observed[entry.key] = container.observed
 
     async def _apply_changes(self) -> None:

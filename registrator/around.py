@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pilotfish.catalog import keys
-from pilotfish.catalog.keys import WISHES, ContainerKey, WishKey, claim_key, parse
+from pilotfish.catalog.keys import WISHES, ContainerKey, WishKey, claim_key
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Endpoint
 from pilotfish.catalog.registry import Registry
@@ -149,5 +149,5 @@ class Around:
 
 def freed(difference: Difference, node: str) -> set[str]:
     """Ids of containers whose records under other nodes than this one went."""
-    gone = (key for key in map(parse, difference.deletes) if isinstance(key, ContainerKey))
+    gone = (key for key in map(keys.parse, difference.deletes) if isinstance(key, ContainerKey))
     return {key.id for key in gone if key.node != node}

@@ -98,9 +98,7 @@ class Registry:
         if key not in self.containers.held:
             return
         self.orphans[key] = silent
-        for endpoint in self.containers.at(key).endpoints:
-            touched.services.add(endpoint.service.lower())
-            touched.names.update(names_of(endpoint))
+        touched.add(self._standing.of(key))
 
     def situation(self, service: str) -> Situation:
         """What decides about the endpoints of a service, in lower case, besides their own records."""
@@ -144,12 +142,9 @@ class Registry:
         placed = self._placed(self._standing.services.get(service, ()))
         return tuple(sorted((one for one in placed if one.endpoint.service.lower() == service), key=_order))
 
-    def proxied(self, container: Container) -> bool:
-        """True when proxies serve one of a container's endpoints."""
-        return any(
-            one.route is not None and judge(container, one, self.situation(one.service.lower())).published
-            for one in container.endpoints
-        )
+    def proxied(self, key: str) -> bool:
+        """True when proxies serve an endpoint of the container at a key in the store, which is there."""
+        return any(one.endpoint.route is not None and one.verdict.published for one in self._placed((key,)))
 
     def knows_service(self, name: str) -> bool:
         """True for a service, in lower case, that has an endpoint, in whatever state."""
@@ -261,7 +256,7 @@ class Registry:
     def _touch_containers(self, is_meant: Callable[[ContainerKey], bool], touched: Touched) -> None:
         for one in self.containers:
             if is_meant(one):
-                touched.services |= _services_of(self.containers[one].endpoints)
+                touched.services.update(self._standing.of(keys.container_key(*one)).services)
 
 
 def _named(record: T, name: str) -> T:
@@ -273,7 +268,3 @@ def _named(record: T, name: str) -> T:
 # While a container is replaced by one of its name, both have the same endpoint ids.
 def _order(placed: Placed) -> tuple[str, str, str]:
     return placed.endpoint.id, placed.node, placed.container.id
-
-
-def _services_of(endpoints: Iterable[Endpoint]) -> set[str]:
-    return {endpoint.service.lower() for endpoint in endpoints}

@@ -67,7 +67,7 @@ class Standing:
 
     def put(self, key: str, endpoints: Iterable[Endpoint]) -> tuple[Footing, Footing]:
         """A container came or changed; returns what it stood behind, and what it stands behind now."""
-        before, now = self._footings.get(key, NOTHING), footing_of(endpoints)
+        before, now = self.of(key), footing_of(endpoints)
         if before == now:
             if before is NOTHING:
                 self._footings[key] = NOTHING
@@ -87,6 +87,10 @@ class Standing:
         before = self._footings.pop(key, NOTHING)
         self._remove(key, before)
         return before
+
+    def of(self, key: str) -> Footing:
+        """What a container stands behind; nothing for one that is not there."""
+        return self._footings.get(key, NOTHING)
 
     def ways(self, name: str) -> frozenset[How]:
         """In which ways containers stand behind a name in lower case."""
