@@ -132,6 +132,13 @@ class World:
         await self.see(f"{container_id[:12]} is {states}", reached, wait_s)
 
 
+async def listening(world: World, **changes: object) -> Registrator:
+    """A registrator that was started and listens to its engine."""
+    one = world.start(**changes)
+    await until(lambda: world.engine.listeners, "the registrator listens")
+    return one
+
+
 def records(found: dict[str, Entry], node: str = NODE) -> set[str]:
     """Ids of the containers that are recorded."""
     prefix = containers_of(node)

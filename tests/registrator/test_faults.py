@@ -25,19 +25,13 @@ from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import connected
 from tests.parts.fake_docker import FakeDocker, container, dropped
 from tests.registrator import harness
-from tests.registrator.harness import NODE, exports, records, web
+from tests.registrator.harness import NODE, exports, listening, records, web
 
 
 @pytest.fixture
 async def world(tmp_path):
     async with harness.world(tmp_path) as there:
         yield there
-
-
-async def listening(world, **changes):
-    one = world.start(**changes)
-    await harness.until(lambda: world.engine.listeners, "the registrator listens")
-    return one
 
 
 def many(world, count, **how):

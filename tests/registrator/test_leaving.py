@@ -19,8 +19,7 @@ async def world(tmp_path):
 
 async def passing(world, **changes):
     """A registrator, and a container that it has recorded as passing."""
-    one = world.start(**changes)
-    await harness.until(lambda: world.engine.listeners, "the registrator listens")
+    one = await harness.listening(world, **changes)
     web_1 = world.engine.add(web("web-1"))
     await world.see_states(web_1, {80: "passing"})
     return one, web_1

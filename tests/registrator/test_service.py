@@ -19,7 +19,7 @@ from pilotfish.catalog.store import Delete, Put, StoreUnavailable
 from registrator.service import RegistratorService
 from tests.parts.fake_docker import container
 from tests.registrator import harness
-from tests.registrator.harness import HOST_IP, NODE, exports, records, web
+from tests.registrator.harness import HOST_IP, NODE, exports, listening, records, web
 
 
 @pytest.fixture
@@ -53,12 +53,6 @@ async def listener():
     if application.server is not None:
         application.server.close()
         await application.server.wait_closed()
-
-
-async def listening(world, **changes):
-    one = world.start(**changes)
-    await harness.until(lambda: world.engine.listeners, "the registrator listens")
-    return one
 
 
 async def test_a_started_container_is_recorded_with_its_exports(world):

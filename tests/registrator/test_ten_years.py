@@ -27,7 +27,7 @@ from registrator.swarm import Listed
 from tests.parts.fake_docker import container
 from tests.registrator import harness
 from tests.registrator.builders import IP, decide, document, endpoint, given, places, reasons
-from tests.registrator.harness import exports, records, web
+from tests.registrator.harness import exports, listening, records, web
 from tests.registrator.test_swarm import node, port, published, service, task
 
 ROOT = Path(__file__).parents[2]
@@ -254,12 +254,6 @@ def test_row(row):
 async def world(tmp_path):
     async with harness.world(tmp_path) as there:
         yield there
-
-
-async def listening(world, **changes):
-    one = world.start(**changes)
-    await harness.until(lambda: world.engine.listeners, "the registrator listens")
-    return one
 
 
 async def test_asked_1_what_is_stale_goes_by_itself(world):
