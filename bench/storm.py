@@ -126,10 +126,11 @@ class _Storm:
         """Wait until the store says exactly what runs."""
         running = {own for own, found in self._engine.containers.items() if found["State"]["Running"]}
         deadline = time.monotonic() + WITHIN_S
-        while not (await self._keys() == running and await self._passing() == running):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"not right within {WITHIN_S:g} s:\n{self._part.process.tail()}")
-            await asyncio.sleep(0.05)  # the engine answers in this loop, and must not be held up by our questions
+        for question in (self._keys, self._passing):  # the engine answers in this loop: what costs more is asked last
+            while await question() != running:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"not right within {WITHIN_S:g} s:\n{self._part.process.tail()}")
+                await asyncio.sleep(0.1)
 
     async def _keys(self) -> set[str]:
         """Ids of containers that are recorded."""

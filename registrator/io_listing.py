@@ -51,6 +51,7 @@ class Listing:
         self._meet, self._known, self._look_at, self._tend = meet, known, look_at, tend
         self._again, self._dropped = asyncio.Event(), False
         self._untold: set[str] = set()
+        self._unexplained = False
 
     def ask(self, news: ListAgain | None = None) -> None:
         """List as soon as possible, because of what the engine's events said, or of something else."""
@@ -61,6 +62,14 @@ class Listing:
         """True, once a list, for a container that is looked at because of a list that no event asked for."""
         found = container in self._untold
         self._untold.discard(container)
+        return found
+
+    def unexplained(self) -> bool:
+        """True, once a list, for what an untold container shows: the events are silent, and nobody knows why.
+
+        Where the engine is known to have dropped some, they are not.
+        """
+        found, self._unexplained = self._unexplained, False
         return found
 
     async def run(self) -> None:
@@ -85,6 +94,7 @@ class Listing:
                 self._tend()
             found = {*running, *self._known()}
             # What is found then, no event told.
+            self._unexplained = not asked
             self._untold |= found if self._dropped or not asked else set()
             self._dropped = False
             for container in sorted(found):

@@ -259,7 +259,8 @@ class RegistratorService:
         self.writer.mark(marked, page.observed if page and events else gone)
         if untold and not alike(before, self._record(container)):
             self.metrics.reconcile_fixed.inc()
-            self._engine.doubt("something happened that no event told")
+            if self._listing.unexplained():
+                self._engine.doubt("something happened that no event told")
 
     def _facts(self, container: str, document: Mapping[str, object] | None) -> Facts | None:
         if document is None:

@@ -6,7 +6,6 @@ its row in `GET /containers/json`. Pure. Shapes were taken from an engine 20.10.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import ipaddress
 import itertools
@@ -277,15 +276,15 @@ def network(own_id: str, name: str, address: str | tuple[str, str]) -> Document:
 
 
 def shown(document: Document) -> Document:
-    """What an engine answers: the document, without addresses and port map when the container does not run."""
-    answer = copy.deepcopy(document)
-    if answer["State"]["Running"]:
-        return answer
-    settings = answer["NetworkSettings"]
-    settings.update(_NO_ADDRESS, Ports={})
-    for entry in settings["Networks"].values():
-        entry.update(_NO_ADDRESS)
-    return answer
+    """What an engine answers: the document, without addresses and port map when the container does not run.
+
+    It shares with the document what it does not change: it is to be written out, not to be kept.
+    """
+    if document["State"]["Running"]:
+        return document
+    settings = document["NetworkSettings"]
+    networks = {name: {**entry, **_NO_ADDRESS} for name, entry in settings["Networks"].items()}
+    return {**document, "NetworkSettings": {**settings, **_NO_ADDRESS, "Ports": {}, "Networks": networks}}
 
 
 def exited(document: Document, *, code: int, at: str) -> None:

@@ -303,6 +303,8 @@ class FakeDocker(Script):
 
     def _find(self, asked: str) -> str | None:
         """By id, by the beginning of an id, or by name."""
+        if asked in self.containers:
+            return asked
         for own_id, own in self.containers.items():
             if own_id.startswith(asked) or own["Name"] == "/" + asked:
                 return own_id
