@@ -205,6 +205,20 @@ class Book:
                     expired.add(container)
         return expired
 
+    def postpone(self, by_s: float) -> set[str]:
+        """Let what is draining drain until so many seconds later: the time of day was set.
+
+        Returns:
+            Ids of the containers that this concerns.
+        """
+        concerned = set()
+        for container, page in self.pages.items():
+            for spec, condition in page.conditions.items():
+                if condition.deadline:
+                    page.conditions[spec] = checks.happen(condition, Happening.STOPPING, condition.deadline + by_s)
+                    concerned.add(container)
+        return concerned
+
     def desired(self, container: str) -> Desired | None:
         """How a container is to stand in the store; None: not at all. Asked only for one that is known."""
         page = self.pages.get(container)
@@ -301,7 +315,7 @@ class Book:
         for event in look.events:
             if event.kind is not Kind.KILL or not event.signal:
                 continue
-            deadline = checks.stop_deadline(page.facts, parse_signal(event.signal), event.at)
+            deadline = checks.stop_deadline(page.facts, parse_signal(event.signal), event.at, look.now)
             if deadline <= look.now:
                 continue
             for spec, condition in page.conditions.items():

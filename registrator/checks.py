@@ -279,15 +279,16 @@ def recorded_endpoints(facts: Facts, record: Container | None) -> dict[tuple[int
     return {(endpoint.port, endpoint.protocol): endpoint for endpoint in record.endpoints}
 
 
-def stop_deadline(facts: Facts, signal: int, at: float) -> float:
+def stop_deadline(facts: Facts, signal: int, at: float, now: float) -> float:
     """When the draining that a signal begins ends; 0 for a signal that stops nothing (SIGHUP of a reload).
 
     Args:
         facts: of the container: its stop signal and stop timeout.
         signal: number of the signal that was sent.
         at: UNIX time in seconds at which it was sent; before the container's start it belongs to an earlier run.
+        now: the same clock's; a start that lies after it was before the clock was set back, and says nothing.
     """
-    if signal not in {facts.stop_signal, SIGKILL} or at < facts.started:
+    if signal not in {facts.stop_signal, SIGKILL} or at < facts.started <= now:
         return 0.0
     return at + facts.stop_timeout_s + DRAIN_GRACE_S
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -27,6 +28,7 @@ from registrator import io_where, templates
 from registrator.address import FactsOf, Host
 from registrator.around import Around, freed
 from registrator.book import Book, Look, alike
+from registrator.clock import DayClock
 from registrator.container import BadDocument, Facts, facts
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
 from registrator.engines import SWARM, engine_host
@@ -70,6 +72,7 @@ class RegistratorService:
         self._settings, self._store, self._telemetry = settings, store, telemetry
         self._templates = templates.parse(settings.etcd_tmpl)
         self._host = Host(io_where.node_name(settings), settings.ip, local=not engine_host(settings.docker[0]))
+        self._called = settings.node_name or io_host.hostname()
         self._engine = engine or DockerEngine(DockerSettings.of(settings))
         self._engine_info: EngineInfo | None = None
         self.metrics = Metrics(telemetry.registry)
@@ -77,6 +80,7 @@ class RegistratorService:
         self._panics = Panics(telemetry.log)
         panic.show(telemetry, self.around.panics)
         self.book = Book(self._host, self._wanted_of, self._exports_of, keep_failed=settings.keep_failed)
+        self._clock = DayClock(telemetry.now, time.monotonic, self._clock_was_set)
         self.remarks = Remarks(telemetry.log)
         self.claimant = Claimant(
             store, lambda: self.around.claims, settings.reserved, telemetry, self.metrics, tidy=self.around.tidy
@@ -87,8 +91,8 @@ class RegistratorService:
         self._mirrored = asyncio.Event()  # what others have registered was read, as `around` has it
         self._asking = Asking(
             self.book,
-            telemetry.now,
-            lambda container: self.writer.mark({container}, telemetry.now()),
+            self._clock,
+            lambda container: self.writer.mark({container}, self._clock()),
             at_once=settings.checks_at_once,
             check_dir=folder(settings.check_dir),
         )
@@ -232,11 +236,20 @@ class RegistratorService:
     def _tend(self) -> None:
         """What is looked at now and then besides the engine: our keys in the store, claims that nobody uses."""
         self.writer.verify()
+        self._tell_another_name()
         for line in self._asking.overdue():
             self._telemetry.log.warning("%s", line)
         if self._follower.mirror.complete:
             ours = [endpoint for page in self.book.pages.values() for endpoint in page.wanted.container.endpoints]
             self.writer.tend([*self.around.endpoints(), *ours])
+
+    def _tell_another_name(self) -> None:
+        """Say once that the host was renamed: what runs stays where it is, under keys that a lease holds."""
+        name = self._settings.node_name or io_host.hostname()
+        if name != self._called:
+            self._called = name
+            text = "this host is called %r now: it stays registered as %r until the registrator is started again"
+            self._telemetry.log.warning(text, name, self._host.node)
 
     async def _look(self, container: str, events: Sequence[Event]) -> None:
         """Look at one container and take in what is seen."""
@@ -249,7 +262,7 @@ class RegistratorService:
             return
         before = self._record(container)
         recorded = self.writer.recorded.container(container)
-        marked = self.book.look(Look(container, seen, events, self._telemetry.now()), recorded)
+        marked = self.book.look(Look(container, seen, events, self._clock()), recorded)
         self._asking.want(marked)
         if before is None and recorded is None:
             await self._asking.first(container)
@@ -282,9 +295,13 @@ class RegistratorService:
     async def _watch_deadlines(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            expired = self.book.expire(self._telemetry.now())
+            expired = self.book.expire(self._clock())
             self._asking.want(expired)
             self.writer.mark(expired)
+
+    def _clock_was_set(self, by_s: float) -> None:
+        self._telemetry.log.warning("the time of day jumped by %+.0f s: what drains is given as long as before", by_s)
+        self.writer.mark(self.book.postpone(by_s))
 
     # --- the store
 

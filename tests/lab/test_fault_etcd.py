@@ -1,4 +1,4 @@
-"""What befalls etcd or the way to it, with every part running: rows B1 to B4 and B10.
+"""What befalls etcd or the way to it, with every part running: rows B1 to B4, B10 and B14.
 
 Numbered records are written all the while: a DNS server that shows a number has seen that write, so each server says
 for itself when its watch lives again and whether it lost anything.
@@ -35,7 +35,7 @@ from tests.lab.faults import (
     watchers,
 )
 from tests.lab.load import Load
-from tests.lab.suite import PARTS, SOAK, STATUS, answers, ask
+from tests.lab.suite import DOMAIN, PARTS, SOAK, STATUS, answers, ask, run
 from tests.parts import checker, prober, writer
 from tests.parts.prober import Asked
 
@@ -48,6 +48,8 @@ BACK_S = 2.0
 CUT_S = 600.0 if SOAK else 4.0
 STALL_S = 15.0 if SOAK else 3.0  # shorter than a lease: what goes with its lease is another row
 AGE_S = 1.0
+LOSS = 0.05
+LOSSY_S = 15.0
 QUIET_S = 10 / 3 if SOAK else 1.0  # a watch on which nothing happens is heard from this often: a third of --etcd-stall
 
 
@@ -249,6 +251,42 @@ def _ages(host: Host, part: str) -> list[tuple[str, float]]:
     text = fetch(host, STATUS[part], "/metrics")[1]
     lines = [line for line in text.splitlines() if line.startswith("pilotfish_store_age_seconds{")]
     return [(line.partition("{")[2].partition("}")[0], float(line.rpartition(" ")[2])) for line in lines]
+
+
+async def test_fault_B14_packets_are_lost(standing, tmp_path):
+    """Of what goes to etcd and between its members 5 % is lost: late, but nothing fails and nothing goes."""
+    line = Timeline(f"B14 {LOSS:.0%} of etcd's packets are lost")
+    async with Load(standing, tmp_path, writes=True) as load:
+        before = born(standing.lab, "/pilotfish/v1/", "/reg/")
+        line.mark("injected")
+        for host in standing.hosts:
+            for port in ("2379", "2380"):
+                loss = ("-m", "statistic", "--mode", "random", "--probability", str(LOSS), "-j", "DROP")
+                host.iptables("-I", "INPUT", "-p", "tcp", "--dport", port, *loss)
+                host.iptables("-I", "INPUT", "-p", "tcp", "--sport", port, *loss)
+        longest_s = 0.0
+        for host in standing.hosts:
+            begun = time.monotonic()
+            run(host, "-e", f"SERVICE_NAME=late-{host.name}", "-p", "9200", name=f"late-{host.name}")
+            name = f"late-{host.name}.{DOMAIN}"
+            wait_until(
+                lambda name=name: all(answers(each, name) for each in standing.hosts),
+                within_s=LOSSY_S, what=f"every server to answer {name}", every_s=0.05,
+            )  # fmt: skip
+            longest_s = max(longest_s, time.monotonic() - begun)
+        packets = sum(map(dropped, standing.hosts))
+        assert packets > 0
+        for host in standing.hosts:
+            host.iptables("-F", "INPUT")
+        line.mark("healed")
+        standing.converged()
+        line.mark("verified equal")
+        await load.flow()
+        lost = [load.lost_writes(each) for each in standing.hosts]
+    gone = before.keys() - born(standing.lab, "/pilotfish/v1/", "/reg/").keys()
+    _tell(load, line, f"{packets} packets dropped, docker run to every DNS server at most {longest_s:.2f} s")
+    assert lost == [[], [], []]
+    assert gone == set()
 
 
 async def test_fault_B10(standing, tmp_path):

@@ -76,7 +76,7 @@ class Script:
         self.told = 0
         self.bitten: collections.Counter[str] = collections.Counter()
         self._timers: set[asyncio.TimerHandle] = set()
-        self._last_ns = 0
+        self._last_ns = self._ahead_ns = 0
 
     def deliver(self, event: Document) -> None:
         """Tell an event to those who listen."""
@@ -176,6 +176,10 @@ class Script:
         self.containers[container_id]["State"].update(state)
         self._tell(self.containers[container_id], action)
 
+    def set_clock(self, ahead_s: float) -> None:
+        """The host's time of day is another from now on: so far from that of the tests."""
+        self._last_ns, self._ahead_ns = 0, int(ahead_s * 1e9)
+
     def _tell(self, own: Document, action: str, **attributes: str) -> None:
         self.emit(documents.container_event(own, action, self._tick(), **attributes))
 
@@ -185,7 +189,7 @@ class Script:
 
     def _tick(self) -> int:
         """The time, never the same twice: events are told apart by it."""
-        self._last_ns = max(self._last_ns + 1, time.time_ns())
+        self._last_ns = max(self._last_ns + 1, time.time_ns() + self._ahead_ns)
         return self._last_ns
 
     def _now(self) -> str:

@@ -134,7 +134,12 @@ SIGNALS = {
 @pytest.mark.parametrize(("seen", "signal", "at", "deadline"), SIGNALS.values(), ids=SIGNALS)
 def test_which_signals_begin_a_stop(seen, signal, at, deadline):
     """Stop timeout and five seconds after the signal that stops it; no other signal takes anything out."""
-    assert checks.stop_deadline(seen, signal, at) == deadline
+    assert checks.stop_deadline(seen, signal, at, now=200.0) == deadline
+
+
+def test_a_start_that_lies_ahead_says_nothing_of_a_signal():
+    """The clock was set back by an hour since: the signal is not one of an earlier run."""
+    assert checks.stop_deadline(facts(started=3700.0), 15, 200.0, now=200.1) == 215.0
 
 
 RESUMED = {

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab.tools import Tools
-from pilotfish.catalog.keys import node_key
+from pilotfish.catalog.keys import container_key, node_key
+from pilotfish.catalog.record import Container, decode
 from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import connected
 from tests.parts.fake_docker import FakeDocker
@@ -116,6 +117,39 @@ async def test_fault_B12(world, tmp_path, by):
     assert spent <= MOST_CPU_S
 
 
+DRAINS_S = 8.0
+
+
+@pytest.mark.parametrize("by", ["+3600", "-3600"])
+async def test_fault_B12_what_drains(world, tmp_path, by):
+    """It does so for as long as it would have, not to the old time of day; a stop after the jump is seen like any."""
+    first, second = (
+        world.engine.add(web(f"web-{n}", host_port=10_000 + n, stop_timeout=int(DRAINS_S - 5))) for n in range(2)
+    )
+    async with Faked(world, tmp_path) as program:
+        await world.see("written", lambda found: records(found) == {first, second})
+        world.engine.kill(first)
+        killed = time.monotonic()
+        await world.see_states(first, {80: "draining"})
+        [before] = (await world.record(first)).endpoints
+        program.move(by)
+        await harness.until(lambda: program.said_at("the time of day jumped"), "it notices")  # it bit
+        await world.see("its deadline moved", lambda found: _deadline(found, first) not in {0, before.deadline})
+        moved = _deadline(await world.entries(), first) - before.deadline
+        world.engine.set_clock(float(by))
+        world.engine.kill(second)
+        await world.see_states(second, {80: "draining"})
+        await world.see_states(first, {80: "passing"}, DRAINS_S + 5)
+        took_s = time.monotonic() - killed
+        await world.see_states(second, {80: "passing"}, DRAINS_S + 5)
+        [end] = (await world.record(second)).endpoints
+        await program.end(signal.SIGTERM)
+    print(f"\nB12 {by} s while it drains: deadline moved by {moved:.1f} s, over after {took_s:.1f} s of {DRAINS_S:g}")
+    assert end.deadline == 0
+    assert abs(moved - int(by)) < 1
+    assert took_s > DRAINS_S - 1
+
+
 @pytest.mark.soak
 async def test_fault_B12_another_monotonic_clock(world):
     """A registrator whose monotonic clock is an hour ahead takes over from one whose clock is not: no key goes."""
@@ -139,6 +173,11 @@ async def test_fault_B12_another_monotonic_clock(world):
             assert losses.lost == []
             assert (await world.entries())[node_key(NODE)].lease == lease
     print(f"\nB12 a monotonic clock 3600 s ahead: 0 of {len(ids) * 3} keys lost in {WATCHED_S:g} s")
+
+
+def _deadline(found, container):
+    [endpoint] = decode(Container, found[container_key(NODE, container)].value).endpoints
+    return endpoint.deadline
 
 
 def _instance(found):

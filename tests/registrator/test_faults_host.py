@@ -1,4 +1,4 @@
-"""Row A10: the host's address changes under a running registrator."""
+"""Row A10: the host's address, or its name, changes under a running registrator."""
 
 from __future__ import annotations
 
@@ -36,3 +36,23 @@ async def test_fault_A10(world, monkeypatch):
     assert not [key for key, entry in found.items() if OLD.encode() in entry.value]
     await harness.until(lambda: not one.telemetry.ready.missing, "it is ready")
     print(f"\nA10 another address, compared every 0.2 s: 60 keys published anew after {took_s:.2f} s, the old one in 0")
+
+
+async def test_fault_A10_another_name(world, monkeypatch, caplog):
+    """It stays what it is registered as, every key with it, and says once what to do; a new start takes the new one."""
+    called = ["before"]
+    monkeypatch.setattr("pilotfish.catalog.io_host.hostname", lambda: called[0])
+    one = world.start(node_name="", resync_s=0.1)
+    web_1 = world.engine.add(web("web-1"))
+    await world.see("published", lambda found: len(exports(found)) == 2)
+    called[0] = "after"
+    await harness.until(lambda: "called 'after' now" in caplog.text, "it says so")  # it bit
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 2, "it compares some more times")
+    assert caplog.text.count("called 'after' now") == 1
+    assert (await world.node("before")) is not None
+    assert (await world.node("after")) is None
+    await one.stop()
+    world.start(node_name="")
+    await world.see("the new name", lambda found: any("/containers/after/" in key for key in found))
+    assert (await world.record(web_1, "after")).endpoints[0].id.startswith("after:")

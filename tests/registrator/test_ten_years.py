@@ -123,7 +123,7 @@ def asked_9_the_signal_of_a_stop_takes_it_out():
     """Before the process ends; a HUP is none."""
     seen = given(Config={"Image": "a", "StopSignal": "SIGQUIT", "StopTimeout": 3})
     now = seen.started + 100
-    assert [checks.stop_deadline(seen, signal, now) for signal in (1, 15, 3, 9)] == [0, 0, now + 8, now + 8]
+    assert [checks.stop_deadline(seen, signal, now, now) for signal in (1, 15, 3, 9)] == [0, 0, now + 8, now + 8]
 
 
 def asked_10_a_healthcheck_decides_and_can_be_switched_off():
