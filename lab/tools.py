@@ -49,6 +49,7 @@ GROUPS = {
         packages=("knot", "knot-dnsutils", "bind9-dnsutils", "dnsperf", "unbound"),
         programs=("knotd", "knotc", "kdig", "dig", "dnsperf", "unbound"),
     ),
+    "load": Group(packages=("wrk",), programs=("wrk",)),
     "image": Group(
         packages=("debootstrap", "docker-compose", "wget", "debian-archive-keyring"),
         programs=("debootstrap", "docker-compose", "wget"),

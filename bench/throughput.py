@@ -1,0 +1,222 @@
+"""Requests a second through the configuration that confgen writes, beside a hand-tuned nginx.conf for the same servers.
+
+Both nginx have one worker and the same two servers behind them, which are one more nginx; wrk asks them in turn, so
+that both meet the same moods of the machine. What counts is the ratio, and the CPU of a request.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bench.estate import DOMAIN
+from bench.figures import spread, table
+from bench.machine import cpu_s, family, free_port
+from bench.parts import LOCAL, Folder, folder
+from confgen import io_machine
+from confgen.io_files import Folder as Generations
+from confgen.render import Renderer, builtin_templates
+from confgen.view import Views, ViewSettings
+from lab.waiting import wait_until
+from pilotfish.catalog import keys
+from pilotfish.catalog.mirror import Mirror
+from pilotfish.catalog.record import Address, Claim, Container, Endpoint, encode
+from pilotfish.catalog.registry import Registry
+from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.store import Entry, Reading
+
+ROUNDS = 7
+SECONDS = 4
+CONNECTIONS = 32
+HOST = f"web.{DOMAIN}"
+NODE = "here"
+ANSWER = "x" * 128
+
+TEMP = "".join(
+    f"    {kind}_temp_path {{folder}}/{{name}}-{kind};\n"
+    for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+)
+
+SERVERS = """\
+{user}
+worker_processes 1;
+pid {folder}/servers.pid;
+error_log {folder}/servers-error.log;
+events {{ worker_connections 4096; }}
+http {{
+{temp}    access_log off;
+    keepalive_requests 1000000;
+    server {{ listen {ip}:{first} backlog=4096; location / {{ return 200 "{answer}"; }} }}
+    server {{ listen {ip}:{second} backlog=4096; location / {{ return 200 "{answer}"; }} }}
+}}
+"""
+
+# What somebody writes who knows nginx and these two servers.
+BY_HAND = """\
+{user}
+worker_processes 1;
+pid {folder}/hand.pid;
+error_log {folder}/hand-error.log;
+events {{ worker_connections 4096; }}
+http {{
+{temp}    access_log {folder}/hand-access.log combined buffer=32k flush=1s;
+    keepalive_requests 10000;
+    tcp_nodelay on;
+    upstream web {{
+        server {ip}:{first};
+        server {ip}:{second};
+        keepalive 16;
+    }}
+    server {{
+        listen {port} backlog=4096;
+        server_name {host};
+        location / {{
+            proxy_pass http://web;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+class Nginx(NamedTuple):
+    """One that is measured: what it is called, its port, its master's process id."""
+
+    title: str
+    port: int
+    pid: int
+
+
+class Round(NamedTuple):
+    """What one round found: answers a second, microseconds of CPU for each, and the 99th percentile in milliseconds."""
+
+    rate: float
+    cpu_us: float
+    p99_ms: float
+
+
+def run(rounds: int = ROUNDS, seconds: int = SECONDS) -> None:
+    """Measure, and print a table."""
+    with folder("lab", "load") as place:
+        place.path.chmod(0o755)
+        measured = _started(place)
+        found: dict[str, list[Round]] = {one.title: [] for one in measured}
+        for number in range(rounds + 1):
+            for one in measured if number % 2 else reversed(measured):
+                row = _round(place, one, seconds)
+                if number:  # the first one warms up
+                    found[one.title].append(row)
+    print(table(
+        f"HTTP through one nginx worker to two servers, {CONNECTIONS} connections, {rounds} rounds of {seconds} s; "
+        f"median (lowest to highest)",
+        ("configuration", "requests/s", "of by hand", "CPU us a request", "p99 ms"), _rows(found),
+    ), flush=True)  # fmt: skip
+
+
+def _rows(found: dict[str, list[Round]]) -> Iterator[tuple[str, ...]]:
+    by_hand = next(iter(found.values()))
+    for title, rounds in found.items():
+        ratio = spread(mine.rate / other.rate for mine, other in zip(rounds, by_hand, strict=True))
+        rate, cpu, p99 = (spread(column) for column in zip(*rounds, strict=True))
+        yield title, rate.shown(), ratio.shown(2), cpu.shown(1), p99.shown(2)
+
+
+def _started(place: Folder) -> tuple[Nginx, ...]:
+    first, second = free_port(), free_port()
+    account = " ".join(io_machine.account(place.path)).strip()
+    given = {"user": f"user {account};" if account else "", "folder": place.path, "ip": LOCAL}
+    ports = {"first": first, "second": second}
+    _start(place, "servers", SERVERS.format(**given, **ports, answer=ANSWER, temp=_temp(place, "servers")))
+    port = free_port()
+    by_hand = _start(place, "hand", BY_HAND.format(**given, **ports, port=port, host=HOST, temp=_temp(place, "hand")))
+    return Nginx("by hand", port, by_hand), _ours(place, (first, second))
+
+
+def _temp(place: Folder, name: str) -> str:
+    """Folders that Debian's own configuration has elsewhere."""
+    return TEMP.format(folder=place.path, name=name)
+
+
+def _start(place: Folder, name: str, text: str) -> int:
+    config = place.path / f"{name}.conf"
+    config.write_text(text, encoding="utf-8")
+    return _run(place, name, config, place.path)
+
+
+def _run(place: Folder, name: str, config: Path, prefix: Path) -> int:
+    command: list[str | Path] = [place.tools.find("nginx"), "-p", f"{prefix}/", "-c", config, "-e", "stderr"]
+    return place.start(name, [*command, "-g", "daemon off;"]).pid
+
+
+def _ours(place: Folder, servers: tuple[int, ...]) -> Nginx:
+    """The configuration as confgen renders it for these servers."""
+    port = free_port()
+    generations = Generations(place.path / "ours", keep=1)
+    generations.open()
+    machine = msgspec.structs.replace(io_machine.machine(generations.path, port, ()), workers=1)
+    registry, views = Registry(), Views(ViewSettings(NODE, (DOMAIN,)))
+    views.update(registry, registry.apply(Mirror(keys.ROOT).start(_catalog(servers))))
+    renderer = Renderer(machine, builtin_templates())
+    tree = renderer.render(views.services, frozenset(views.services), views.host_count, views.longest_host)
+    generations.stage(tree)
+    generations.swap(tree.generation)
+    generations.close()
+    return Nginx("by confgen", port, _run(place, "ours", generations.config(tree.generation), generations.path))
+
+
+def _catalog(servers: tuple[int, ...]) -> Reading:
+    records: dict[str, bytes] = {keys.claim_key(Place(HOST, "/")): encode(Claim(service="web", since=1.0))}
+    for number, port in enumerate(servers):
+        endpoint = Endpoint(
+            service="web", id=f"{NODE}:web{number}:80", label=f"{NODE}-web{number}-80", port=80, state="passing",
+            addresses=(Address(LOCAL, port, "node"),), route=Route("http"),
+        )  # fmt: skip
+        made = Container(
+            node=NODE, id=f"{number:064x}", name=f"web{number}", image="web", started=1.0, observed=1.0,
+            endpoints=(endpoint,),
+        )  # fmt: skip
+        records[keys.container_key(NODE, made.id)] = encode(made)
+    return Reading("made-up", 1, tuple(Entry(key, value, 1, 1) for key, value in sorted(records.items())))
+
+
+def _round(place: Folder, one: Nginx, seconds: int) -> Round:
+    url = f"http://{LOCAL}:{one.port}/"
+    wait_until(lambda: _answers(place, url), within_s=10, what=f"{one.title} to answer")
+    before = sum(map(cpu_s, family(one.pid)))
+    options = ("-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--latency", "-H", f"Host: {HOST}")
+    answer = subprocess.run(
+        [place.tools.find("wrk"), *options, url], capture_output=True, text=True, check=True, timeout=seconds + 30
+    ).stdout
+    spent = sum(map(cpu_s, family(one.pid))) - before
+    if "Non-2xx" in answer or "Socket errors" in answer:
+        raise RuntimeError(f"{one.title}: not everything was answered:\n{answer}")
+    count = int(_number(answer, r"(\d+) requests in"))
+    return Round(float(_number(answer, r"Requests/sec:\s+([\d.]+)")), spent / count * 1e6, _p99_ms(answer))
+
+
+def _answers(place: Folder, url: str) -> bool:
+    command: list[str | Path] = [place.tools.find("curl"), "-sf", "-o", "/dev/null", "-H", f"Host: {HOST}", url]
+    return subprocess.run(command, check=False, timeout=5).returncode == 0
+
+
+def _number(text: str, pattern: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise RuntimeError(f"wrk did not say {pattern}:\n{text}")
+    return found.group(1)
+
+
+def _p99_ms(text: str) -> float:
+    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]  asked for
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
