@@ -37,10 +37,8 @@ HOST = f"web.{DOMAIN}"
 NODE = "here"
 ANSWER = "x" * 128
 
-TEMP = "".join(
-    f"    {kind}_temp_path {{folder}}/{{name}}-{kind};\n"
-    for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-)
+KINDS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+TEMP = "".join(f"    {kind}_temp_path {{folder}}/{{name}}-{kind};\n" for kind in KINDS)
 
 SERVERS = """\
 {user}
@@ -218,5 +216,5 @@ def _number(text: str, pattern: str) -> str:
 
 
 def _p99_ms(text: str) -> float:
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]  asked for
+    number, unit = _number(text, r"99%\s+([\d.]+)"), _number(text, r"99%\s+[\d.]+(us|ms|s)")
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
