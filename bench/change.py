@@ -1,21 +1,27 @@
 """What one changed endpoint costs the config generator and the DNS server, in this process, without any waiting.
 
-The config generator: from the store's change to the staged files on disk, without nginx's own check and reload, which
-are measured beside it. The DNS server: from the change to the first answer that shows it.
+The config generator: from the store's change to the staged files on disk, then nginx's own check and reload until the
+workers serve it; beside it the whole file rendered by one plain template, and by confd. The DNS server: from the change
+to the first answer that shows it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jinja2
+
+from bench import confd
 from bench.estate import DOMAIN, Estate, container, service_name
 from bench.figures import percentile, table
+from bench.parts import Folder, folder
 from confgen import io_machine
-from confgen.io_files import Folder
+from confgen.io_files import Folder as Generations
+from confgen.io_nginx import Nginx
 from confgen.render import Renderer, Tree, builtin_templates
 from confgen.view import Views, ViewSettings
 from dnsserver import zone
@@ -31,9 +37,27 @@ from pilotfish.catalog.record import encode
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.store import Change, Entry
 
-CONFGEN_ESTATE = Estate(services=1000, each=10, proxied=True)
+CONFGEN_ESTATES = tuple(Estate(services, each=10, proxied=True) for services in (10, 100, 1000))
 DNS_ESTATES = (Estate(services=100, each=10, proxied=False), Estate(services=10_000, each=10, proxied=False))
-CHANGES = 50
+CHANGES, PEER_CHANGES = 50, 10
+TIMES = ("p50", "p99", "most")
+# The same servers and hosts as one would write them in one file, and nothing else of what we write.
+WHOLE = """\
+{% for name, endpoints in services|dictsort %}
+upstream {{ name }} {
+{% for endpoint in endpoints %}
+    server {{ endpoint.addresses[0].ip }}:{{ endpoint.addresses[0].port }} weight={{ endpoint.weight }};
+{% endfor %}
+}
+server {
+    listen 80;
+    server_name {{ name }}.{{ domain }};
+    location / {
+        proxy_pass http://{{ name }};
+    }
+}
+{% endfor %}
+"""
 DNS_CHANGES = 2000
 
 Step = Callable[[], None]
@@ -61,7 +85,7 @@ class Feed:
 class Staging:
     """What the config generator does with a change, up to the staged files."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Generations) -> None:
         self._registry = Registry()
         self._views = Views(ViewSettings("here", (DOMAIN,)))
         self._renderer = Renderer(io_machine.machine(folder.path, 8080, ()), builtin_templates())
@@ -83,39 +107,82 @@ class Staging:
 
 def run(changes: int = CHANGES, dns_changes: int = DNS_CHANGES) -> None:
     """Measure, and print two tables."""
-    estate = CONFGEN_ESTATE
-    print(table(
-        f"Config generator: one endpoint changes among {estate.endpoints:,} in {estate.services:,} services; "
-        f"{changes} changes, milliseconds",
-        ("", "p50", "p99", "most"), _confgen(estate, changes),
-    ))  # fmt: skip
+    with folder("lab") as place:
+        place.path.chmod(0o755)
+        print(table(
+            f"Config generator: one endpoint changes; {changes} changes, milliseconds", ("endpoints", "", *TIMES),
+            (row for estate in CONFGEN_ESTATES for row in _confgen(place, estate, changes)),
+        ))  # fmt: skip
     print(table(
         f"DNS server: one endpoint changes, and its name is asked for; {dns_changes:,} changes, microseconds",
-        ("endpoints", "step", "p50", "p99", "most"), (row for one in DNS_ESTATES for row in _dns(one, dns_changes)),
+        ("endpoints", "step", *TIMES), (row for one in DNS_ESTATES for row in _dns(one, dns_changes)),
     ))  # fmt: skip
 
 
-def _confgen(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
-    with tempfile.TemporaryDirectory(prefix="pilotfish-bench-") as path:
-        Path(path).chmod(0o755)
-        folder = Folder(Path(path) / "nginx", keep=5)
-        folder.open()
-        feed, staging = Feed(estate), Staging(folder)
-        tree, _ = staging.take(feed.first)
-        found: dict[str, list[float]] = {}
+def _confgen(place: Folder, estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
+    found: dict[str, list[float]] = {}
+    for steps in (*_ours(place, estate, changes), *_peers(place, estate, changes)):
+        for name, took in steps.items():
+            found.setdefault(name, []).append(took * 1000)
+    for name, all_ in found.items():
+        yield (f"{estate.endpoints:,}", name, *(f"{one:.1f}" for one in _times(all_)))
+
+
+def _ours(place: Folder, estate: Estate, changes: int) -> Iterator[dict[str, float]]:
+    generations = Generations(place.path / f"nginx-{estate.endpoints}", keep=5)
+    generations.open()
+    feed, staging = Feed(estate), Staging(generations)
+    nginx = Nginx(str(place.tools.find("nginx")), generations.path, ours=True, check_timeout_s=30.0)
+    tree, _ = staging.take(feed.first)
+    generations.swap(tree.generation)
+    asyncio.run(_served(nginx, tree.generation))
+    try:
         for _ in range(changes):
-            folder.swap(tree.generation)
-            folder.accept(tree.generation)
             _, change = feed.next()
             begun = time.perf_counter()
             tree, steps = staging.take(feed.mirror.apply(change))
             steps["received to staged"] = time.perf_counter() - begun
-            steps["then, for comparison: nginx -t"] = _nginx_check(folder.config(tree.generation))
-            for name, took in steps.items():
-                found.setdefault(name, []).append(took * 1000)
-        folder.close()
-    for name, all_ in found.items():
-        yield (name, *(f"{one:.1f}" for one in (percentile(all_, 50), percentile(all_, 99), max(all_))))
+            steps["then nginx -t"] = _nginx_check(generations.config(tree.generation))
+            begun = time.perf_counter()
+            generations.swap(tree.generation)
+            steps["then swapped"] = time.perf_counter() - begun
+            steps["then told and proved to serve"] = asyncio.run(_served(nginx, tree.generation))
+            generations.accept(tree.generation)
+            yield steps
+    finally:
+        asyncio.run(nginx.stop())
+        generations.close()
+
+
+async def _served(nginx: Nginx, generation: str) -> float:
+    begun = time.perf_counter()
+    await nginx.reload()
+    await nginx.prove(generation, timeout_s=30.0)
+    return time.perf_counter() - begun
+
+
+def _peers(place: Folder, estate: Estate, changes: int) -> Iterator[dict[str, float]]:
+    """What others take for the same: the whole file rendered by one Jinja2 template, and confd."""
+    whole = jinja2.Environment(autoescape=False, trim_blocks=True).from_string(WHOLE)  # noqa: S701  no HTML
+    services = {
+        service_name(service): [container(estate, service, one).endpoints[0] for one in range(estate.each)]
+        for service in estate.numbers
+    }
+    dest = place.path / "whole.conf"
+    for _ in range(min(changes, PEER_CHANGES)):
+        begun = time.perf_counter()
+        dest.write_text(whole.render(services=services, domain=DOMAIN), encoding="utf-8")
+        yield {"beside it: all rendered by one plain Jinja2 template": time.perf_counter() - begun}
+    if confd.program() is None:
+        print("bench: confd is not on PATH, so no comparison with it", flush=True)
+        return
+    peer = confd.Confd(place, estate)
+    for number in range(min(changes, PEER_CHANGES)):
+        yield {"beside it: confd, from a file of keys": peer.change(number)}
+
+
+def _times(values: list[float]) -> tuple[float, float, float]:
+    return percentile(values, 50), percentile(values, 99), max(values)
 
 
 def _nginx_check(config: Path) -> float:
@@ -152,7 +219,7 @@ def _dns(estate: Estate, changes: int) -> Iterator[tuple[str, ...]]:
         yield (
             f"{estate.endpoints:,}",
             step,
-            *(f"{one:.0f}" for one in (percentile(took, 50), percentile(took, 99), max(took))),
+            *(f"{one:.0f}" for one in _times(took)),
         )
 
 
