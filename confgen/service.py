@@ -30,7 +30,7 @@ from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.record import Proxy
+from pilotfish.catalog.record import MAX_AWAY, Proxy
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
@@ -312,6 +312,7 @@ class ConfgenService:
                 generation=self._generation,
                 revision=self._applied,
                 boot=io_host.boot_id(),
+                away=self._care.orphans.hosts[:MAX_AWAY],
             )
         )
 

@@ -64,6 +64,13 @@ def rows(registry: Registry, service: str | None, domain: str) -> list[Row]:
     return [_row(placed, domain) for name in chosen for placed in registry.service(name)]
 
 
+def unlisted(registry: Registry) -> str:
+    """What is served and not listed, in words; empty for nothing."""
+    if not registry.away:
+        return ""
+    return f"not listed is what runs on {', '.join(registry.away)}: away, and served as long as it answers"
+
+
 def _row(placed: Placed, domain: str) -> Row:
     endpoint = placed.endpoint
     return Row(

@@ -9,7 +9,7 @@ import click
 
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.registry import Registry
-from pilotfish.endpoints import Row, UnknownService, plain, rows, table
+from pilotfish.endpoints import Row, UnknownService, plain, rows, table, unlisted
 from pilotfish.flags import Given, environment, options
 from pilotfish.settings import UpSettings
 
@@ -40,11 +40,12 @@ def _endpoints(service: str | None, as_json: bool, watch: bool, **flags: Any) ->
     before: list[list[Row]] = []
 
     def show(registry: Registry, now: float) -> None:
+        note = unlisted(registry)
         try:
             listed = rows(registry, service, domain)
         except UnknownService as error:
             if not watch:
-                raise CannotStart(str(error)) from error
+                raise CannotStart(f"{error}; {note}" if note else str(error)) from error
             listed = []
         if before == [listed]:
             return
@@ -53,6 +54,8 @@ def _endpoints(service: str | None, as_json: bool, watch: bool, **flags: Any) ->
             click.echo(json.dumps(plain(listed, now), indent=None if watch else 2))
         else:
             click.echo(table(listed, now) + "\n" * watch)
+        if note:
+            click.echo(note, err=True)
 
     from pilotfish import io_endpoints  # noqa: PLC0415  what reaches the store is imported by the command that needs it
 

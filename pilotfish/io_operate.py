@@ -28,6 +28,7 @@ from pilotfish.catalog.store import (
     Put,
     Reading,
     Store,
+    StoreError,
     StoreUnavailable,
 )
 from pilotfish.catalog.wishes import DRAIN, SHIFT, Kind, Subject
@@ -37,6 +38,10 @@ from pilotfish.settings import UpSettings
 
 LOOK_S = 0.25  # between two looks at how far the proxies are
 SAY_S = 10.0  # between two lines that say what is missing
+
+# What is said when nobody waits any more.
+STANDS = "not waited for any longer: the {} stands all the same"
+GONE = "not waited for any longer: the {} is taken back all the same"
 
 Say = Callable[[str], None]
 
@@ -127,7 +132,7 @@ async def drain(store: Store, text: str, asked: Asked) -> None:
         CannotStart: it was not safe within the time; the drain stands.
     """
     catalog = await read(store)
-    subject = operate.find(catalog.registry, text)
+    subject = operate.find(catalog.registry, text, force=asked.force)
     key = wish_key(DRAIN, str(subject))
     wish = catalog.registry.wishes.drains.get(subject)
     made = Made(key, catalog.revisions.get(key, 0), wish)
@@ -137,7 +142,7 @@ async def drain(store: Store, text: str, asked: Asked) -> None:
         wish = Drain(since=time.time(), by=asker())
         made = Made(key, await commit(store, catalog.unchanged(key), Put(key, encode(wish))), wish)
         if not asked.force:
-            await _refuse_late(store, subject, made, asked.proxy_name)
+            await _refuse_late(store, subject, made, asked)
     costs = operate.costs(catalog.registry, subject, asked.proxy_name)
     asked.say(operate.taken_out(catalog.registry, subject))
     if asked.timeout_s is not None:
@@ -145,10 +150,13 @@ async def drain(store: Store, text: str, asked: Asked) -> None:
         asked.say(f"{operate.shown(catalog.registry, subject)} is out: it is safe to stop it")
 
 
-async def _refuse_late(store: Store, subject: Subject, made: Made, proxy_name: str) -> None:
+async def _refuse_late(store: Store, subject: Subject, made: Made, asked: Asked) -> None:
     """Another node may have been drained in the same moment: then this one is taken back."""
     try:
-        operate.refuse_emptying((await read(store)).registry, subject, proxy_name)
+        operate.refuse_emptying((await read(store)).registry, subject, asked.proxy_name)
+    except (asyncio.CancelledError, StoreError):
+        asked.say(STANDS.format("drain"))
+        raise
     except operate.Refused:
         await store.commit([ModifiedAt(made.key, made.revision)], [Delete(made.key)])
         raise
@@ -267,7 +275,7 @@ async def _wait(store: Store, made: Made, costs: Costs, timeout_s: float, say: S
     except asyncio.CancelledError:
         key = parse(made.key)
         kind = key.kind if isinstance(key, WishKey) else "wish"
-        say(f"not waited for any longer: the {kind} {'stands' if made.wish else 'is taken back'} all the same")
+        say((STANDS if made.wish else GONE).format(kind))
         raise
 
 

@@ -35,13 +35,14 @@ class Refused(CannotStart):
 # --- whom a word means
 
 
-def find(registry: Registry, text: str) -> Subject:
+def find(registry: Registry, text: str, *, force: bool = False) -> Subject:
     """The node, service or container that an operator means.
 
     Args:
         registry: the catalog.
         text: a node, a service, the name of a container or the beginning of its id; `node:`, `service:` or
             `container:` in front says which.
+        force: what is said in full may be of a host that is away, and known to nobody here.
 
     Raises:
         NotMeant: nothing is called so, or several things are.
@@ -51,7 +52,16 @@ def find(registry: Registry, text: str) -> Subject:
     found = _called(registry, word)
     if asked:
         found = {one: said for one, said in found.items() if one.kind is asked.kind}
-    return _only(text, found, _words(registry))
+    hosts = registry.away
+    if not found and asked and asked.kind is Kind.SERVICE and force and hosts:
+        return asked
+    return _only(text, found, _words(registry), aside=_of_hosts_away(hosts))
+
+
+def _of_hosts_away(hosts: Sequence[str]) -> str:
+    if not hosts:
+        return ""
+    return f" (the registrator of {listed(hosts)} is away: what runs there is taken as service:NAME with --force)"
 
 
 def find_drained(registry: Registry, text: str) -> Subject:
@@ -116,7 +126,7 @@ def shown(registry: Registry, subject: Subject) -> str:
 
 
 def _nodes(registry: Registry) -> set[str]:
-    return {*registry.nodes, *registry.proxies, *(key.node for key in registry.containers)}
+    return {*registry.nodes, *registry.proxies, *registry.away, *(key.node for key in registry.containers)}
 
 
 def _words(registry: Registry) -> list[str]:
@@ -124,13 +134,15 @@ def _words(registry: Registry) -> list[str]:
     return sorted({*_nodes(registry), *registry.services(), *names})
 
 
-def _only(text: str, found: Mapping[Subject, str], words: Sequence[str], why: str = "is nothing registered") -> Subject:
+def _only(
+    text: str, found: Mapping[Subject, str], words: Sequence[str], why: str = "is nothing registered", aside: str = ""
+) -> Subject:
     if len(found) == 1:
         return next(iter(found))
     if found:
         raise NotMeant(f"{quoted(text)} is several things; say which: {listed(sorted(found.values()))}")
     near = difflib.get_close_matches(text.rpartition(":")[2], words, SHOWN, 0.6) or words
-    raise NotMeant(f"{quoted(text)} {why}; there is {listed(near)}")
+    raise NotMeant(f"{quoted(text)} {why}; there is {listed(near)}{aside}")
 
 
 def listed(words: Sequence[str]) -> str:
@@ -153,6 +165,11 @@ def refuse_emptying(registry: Registry, subject: Subject, proxy_name: str) -> No
     """
     if subject.kind is not Kind.NODE:
         return
+    if subject.name in registry.away:
+        raise Refused(
+            f"node {subject.name} is not drained: its registrator is away, so it is not known which services live there"
+            " alone; start it again, or insist with --force"
+        )
     emptied = empties(registry, subject)
     if emptied:
         raise Refused(

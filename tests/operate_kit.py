@@ -31,9 +31,9 @@ def node(name, *addresses):
     return Node(node=name, addresses=addresses, boot="b", engine="e", instance="i", version="1")
 
 
-def proxy(name, revision=1, *addresses):
+def proxy(name, revision=1, *addresses, away=()):
     """A living proxy."""
-    return Proxy(node=name, addresses=addresses or ("192.0.2.9",), http_port=80, revision=revision)
+    return Proxy(node=name, addresses=addresses or ("192.0.2.9",), http_port=80, revision=revision, away=away)
 
 
 def key_of(record):

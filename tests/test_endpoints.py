@@ -15,10 +15,10 @@ from pilotfish.catalog import keys
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_feed import FeedServer
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.record import Address, Container, Drain, Endpoint, encode
+from pilotfish.catalog.record import Address, Container, Drain, Endpoint, Proxy, encode
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.store import Delete, Entry, Put, Reading
-from pilotfish.endpoints import UnknownService, plain, rows, table
+from pilotfish.endpoints import UnknownService, plain, rows, table, unlisted
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 20.0
@@ -47,6 +47,13 @@ def registry(*records, wishes=()):
     entries += [Entry(key, encode(wish), 1, 1, 0) for key, wish in wishes]
     found.apply(Mirror(keys.ROOT).start(Reading("c", 1, tuple(sorted(entries, key=lambda one: one.key)))))
     return found
+
+
+def test_what_the_store_does_not_hold_is_not_passed_over():
+    known = registry(*RECORDS)
+    assert not unlisted(known)
+    known.proxies["h1"] = Proxy(node="h1", addresses=(), away=("h7",))
+    assert unlisted(known) == "not listed is what runs on h7: away, and served as long as it answers"
 
 
 def test_table():

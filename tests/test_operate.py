@@ -60,6 +60,20 @@ def test_a_word_that_means_none_or_several_lists_candidates(text, said):
     assert [part for part in said if part not in str(caught.value)] == []
 
 
+def test_of_a_host_that_is_away_only_what_is_said_in_full_is_taken():
+    """Its records are in no store: proxies and DNS servers keep them, and obey a wish about them."""
+    known = registry(node("h1"), proxy("edge", away=("h1", "h2")), container("web-1", number=A))
+    assert known.away == ("h2",)
+    assert operate.find(known, "h2") == Subject(NODE, "h2")
+    with pytest.raises(NotMeant, match="registrator of h2 is away"):
+        operate.find(known, "service:shop")
+    assert operate.find(known, "service:shop", force=True) == Subject(SERVICE, "shop")
+    with pytest.raises(NotMeant):
+        operate.find(known, "shop", force=True)
+    with pytest.raises(Refused, match="h2 is not drained: its registrator is away"):
+        operate.refuse_emptying(known, Subject(NODE, "h2"), "proxy")
+
+
 DRAINED = {
     "by name": ("web-1", Subject(CONTAINER, A)),
     "by id": ("aa", Subject(CONTAINER, A)),

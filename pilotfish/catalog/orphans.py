@@ -13,6 +13,7 @@ later. Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
@@ -40,6 +41,7 @@ class Age(msgspec.Struct, frozen=True):
 
 
 NEW = Age()
+_ALL_NEW: Mapping[str, Age] = MappingProxyType({})
 
 
 class Kept(msgspec.Struct):
@@ -88,6 +90,11 @@ class Orphans:
         self._gone: set[str] = set()  # keys that the reader is to be told of
         self._marked: set[str] = set()
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Hosts of which something is kept, sorted."""
+        return tuple(sorted(self._hosts))
+
     # --- between the mirror and its reader
 
     def take(self, difference: Difference, now: float) -> Difference:
@@ -115,9 +122,9 @@ class Orphans:
         """
         if not self._keep_s:
             return
-        for entry in sorted(entries, key=lambda entry: -ages[entry.key].age_s):
-            age = ages[entry.key]
-            self._adopt({entry.key: entry}, now, age)
+        # All at once: what cannot be dialled is kept for the sake of the others of its host.
+        oldest_first = sorted(entries, key=lambda entry: -ages[entry.key].age_s)
+        self._adopt({entry.key: entry for entry in oldest_first}, now, ages)
 
     def changes(self, revision: int) -> Difference:
         """What changed since it was last asked for, as a difference for the reader."""
@@ -174,10 +181,11 @@ class Orphans:
 
     # --- how it goes on
 
-    def _adopt(self, orphans: Mapping[str, Entry], now: float, age: Age = NEW) -> None:
+    def _adopt(self, orphans: Mapping[str, Entry], now: float, ages: Mapping[str, Age] = _ALL_NEW) -> None:
         dials: list[tuple[str, Dial]] = []
         hosts = set()
         for key, entry in orphans.items():
+            age = ages.get(key, NEW)
             if not isinstance(keys.parse(key), ContainerKey):
                 self.others[key] = entry, now - age.age_s
                 self.version += 1

@@ -20,6 +20,7 @@ DEFAULT_WEIGHT = 100  # the same number in SRV and in nginx
 DEFAULT_PRIORITY = 10  # SkyDNS's default
 MAX_ENDPOINTS = 64  # per container; more are refused by name unless tags narrow them
 MAX_TEXT = 4096  # octets of one free text (image, attribute): more is no description but a payload
+MAX_AWAY = 64  # hosts that a proxy names as away
 MAX_DRAIN_S = 86400.0  # that an endpoint may ask for
 NO_DRAIN_S = 0.0  # this very object is left out of records, as an equal one is not
 
@@ -164,6 +165,7 @@ class Proxy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
         revision: store revision up to which its configuration is applied.
         boot: boot id of the host.
         alpn: what it speaks on https besides http/1.1, preferred first.
+        away: hosts that have no key any more, and whose containers it keeps as long as they answer; the first of them.
     """
 
     node: NodeName
@@ -174,6 +176,7 @@ class Proxy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
     revision: int = 0
     boot: Text = ""
     alpn: Annotated[tuple[Alpn, ...], msgspec.Meta(max_length=8)] = ()
+    away: Annotated[tuple[NodeName, ...], msgspec.Meta(max_length=MAX_AWAY)] = ()
 
 
 class Claim(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):

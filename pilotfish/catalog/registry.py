@@ -150,6 +150,11 @@ class Registry:
         """True for a service, in lower case, that has an endpoint, in whatever state."""
         return name in self._standing.services
 
+    @property
+    def away(self) -> tuple[str, ...]:
+        """Hosts without a key whose containers the proxies keep as long as they answer, sorted."""
+        return tuple(sorted({node for proxy in self.proxies.values() for node in proxy.away} - self.nodes.keys()))
+
     def services(self) -> tuple[str, ...]:
         """All services that have an endpoint, in lower case, sorted."""
         return tuple(sorted(self._standing.services))

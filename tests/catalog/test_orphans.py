@@ -294,6 +294,17 @@ def test_the_next_run_goes_on_with_what_the_last_one_kept():
     assert after.served == []
 
 
+def test_what_cannot_be_dialled_outlives_a_restart_with_the_others_of_its_host():
+    """Whatever the order in which they come back."""
+    udp, tcp = container(X, endpoint("u", protocol="udp")), container(Y, endpoint("f", OTHER))
+    entries = [Entry(key, value, 1, 1, 7) for key, value in (udp, tcp)]
+    for order in (entries, entries[::-1]):
+        after = Reader()
+        after.orphans.restore(order, {entry.key: Age(10.0 - n) for n, entry in enumerate(order)}, 1000.0)
+        assert after.orphans.kept.keys() == {udp[0], tcp[0]}
+        assert after.orphans.hosts == ("h1",)
+
+
 # --- however it comes about
 
 STEPS = st.sampled_from(

@@ -6,6 +6,7 @@ for itself when its watch lives again and whether it lost anything.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -310,6 +311,7 @@ async def test_fault_B10(standing, tmp_path):
             what="the others to keep its container",
         )
         assert all(len(answers(each, PLAIN, "SRV")) == 3 for each in others)
+        wait_until(lambda: _away(standing, others) == {host.name}, within_s=2, what="the proxies to say who is away")
         packets = dropped(host)
         assert packets > 0
         line.mark("healed")
@@ -332,6 +334,14 @@ async def test_fault_B10(standing, tmp_path):
     assert all(row.rcode == "NOERROR" and row.answers for row in rest)
     assert questions.bad == 0, prober.text(questions)
     assert requests.bad == 0, checker.text(requests)
+
+
+def _away(standing: Standing, hosts: Sequence[Host]) -> set[str]:
+    """Hosts that each of some proxies names as away."""
+    found = standing.lab.etcd.get("/pilotfish/v1/proxies/")
+    return set.intersection(
+        *(set(json.loads(found[f"/pilotfish/v1/proxies/{host.name}"]).get("away", ())) for host in hosts)
+    )
 
 
 def _keys_of(standing: Standing, host: Host) -> tuple[set[str], set[int]]:
