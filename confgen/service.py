@@ -26,6 +26,7 @@ from confgen.settings import ConfgenSettings
 from confgen.view import Views, ViewSettings
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
+from pilotfish.catalog.guard import Guard
 from pilotfish.catalog.io_follow import Backoff, Follower
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
@@ -67,7 +68,9 @@ class ConfgenService:
         self._folder = Folder(self._path, settings.keep)
         self._nginx = self._make_nginx()
         self._applier = Applier(self._folder, self._nginx, proof_s=settings.proof_s)
-        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
+        self._registry, self._touched = Registry(), Touched()
+        guard = Guard(settings.guard, lambda: self._registry)
+        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry, guard)
         self._follower = Follower(store, keys.ROOT, self._take, telemetry, verify_s=settings.verify_s, care=self._care)
         self._keeper = Keeper(
             str(self._path / KNOWN),
@@ -79,7 +82,6 @@ class ConfgenService:
         )
         self._record = ProxyRecord(store, settings.node_name, settings.proxy_ttl_s, telemetry)
         self._metrics = Metrics(telemetry)
-        self._registry, self._touched = Registry(), Touched()
         panic.show(telemetry, self._registry.panics)
         self._reserved = settings.reserved.hosts()
         self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved))

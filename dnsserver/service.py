@@ -33,6 +33,7 @@ from dnsserver.transfers.io_notify import Notifier
 from dnsserver.transport.io_edges import LISTENING, Edges, Manner
 from dnsserver.transport.io_slots import Slots
 from pilotfish.catalog import io_host, keys, panic
+from pilotfish.catalog.guard import Guard
 from pilotfish.catalog.io_follow import Follower, compared
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
@@ -80,7 +81,8 @@ class DnsService:
         self._notifier = Notifier(
             settings.notify if first else (), self.responder.soas, telemetry.log, lambda: self.listening
         )
-        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
+        guard = Guard(settings.guard, lambda: self.responder.zone.own.registry)
+        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry, guard)
         self._followers = {
             prefix: Follower(store, prefix, changed, telemetry, verify_s=settings.verify_s, care=care)
             for prefix, changed, care in (

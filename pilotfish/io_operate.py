@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from pilotfish import operate, operate_claims, operate_shift
 from pilotfish.catalog.failure import CannotStart
+from pilotfish.catalog.guard import ALLOW_S
 from pilotfish.catalog.keys import PROXIES, ROOT, WishKey, claim_key, parse, wish_key
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.record import BadRecord, Drain, Proxy, Shift, encode
+from pilotfish.catalog.record import BadRecord, Drain, Proxy, Release, Shift, encode
 from pilotfish.catalog.record import decode as decoded
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.settings import Shared
@@ -31,7 +32,7 @@ from pilotfish.catalog.store import (
     StoreError,
     StoreUnavailable,
 )
-from pilotfish.catalog.wishes import DRAIN, SHIFT, Kind, Subject
+from pilotfish.catalog.wishes import DRAIN, RELEASE_KEY, SHIFT, Kind, Subject
 from pilotfish.io_reach import reached
 from pilotfish.operate import Costs, Wait
 from pilotfish.settings import UpSettings
@@ -242,6 +243,16 @@ async def release(store: Store, text: str, asked: Asked) -> None:
     await commit(store, catalog.unchanged(key), Delete(key))
     waiting = f"; {operate.listed(found.waiting)} asks for it" if found.waiting else ""
     asked.say(f"{operate_claims.shown(found.place)} is free: it was {found.owner}'s{waiting}")
+
+
+async def release_guard(store: Store, asked: Asked) -> None:
+    """Let go of what the blast-radius guard holds, everywhere."""
+    lease = await store.grant(int(ALLOW_S))  # nobody has to clear it away
+    wish = Release(since=time.time(), by=asker())
+    await store.commit([], [Put(RELEASE_KEY, encode(wish), lease.id)])
+    asked.say(
+        f"DNS servers and proxies let go of what was taken away, and for {ALLOW_S:g} s of whatever is taken away next"
+    )
 
 
 class Made(NamedTuple):

@@ -45,7 +45,10 @@ SHIFT = """Say how the versions of a service (VERSION tag) share the load, in DN
       pilotfish shift web v2=100     all of it to v2"""
 RELEASE = """Free a route that a service has claimed, so that another that asks for it gets it at once.
 
-    A claim is free by itself a day after its last endpoint went."""
+    A claim is free by itself a day after its last endpoint went.
+
+    With --guard instead: DNS servers and proxies let go at once of containers that they still serve because the records
+    of most of all were taken away."""
 
 
 def commands() -> tuple[click.Command, ...]:
@@ -55,11 +58,15 @@ def commands() -> tuple[click.Command, ...]:
         click.Argument(["shares"], metavar="[VERSION=PERCENT ...]", nargs=-1),
         click.Option(["--clear"], is_flag=True, help="share the load by weights again"),
     ]
+    route = [
+        click.Argument(["route"], metavar="[HOST[/PATH]]", default=""),
+        click.Option(["--guard"], is_flag=True, help="let go of what the blast-radius guard holds"),
+    ]
     return (
         _command("drain", _drain, DRAIN, [_what(), _force(), *_waiting()]),
         _command("undrain", _undrain, UNDRAIN, [_what(), *_waiting()]),
         _command("shift", _shift, SHIFT, [*shares, _force(), *_waiting()]),
-        _command("release", _release, RELEASE, [click.Argument(["route"], metavar="HOST[/PATH]")]),
+        _command("release", _release, RELEASE, route),
     )
 
 
@@ -135,6 +142,10 @@ def _release(flags: dict[str, Any]) -> Performed:
     from pilotfish import io_operate  # noqa: PLC0415  see above
 
     how = _how(flags)
+    if flags["guard"] is bool(flags["route"]):
+        raise BadSettings(["release: give either a route, HOST[/PATH], or --guard"])
+    if flags["guard"]:
+        return lambda store, settings: io_operate.release_guard(store, how(settings))
     return lambda store, settings: io_operate.release(store, flags["route"], how(settings))
 
 

@@ -47,7 +47,7 @@ COMMANDS = {
     "help of drain": (["drain", "--help"], 0, "Usage: pilotfish drain [OPTIONS] CONTAINER|NODE|SERVICE"),
     "help of undrain": (["undrain", "--help"], 0, "Usage: pilotfish undrain"),
     "help of shift": (["shift", "--help"], 0, "Usage: pilotfish shift [OPTIONS] SERVICE [VERSION=PERCENT ...]"),
-    "help of release": (["release", "--help"], 0, "Usage: pilotfish release [OPTIONS] HOST[/PATH]"),
+    "help of release": (["release", "--help"], 0, "Usage: pilotfish release [OPTIONS] [HOST[/PATH]]"),
     "nobody to drain": (["drain"], 2, "Missing argument"),
     "a time that is none": (["drain", "web-1", "--timeout", "soon"], 2, "--timeout: 'soon' is no duration"),
     "no shares": (["shift", "web"], 2, "give VERSION=PERCENT"),
@@ -63,6 +63,9 @@ COMMANDS = {
     "shifted": (["shift", "web", "v2=25", "--no-wait"], 0, "service:web is shifted: v1 75 %, v2 25 %"),
     "not shifted": (["shift", "web", "--clear"], 1, "service web is not shifted"),
     "released": (["release", "www.example.com"], 0, "www.example.com/ is free: it was old's"),
+    "released of the guard": (["release", "--guard"], 0, "let go of what was taken away"),
+    "neither a route nor the guard": (["release"], 2, "give either a route"),
+    "both a route and the guard": (["release", "www.example.com", "--guard"], 2, "give either a route"),
     "not claimed": (["release", "example.org"], 1, "nobody has claimed 'example.org'; claimed are www.example.com/"),
 }
 

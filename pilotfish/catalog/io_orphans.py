@@ -1,4 +1,4 @@
-"""Dials orphans, for one reader: `orphans` says what is kept, `dialling` when to dial."""
+"""Dials orphans, and what the guard holds, for one reader: `orphans` says what is kept, `dialling` when to dial."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from prometheus_client import Gauge
 
 from pilotfish.catalog.dialling import DIAL_S, Answer, Dial, Dialling, Where
+from pilotfish.catalog.guard import Guard
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.orphans import Age, Orphans
 from pilotfish.catalog.snapshot import Orphan
@@ -24,6 +25,7 @@ TOLD_S = 0.02  # changes that come within this time are told together
 IDLE_S = 1.0  # how long nobody looks at the clock
 MAX_NAMED = 5  # hosts in a log line
 MAX_SHOWN = 100  # in /api/state
+GUARD = "guard"  # as /ready calls it
 # The dial could not be made, which says nothing of the other side.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 
@@ -62,38 +64,76 @@ class OrphanCare:
     Args:
         node: the host that the reader runs on.
         keep_s: how long one is kept at most; 0: none is.
-        telemetry: log and metrics.
+        telemetry: log, metrics and readiness: what the guard holds is for an admin to look at.
+        guard: says which removals are held.
     """
 
-    def __init__(self, node: str, keep_s: float, telemetry: Telemetry) -> None:
+    def __init__(self, node: str, keep_s: float, telemetry: Telemetry, guard: Guard) -> None:
         self._dialling = Dialling(random.random)
-        self.orphans = Orphans(node, keep_s, self._dialling)
+        self.orphans = Orphans(node, keep_s, self._dialling, guard)
+        self._limit = guard.limit
         self._telemetry = telemetry
+        self._held = 0  # when it was looked at last
         self._flights: set[asyncio.Task[None]] = set()
         self._more = asyncio.Event()
         gauge = Gauge(
             "pilotfish_orphans", "Container records kept beyond their node's key", ["part"], registry=telemetry.registry
         )
-        gauge.labels(telemetry.part).set_function(lambda: float(len(self.orphans.kept)))
+        gauge.labels(telemetry.part).set_function(lambda: float(self._orphan_count))
+        held = Gauge(
+            "pilotfish_guard_held", "Container records taken away, and held", ["part"], registry=telemetry.registry
+        )
+        held.labels(telemetry.part).set_function(lambda: float(len(self.orphans.held)))
+
+    @property
+    def _orphan_count(self) -> int:
+        return len(self.orphans.kept) - len(self.orphans.held)
 
     def take(self, difference: Difference) -> Difference:
         """What the reader is told of a difference of its mirror."""
-        before = len(self.orphans.kept)
+        before = self._orphan_count
         told = self.orphans.take(difference, time.monotonic())
-        now = len(self.orphans.kept)
+        now = self._orphan_count
         if now > before:
-            hosts = sorted({one.container.node for one in self.orphans.kept.values()})
-            more = f" and {len(hosts) - MAX_NAMED} more" if len(hosts) > MAX_NAMED else ""
             self._telemetry.log.warning(
-                "registrators are away; the containers of these hosts are kept while they answer: %s%s",
-                ", ".join(hosts[:MAX_NAMED]),
-                more,
+                "registrators are away; the containers of these hosts are kept while they answer: %s",
+                self._hosts(held=False),
                 extra={"containers": now, "cause": "orphans"},
             )
         elif before and not now:
             self._telemetry.log.info("no container is an orphan any more")
+        self._say_held()
         self._more.set()
         return told
+
+    def _hosts(self, *, held: bool) -> str:
+        """The hosts of what is kept, as a log line has them."""
+        kept = self.orphans.kept.items()
+        hosts = sorted({one.container.node for key, one in kept if (key in self.orphans.held) is held})
+        more = f" and {len(hosts) - MAX_NAMED} more" if len(hosts) > MAX_NAMED else ""
+        return f"{', '.join(hosts[:MAX_NAMED])}{more}"
+
+    def _say_held(self) -> None:
+        before, self._held = self._held, len(self.orphans.held)
+        if not self._held:
+            self._telemetry.ready.good(GUARD)
+            if before:
+                self._telemetry.log.info("the guard holds no container any more")
+            return
+        self._telemetry.ready.bad(
+            GUARD,
+            f"{self._held} containers are served although their records were taken away: see what did it, or let them"
+            " go with `pilotfish release --guard`",
+        )
+        if self._held > before:
+            self._telemetry.log.warning(
+                "the records of more than %d %% of all containers were taken away within a minute; those that answer"
+                " are served for %g s more, on these hosts: %s. If it is wanted: pilotfish release --guard",
+                self._limit.percent,
+                self._limit.grace_s,
+                self._hosts(held=True),
+                extra={"containers": self._held, "cause": GUARD},
+            )
 
     def restore(self, orphans: Iterable[Orphan], revision: int) -> Difference:
         """Take in orphans of an earlier run; what the reader is told of it."""
@@ -105,11 +145,14 @@ class OrphanCare:
         return self.orphans.whole(revision)
 
     def saved(self) -> list[Orphan]:
-        """What `restore` takes in. It may be called in another thread."""
-        now, unix = time.monotonic(), self._telemetry.now()
+        """What `restore` takes in. It may be called in another thread.
+
+        What the guard holds is an orphan for the next run, and one that ends no later.
+        """
+        now, unix, keep_s = time.monotonic(), self._telemetry.now(), self.orphans.keep_s
         kept, others = list(self.orphans.kept.values()), list(self.orphans.others.values())
         return [
-            *(Orphan(one.entry, unix - (now - one.since), tuple(one.silent)) for one in kept),
+            *(Orphan(one.entry, unix - (now - one.until) - keep_s, tuple(one.silent)) for one in kept),
             *(Orphan(entry, unix - (now - since), ()) for entry, since in others),
         ]
 
@@ -134,6 +177,7 @@ class OrphanCare:
                     self._begin(one, heard_since)
                 self.orphans.expire(now)
                 changes = self.orphans.changes(revision())
+                self._say_held()
                 if changes.deletes or changes.kept:
                     self._said(changes)
                     tell(changes)
@@ -182,16 +226,19 @@ class OrphanCare:
         )
 
     def state(self) -> dict[str, object]:
-        """What /api/state shows: how many, and the longest kept of them."""
+        """What /api/state shows: how many are kept, and the longest kept of them."""
         now = time.monotonic()
-        shown = list(self.orphans.kept.values())[:MAX_SHOWN]
+        shown = list(self.orphans.kept.items())[:MAX_SHOWN]
         return {
-            "orphan_count": len(self.orphans.kept),
+            "orphan_count": self._orphan_count,
+            "guard_held": len(self.orphans.held),
             "orphans": [
                 {
                     "node": one.container.node,
                     "container": one.container.name,
+                    "why": GUARD if key in self.orphans.held else "registrator away",
                     "for_s": round(now - one.since, 1),
+                    "ends_in_s": round(one.until - now, 1),
                     "endpoints": {
                         endpoint.id: "gone"
                         if endpoint.id in one.silent
@@ -199,6 +246,6 @@ class OrphanCare:
                         for endpoint in one.container.endpoints
                     },
                 }
-                for one in shown
+                for key, one in shown
             ],
         }

@@ -11,6 +11,7 @@ Pure: readings, changes and surveys go in, differences come out; `io_follow` doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,49 +29,67 @@ class Difference(msgspec.Struct, frozen=True):
         deletes: keys that went, sorted.
         orphans: those of `deletes`, as they were, whose node's key does not stay: the host or its registrator may have
             died. In another cluster also claims and proxies.
+        taken: container records among the other `deletes`, as they were: somebody took them away while their node's key
+            stays. Those of a node that leaves are not among them.
         started_over: True when it comes from a whole reading, not from a change.
         kept: what a reader keeps beyond its node's key (`orphans.Orphans`): key -> ids of its endpoints that do not
             answer. The mirror itself keeps nothing.
+        held: those of `kept` that the guard holds (`guard`).
     """
 
     revision: int
     puts: tuple[Entry, ...] = ()
     deletes: tuple[str, ...] = ()
     orphans: Mapping[str, Entry] = {}
+    taken: Mapping[str, Entry] = {}
     started_over: bool = False
     kept: Mapping[str, frozenset[str]] = {}
+    held: frozenset[str] = frozenset()
 
 
-def orphaned(deletes: Iterable[str], before: Mapping[str, Entry], staying: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Which of the deleted keys are container records that were not taken away on purpose.
+class Gone(NamedTuple):
+    """Container records that went, as they were.
 
-    On purpose is what goes while its node's key stays as it was put, or after its node said that it leaves.
+    Attributes:
+        orphans: nobody took them away.
+        taken: somebody did, while their node's key stays.
+    """
+
+    orphans: dict[str, Entry]
+    taken: dict[str, Entry]
+
+
+def gone(deletes: Iterable[str], before: Mapping[str, Entry], staying: Mapping[str, Entry]) -> Gone:
+    """What became of the container records among the deleted keys; what a node took along that left is in neither.
 
     Args:
         deletes: keys that go.
         before: all entries, before they go.
         staying: all entries afterwards, as far as they can be those of before.
     """
-    found: dict[str, Entry] = {}
-    purposes: dict[str, bool] = {}
+    found = Gone({}, {})
+    fates: dict[str, dict[str, Entry]] = {}
     for key in deletes:
         parsed = keys.parse(key)
         if isinstance(parsed, keys.ContainerKey):
-            if parsed.node not in purposes:
+            if parsed.node not in fates:
                 node = keys.NODES + parsed.node
-                purposes[parsed.node] = _on_purpose(before.get(node), staying.get(node))
-            if not purposes[parsed.node]:
-                found[key] = before[key]
+                fates[parsed.node] = _fate(before.get(node), staying.get(node), found)
+            fates[parsed.node][key] = before[key]
     return found
 
 
-def _on_purpose(before: Entry | None, after: Entry | None) -> bool:
-    if before is None:
-        return True
-    if after is not None and after.create_revision == before.create_revision:
-        return True
+def _fate(before: Entry | None, after: Entry | None, found: Gone) -> dict[str, Entry]:
+    """Where the records of a node belong that go; `before` and `after`: its key."""
+    stays = before is None or (after is not None and after.create_revision == before.create_revision)
+    if any(_leaves(one) for one in (before, after if stays else None) if one is not None):
+        return {}
+    return found.taken if stays else found.orphans
+
+
+def _leaves(node: Entry) -> bool:
     try:
-        return decode(Node, before.value).leaving
+        return decode(Node, node.value).leaving
     except BadRecord:
         return False
 
@@ -98,17 +117,18 @@ class Mirror:
         fresh = {entry.key: self._shared(entry) for entry in reading.entries if entry.key.startswith(self.prefix)}
         puts = tuple(entry for key, entry in fresh.items() if not _same(self.entries.get(key), entry))
         deletes = tuple(sorted(self.entries.keys() - fresh.keys()))
-        orphans = self._orphans_of(deletes, fresh, another=reading.cluster != self.cluster)
+        orphans, taken = self._gone_from(deletes, fresh, another=reading.cluster != self.cluster)
         self.entries, self.cluster, self.revision = fresh, reading.cluster, reading.revision
-        return Difference(self.revision, puts, deletes, orphans, started_over=True)
+        return Difference(self.revision, puts, deletes, orphans, taken, started_over=True)
 
     # In another cluster equal revisions mean nothing, and nobody gave back the claims, or ended the proxies, that are
     # not there.
-    def _orphans_of(self, deletes: tuple[str, ...], fresh: Mapping[str, Entry], *, another: bool) -> dict[str, Entry]:
+    def _gone_from(self, deletes: tuple[str, ...], fresh: Mapping[str, Entry], *, another: bool) -> Gone:
         if not another:
-            return orphaned(deletes, self.entries, fresh)
+            return gone(deletes, self.entries, fresh)
         others = {key: self.entries[key] for key in deletes if key.startswith((keys.CLAIMS, keys.PROXIES))}
-        return orphaned(deletes, self.entries, {}) | others
+        orphans, taken = gone(deletes, self.entries, {})
+        return Gone(orphans | others, taken)
 
     # What is read again is equal to what is held, and others hold on to that: the same octets are not kept twice.
     def _shared(self, entry: Entry) -> Entry:
@@ -124,14 +144,14 @@ class Mirror:
         puts = tuple(entry for entry in change.puts if self._is_news(entry))
         deletes = tuple(key for key in change.deletes if self._held_before(key, change.revision))
         self.revision = change.revision
-        return Difference(self.revision, puts, deletes, self._alter(puts, deletes))
+        return Difference(self.revision, puts, deletes, *self._alter(puts, deletes))
 
-    def _alter(self, puts: Iterable[Entry], deletes: tuple[str, ...]) -> dict[str, Entry]:
-        """Put and delete; returns the orphans."""
-        gone = {key: self.entries.pop(key) for key in deletes}
-        before = {**gone, **{key: self.entries[key] for key in _nodes_of(gone) if key in self.entries}}
+    def _alter(self, puts: Iterable[Entry], deletes: tuple[str, ...]) -> Gone:
+        """Put and delete; returns what became of containers."""
+        went = {key: self.entries.pop(key) for key in deletes}
+        before = {**went, **{key: self.entries[key] for key in _nodes_of(went) if key in self.entries}}
         self.entries.update((entry.key, entry) for entry in puts)
-        return orphaned(deletes, before, self.entries)
+        return gone(deletes, before, self.entries)
 
     def _is_news(self, entry: Entry) -> bool:
         held = self.entries.get(entry.key)
@@ -163,7 +183,7 @@ class Mirror:
         puts = tuple(entry for entry in fresh if not _same(self.entries.get(entry.key), entry))
         deletes = tuple(key for key in wrong if key not in read and key in self.entries)
         self.repaired += len(fresh) + len(deletes)
-        return Difference(self.revision, puts, deletes, self._alter(fresh, deletes))
+        return Difference(self.revision, puts, deletes, *self._alter(fresh, deletes))
 
     # What is not held may have been deleted after the reading; only a mirror that is not ahead of it can tell.
     def _may_mend(self, key: str, revision: int) -> bool:

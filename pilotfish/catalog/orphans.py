@@ -12,25 +12,25 @@ later. Invariants:
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
 
 import msgspec
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import Dial, Dialling, Where
+from pilotfish.catalog.guard import Guard, Seat, seats
 from pilotfish.catalog.keys import ClaimKey, ContainerKey, NodeKey, ProxyKey
 from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import BadRecord, Container, Endpoint, Node, decode
 from pilotfish.catalog.store import Entry
+from pilotfish.catalog.wishes import RELEASE_KEY
 
 MOST_ORPHANS = 20_000  # records; what is more is let go at once
 OTHERS_S = 5.0  # within which everybody has registered anew with a store that lost everything
 PROXIES_S = 30.0  # twice the usual lease of a proxy: one that has not registered anew by then is dead
 MOST_ADDRESSES = 4  # of one endpoint that are dialled
-
-Seat: TypeAlias = tuple[str, str, int, str]  # what no two endpoints have: host ("" for lan), ip, port, protocol
 
 
 class Age(msgspec.Struct, frozen=True):
@@ -54,6 +54,7 @@ class Kept(msgspec.Struct):
         doors: ids of its endpoints that can be dialled from here and were not given up.
         silent: ids of those that were given up.
         blind: none of its endpoints can be dialled from here.
+        until: when it ends at the latest.
     """
 
     entry: Entry
@@ -62,6 +63,7 @@ class Kept(msgspec.Struct):
     doors: set[str]
     silent: set[str]
     blind: bool
+    until: float
 
 
 class _Host(msgspec.Struct):
@@ -76,15 +78,20 @@ class Orphans:
         node: the host that the reader runs on; only there `node` addresses can be dialled.
         keep_s: how long one is kept at most; 0: none is.
         dialling: when they are dialled.
+        guard: says which removals are held.
         most: records.
     """
 
-    def __init__(self, node: str, keep_s: float, dialling: Dialling, most: int = MOST_ORPHANS) -> None:
+    def __init__(self, node: str, keep_s: float, dialling: Dialling, guard: Guard, most: int = MOST_ORPHANS) -> None:
         self.kept: dict[str, Kept] = {}  # by key; the longest kept first
         # Claims and proxies of a store that is no more, and since when: claims as long as there are orphans.
         self.others: dict[str, tuple[Entry, float]] = {}
+        self.held: set[str] = set()  # those of `kept` that the guard holds
         self.version = 0  # grows with every change
-        self._node, self._keep_s, self._dialling, self._most = node, keep_s, dialling, most
+        self._node, self.keep_s, self._dialling, self._most = node, keep_s, dialling, most
+        self._guard = guard
+        self._ends: list[tuple[float, str]] = []  # a heap: when, which key
+        self._back: dict[str, Entry] = {}  # what was let go, and is held after all
         self._hosts: dict[str, _Host] = {}
         self._seats: dict[Seat, set[tuple[str, str]]] = {}  # -> key, id of an endpoint
         self._gone: set[str] = set()  # keys that the reader is to be told of
@@ -99,18 +106,31 @@ class Orphans:
 
     def take(self, difference: Difference, now: float) -> Difference:
         """What a reader is told of a difference of its mirror."""
+        if not difference.started_over and any(entry.key == RELEASE_KEY for entry in difference.puts):
+            self._release(now)
         untold = self._gone or self._marked
-        if not self.kept and not self.others and not difference.orphans and not untold:
+        if not (self.kept or self.others or difference.orphans or difference.taken or untold or self._guard.remembers):
             return difference
-        if self._keep_s:
+        if self.keep_s:
             self._adopt(difference.orphans, now)
+        if difference.taken:
+            self._hold(difference.taken, _arriving(difference), now)
         for entry in difference.puts:
-            self._meet(entry)
+            self._meet(entry, now)
             self._gone.discard(entry.key)  # it ended and is back before the reader was told
+        return self._told(difference)
+
+    def _told(self, difference: Difference) -> Difference:
         changes = self.changes(difference.revision)
         held = self.kept.keys() | self.others.keys()
         deletes = (set(difference.deletes) - held) | set(changes.deletes)
-        return msgspec.structs.replace(difference, deletes=tuple(sorted(deletes)), kept=changes.kept)
+        puts = difference.puts
+        if self._back:
+            puts = tuple(sorted((*puts, *(self._back[key] for key in self._back.keys() & held)), key=_key))
+            self._back = {}
+        return msgspec.structs.replace(
+            difference, puts=puts, deletes=tuple(sorted(deletes)), kept=changes.kept, held=changes.held
+        )
 
     def restore(self, entries: Iterable[Entry], ages: Mapping[str, Age], now: float) -> None:
         """Take in what an earlier run kept.
@@ -120,7 +140,7 @@ class Orphans:
             ages: by key.
             now: by the clock of this run.
         """
-        if not self._keep_s:
+        if not self.keep_s:
             return
         # All at once: what cannot be dialled is kept for the sake of the others of its host.
         oldest_first = sorted(entries, key=lambda entry: -ages[entry.key].age_s)
@@ -131,12 +151,13 @@ class Orphans:
         kept = {key: frozenset(self.kept[key].silent) for key in sorted(self._marked & self.kept.keys())}
         gone = tuple(sorted(self._gone - self.kept.keys() - self.others.keys()))
         self._gone, self._marked = set(), set()
-        return Difference(revision, deletes=gone, kept=kept)
+        return Difference(revision, deletes=gone, kept=kept, held=frozenset(kept.keys() & self.held))
 
     def whole(self, revision: int) -> Difference:
         """All that is kept, for a reader that begins anew with all that its mirror holds."""
         entries = (*(entry for entry, _ in self.others.values()), *(one.entry for one in self.kept.values()))
-        return Difference(revision, entries, kept={key: frozenset(one.silent) for key, one in self.kept.items()})
+        kept = {key: frozenset(one.silent) for key, one in self.kept.items()}
+        return Difference(revision, entries, kept=kept, held=frozenset(self.held))
 
     # --- what dials and time say
 
@@ -164,11 +185,12 @@ class Orphans:
         self._gone |= over
         for key in over:
             self._drop_other(key)
-        while self.kept:
-            key, one = next(iter(self.kept.items()))
-            if now - one.since < self._keep_s:
-                return
-            self._end(key)
+        while self._ends and self._ends[0][0] <= now:
+            _, key = heapq.heappop(self._ends)
+            if key in self.kept and self.kept[key].until <= now:
+                self._end(key)
+        if not self.kept:
+            self._ends.clear()
 
     def _is_over(self, key: str, age_s: float) -> bool:
         if key.startswith(keys.PROXIES):
@@ -181,7 +203,31 @@ class Orphans:
 
     # --- how it goes on
 
-    def _adopt(self, orphans: Mapping[str, Entry], now: float, ages: Mapping[str, Age] = _ALL_NEW) -> None:
+    def _hold(self, taken: Mapping[str, Entry], arriving: int, now: float) -> Mapping[str, Entry]:
+        """Keep what the guard holds of what is taken away, and what it let go before; returns all of that."""
+        found = self._guard.judge(taken, len(self.held), arriving, now)
+        for key in found.keys() & self.kept.keys():
+            self._until(self.kept[key], now + self._guard.limit.grace_s, held=True)
+            self._mark(key)
+        self._adopt(found, now, held=True)
+        self._back |= {key: entry for key, entry in found.items() if key not in taken}
+        return found
+
+    def _release(self, now: float) -> None:
+        """An operator lets go of what is held."""
+        self._guard.allow(now)
+        for key in self.held.copy():
+            self._end(key)
+
+    def _until(self, one: Kept, until: float, *, held: bool) -> None:
+        one.until = until
+        heapq.heappush(self._ends, (until, one.entry.key))
+        if held:
+            self.held.add(one.entry.key)
+
+    def _adopt(
+        self, orphans: Mapping[str, Entry], now: float, ages: Mapping[str, Age] = _ALL_NEW, *, held: bool = False
+    ) -> None:
         dials: list[tuple[str, Dial]] = []
         hosts = set()
         for key, entry in orphans.items():
@@ -196,6 +242,8 @@ class Orphans:
                 continue
             if container.endpoints and key not in self.kept and len(self.kept) < self._most:
                 dials += self._keep(key, entry, container, now, age)
+                until = now + self._guard.limit.grace_s if held else now - age.age_s + self.keep_s
+                self._until(self.kept[key], until, held=held)
                 hosts.add(container.node)
         self._dialling.add(dials, now)
         for host in hosts:
@@ -204,12 +252,14 @@ class Orphans:
     def _keep(self, key: str, entry: Entry, container: Container, now: float, age: Age) -> list[tuple[str, Dial]]:
         found = {one.id: where for one in container.endpoints if (where := self._where(container.node, one))}
         doors = {id_: where for id_, where in found.items() if id_ not in age.silent}
-        self.kept[key] = Kept(entry, container, now - age.age_s, set(doors), set(age.silent), blind=not found)
+        self.kept[key] = Kept(
+            entry, container, now - age.age_s, set(doors), set(age.silent), blind=not found, until=now
+        )
         host = self._hosts.setdefault(container.node, _Host(set(), set()))
         host.orphans.add(key)
         if not found:
             host.blind.add(key)
-        for seat, endpoint in _seats(container):
+        for seat, endpoint in seats(container):
             self._seats.setdefault(seat, set()).add((key, endpoint))
         self._mark(key)
         return [(container.node, Dial(key, id_, where)) for id_, where in doors.items()]
@@ -220,23 +270,30 @@ class Orphans:
         reachable = [one for one in endpoint.addresses if one.scope == "lan" or node == self._node]
         return tuple((one.ip, one.port) for one in reachable[:MOST_ADDRESSES])
 
-    def _meet(self, entry: Entry) -> None:
+    def _meet(self, entry: Entry, now: float) -> None:
         """What the store holds now ends what it contradicts."""
         match keys.parse(entry.key):
             case ContainerKey():
+                self._guard.meet(entry)
                 self._remove(entry.key)  # its registrator lives: what of its host cannot be dialled waits for it
                 self._supersede(entry)
             case NodeKey(node) if node in self._hosts and _has_listed(entry):
-                self.give_up_host(node)
+                self._listed(node, now)
             case ClaimKey() | ProxyKey():
                 self._drop_other(entry.key)
+
+    def _listed(self, node: str, now: float) -> None:
+        """A host's registrator has written what there is: the host's orphans are as good as taken away."""
+        orphans = {key: self.kept[key].entry for key in self._hosts[node].orphans - self.held}
+        for key in orphans.keys() - self._hold(orphans, 0, now).keys():
+            self._end(key)
 
     def _supersede(self, entry: Entry) -> None:
         try:
             container = decode(Container, entry.value)
         except BadRecord:
             return
-        for seat, _ in _seats(container):
+        for seat, _ in seats(container):
             for key, endpoint in self._seats.get(seat, set()).copy():
                 self.give_up(key, endpoint)
 
@@ -251,7 +308,8 @@ class Orphans:
         if one is None:
             return None
         self.version += 1
-        for seat, endpoint in _seats(one.container):
+        self.held.discard(key)
+        for seat, endpoint in seats(one.container):
             seated = self._seats.get(seat, set())
             seated.discard((key, endpoint))
             if not seated:
@@ -277,13 +335,14 @@ class Orphans:
         self.version += 1
 
 
-def _seats(container: Container) -> set[tuple[Seat, str]]:
-    """Where a container's endpoints are, each with the endpoint's id."""
-    return {
-        ((container.node if address.scope == "node" else "", address.ip, address.port, endpoint.protocol), endpoint.id)
-        for endpoint in container.endpoints
-        for address in endpoint.addresses
-    }
+def _key(entry: Entry) -> str:
+    return entry.key
+
+
+def _arriving(difference: Difference) -> int:
+    """How many container records are new."""
+    new = (entry.key for entry in difference.puts if entry.create_revision == entry.mod_revision)
+    return sum(key.startswith(keys.CONTAINERS) for key in new)
 
 
 def _has_listed(entry: Entry) -> bool:

@@ -223,13 +223,25 @@ class Shift(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
     gone_since: float = 0.0
 
 
-Record: TypeAlias = Container | Node | Proxy | Claim | Drain | Shift
-R = TypeVar("R", Container, Node, Proxy, Claim, Drain, Shift)
+class Release(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
+    """An operator wants what the guard holds to go.
+
+    Attributes:
+        since: UNIX time in seconds.
+        by: who asked, in words.
+    """
+
+    since: float
+    by: Text = ""
+
+
+Record: TypeAlias = Container | Node | Proxy | Claim | Drain | Shift | Release
+R = TypeVar("R", Container, Node, Proxy, Claim, Drain, Shift, Release)
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (Container, Node, Proxy, Claim, Drain, Shift)
+    kind: msgspec.json.Decoder(kind) for kind in (Container, Node, Proxy, Claim, Drain, Shift, Release)
 }
 
 

@@ -18,7 +18,7 @@ from pilotfish.catalog.record import BadRecord, Claim, Container, Endpoint, Node
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.standing import Footing, Standing
 from pilotfish.catalog.store import Entry
-from pilotfish.catalog.verdict import CALM, How, Placed, Situation, judge, names_of, situation
+from pilotfish.catalog.verdict import AWAY, CALM, HELD, How, Placed, Situation, judge, names_of, situation
 from pilotfish.catalog.wishes import SHIFT, Kind, Wishes, subject_of
 
 T = TypeVar("T", Node, Proxy)
@@ -75,12 +75,14 @@ class Registry:
         self.containers = Containers(at_hand)
         self.refused: dict[str, str] = {}  # key -> why its record was left out
         self.orphans: dict[str, frozenset[str]] = {}  # key, kept beyond its node's -> ids of endpoints that are silent
+        self.held: set[str] = set()  # those of them that the guard holds
         self._standing = Standing()
         self._situations: dict[str, Situation] = {}  # those that are not calm
 
     def apply(self, difference: Difference) -> Touched:
         """Take in a difference of the mirror of /pilotfish/v1/."""
         touched = Touched()
+        self.held.difference_update(difference.deletes, (entry.key for entry in difference.puts))
         for key in difference.deletes:
             self.orphans.pop(key, None)
             self._remove(key, keys.parse(key), touched)
@@ -89,6 +91,7 @@ class Registry:
             self._put(entry, touched)
         for key, silent in difference.kept.items():
             self._keep(key, silent, touched)
+        self.held |= difference.held & self.orphans.keys()
         self.revision = difference.revision
         self._judge_again(touched)
         return touched
@@ -146,6 +149,14 @@ class Registry:
         """True when proxies serve an endpoint of the container at a key in the store, which is there."""
         return any(one.endpoint.route is not None and one.verdict.published for one in self._placed((key,)))
 
+    def serves(self, key: str) -> bool:
+        """True when an endpoint of the container at a key in the store is served; False for one that is not known."""
+        return key in self.containers.held and any(one.verdict.published for one in self._placed((key,)))
+
+    def standing_count(self) -> int:
+        """How many containers have endpoints."""
+        return self._standing.count
+
     def knows_service(self, name: str) -> bool:
         """True for a service, in lower case, that has an endpoint, in whatever state."""
         return name in self._standing.services
@@ -187,7 +198,8 @@ class Registry:
             container = self.containers.at(key)
             for endpoint in container.endpoints:
                 around = self.situation(endpoint.service.lower())
-                yield Placed(container, endpoint, judge(container, endpoint, around, self.orphans.get(key)))
+                why = HELD if key in self.held else AWAY
+                yield Placed(container, endpoint, judge(container, endpoint, around, self.orphans.get(key), why))
 
     def knows(self, name: str) -> bool:
         """True for a service or a name that has an endpoint, in whatever state."""

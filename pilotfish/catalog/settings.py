@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pilotfish.catalog import values
+from pilotfish.catalog.guard import Limit
 from pilotfish.catalog.route import Reserved
 from pilotfish.catalog.values import BadValue, quoted
 
@@ -366,6 +367,25 @@ class Shared(EtcdOptions):
         parse=values.parse_duration,
         metavar="TIME",
     )
+    guard_s: float = option(
+        "how long containers that take connections are still served when the records of most are taken away; 0: not",
+        600.0,
+        flag="--guard",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )
+    guard_percent: int = option(
+        "how many of all containers, in percent, may be taken away within a minute without --guard's doing",
+        50,
+        flag="--guard-percent",
+        parse=whole("percentage", 1, 100),
+        metavar="PERCENT",
+    )
+
+    @property
+    def guard(self) -> Limit:
+        """What the blast-radius guard holds."""
+        return Limit(self.guard_s, self.guard_percent)
 
     @property
     def reserved(self) -> Reserved:

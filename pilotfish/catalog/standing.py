@@ -56,12 +56,14 @@ class Standing:
         services: service -> keys of its containers.
         names: name -> keys -> in which ways they stand behind it, as bits.
         failing: service -> endpoints that fail.
+        count: containers that have endpoints.
     """
 
     def __init__(self) -> None:
         self.services: dict[str, dict[str, None]] = {}
         self.names: dict[str, dict[str, int]] = {}
         self.failing: dict[str, int] = {}
+        self.count = 0
         self._footings: dict[str, Footing] = {}
         self._shared: dict[Footing, Footing] = {}  # containers of one service stand alike
 
@@ -74,6 +76,7 @@ class Standing:
             return before, before
         self._remove(key, before)
         now = self._footings[key] = self._share(now)
+        self.count += now != NOTHING
         for service in now.services:
             self.services.setdefault(service, {})[key] = None
         for service in now.failing:
@@ -100,6 +103,7 @@ class Standing:
         return frozenset(how for how in How if together & 1 << how)
 
     def _remove(self, key: str, footing: Footing) -> None:
+        self.count -= footing != NOTHING
         for service in footing.services:
             _discard(self.services, service, key)
         for service in footing.failing:

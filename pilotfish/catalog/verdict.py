@@ -85,6 +85,9 @@ def situation(members: Sequence[tuple[Container, Endpoint]], service: str, wishe
 
 _WORKED = frozenset({"passing", "failing"})
 
+AWAY = "orphan: its registrator is away"
+HELD = "held: its record was taken away together with most others"
+
 REASONS: dict[State, str] = {
     "starting": "starting: not yet ready",
     "passing": "passing",
@@ -94,7 +97,11 @@ REASONS: dict[State, str] = {
 
 
 def judge(
-    container: Container, endpoint: Endpoint, around: Situation = CALM, orphan: Collection[str] | None = None
+    container: Container,
+    endpoint: Endpoint,
+    around: Situation = CALM,
+    orphan: Collection[str] | None = None,
+    why_kept: str = AWAY,
 ) -> Verdict:
     """Judge one endpoint.
 
@@ -102,7 +109,8 @@ def judge(
         container: whose it is.
         endpoint: by its own state and weight.
         around: the situation of its service.
-        orphan: for a record that is kept beyond its node's key: ids of its endpoints that do not answer.
+        orphan: for a record that is kept although the store has it no more: ids of its endpoints that do not answer.
+        why_kept: why it is.
 
     >>> from pilotfish.catalog.record import Container, Endpoint
     >>> container = Container(node="h", id="0123456789ab", name="c", image="i", started=0.0, observed=0.0)
@@ -112,8 +120,8 @@ def judge(
     reason = f"{endpoint.state}: {endpoint.why}" if endpoint.why else REASONS[endpoint.state]
     if orphan is not None:
         if endpoint.id in orphan:
-            return Verdict(0, "orphan: its registrator is away, and it is gone: no answer, or another has its address")
-        reason = f"orphan: its registrator is away, kept while it answers; {reason}"
+            return Verdict(0, f"{why_kept}, and it is gone: no answer, or another has its address")
+        reason = f"{why_kept}, kept while it answers; {reason}"
     if endpoint.state == "failing" and around.panic and endpoint.passed:
         reason += "; kept, since most of its service fails"
     elif endpoint.state != "passing":

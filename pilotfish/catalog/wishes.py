@@ -10,8 +10,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from pilotfish.catalog.keys import WishKey
-from pilotfish.catalog.record import BadRecord, Drain, Shift, decode
+from pilotfish.catalog.keys import WishKey, wish_key
+from pilotfish.catalog.record import BadRecord, Drain, Release, Shift, decode
 
 
 class Kind(Enum):
@@ -32,7 +32,8 @@ class Subject(NamedTuple):
         return f"{self.kind.value}:{self.name}"
 
 
-DRAIN, SHIFT = "drain", "shift"  # the kinds of wishes, as keys have them
+DRAIN, SHIFT, RELEASE = "drain", "shift", "release"  # the kinds of wishes, as keys have them
+RELEASE_KEY = wish_key(RELEASE, "guard")  # readers act when it is put (`guard`); its lease ends soon after
 
 
 def subject_of(name: str) -> Subject | None:
@@ -75,6 +76,8 @@ class Wishes:
             self.shifts[key.name.lower()] = decode(Shift, value)
         elif key.kind == DRAIN and subject:
             self.drains[subject] = decode(Drain, value)
+        elif key.kind == RELEASE:
+            decode(Release, value)
         else:
             raise BadRecord("it is a wish of no kind that this version knows")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pilotfish.catalog import keys, panic
+from pilotfish.catalog.guard import Guard
 from pilotfish.catalog.io_follow import Follower
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
@@ -22,7 +23,8 @@ class ConsoleService:
         self._settings = settings
         self._registry = Registry()
         panic.show(telemetry, self._registry.panics)
-        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry)
+        guard = Guard(settings.guard, lambda: self._registry)
+        self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry, guard)
         self._follower = Follower(
             store,
             keys.ROOT,

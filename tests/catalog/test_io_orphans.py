@@ -12,6 +12,7 @@ import pytest
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import PERIOD_S, Answer
+from pilotfish.catalog.guard import Guard, Limit
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.io_follow import Follower
 from pilotfish.catalog.io_keeper import Keeper
@@ -25,6 +26,7 @@ from pilotfish.catalog.telemetry import Telemetry
 
 CONTAINER = "0" * 12
 GONE_S = 10.0
+NO_GUARD = Limit()
 
 
 @contextlib.asynccontextmanager
@@ -96,10 +98,10 @@ async def test_what_comes_of_a_dial_that_fails_here(monkeypatch, errors, expecte
 class Reader:
     """A registry that follows a store, with orphans."""
 
-    def __init__(self, store, file="", *, at_once=True, keep_s=60.0):
+    def __init__(self, store, file="", *, at_once=True, keep_s=60.0, limit=NO_GUARD):
         self.telemetry = Telemetry("dns", time.time)
         self.registry = Registry()
-        self.care = OrphanCare("h9", keep_s, self.telemetry)
+        self.care = OrphanCare("h9", keep_s, self.telemetry, Guard(limit, lambda: self.registry))
         self.follower = Follower(store, keys.ROOT, self.registry.apply, self.telemetry, care=self.care)
         followers = {keys.ROOT: self.follower}
         self.keeper = Keeper(file, followers, self.telemetry, self.follower.age_s, 60.0, at_once=at_once)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotfish.catalog.mirror import Difference, Mirror, orphaned
+from pilotfish.catalog.mirror import Difference, Mirror, gone
 from pilotfish.catalog.record import Node, encode
 from pilotfish.catalog.store import Change, Entry, Reading, Survey
 
@@ -175,7 +175,8 @@ def test_another_store_may_be_at_a_lower_revision():
     difference = mirror.start(Reading("c2", 1, (Entry(A, b"0", 1, 1),)))
     later = mirror.apply(Change(2, (Entry(C, b"0", 2, 2),)))
 
-    assert difference == Difference(1, (Entry(A, b"0", 1, 1),), (B,), started_over=True)
+    taken = {B: model.states[2][B]}
+    assert difference == Difference(1, (Entry(A, b"0", 1, 1),), (B,), taken=taken, started_over=True)
     assert later == Difference(2, (Entry(C, b"0", 2, 2),))
     assert (mirror.cluster, sorted(mirror.entries)) == ("c2", [A, C])
 
@@ -212,27 +213,31 @@ def node_entry(name="h1", created=1, **fields):
 
 
 HERE = {key: Entry(key, b"1", 1, 1) for key in (A, B, C, NODE, OTHER_NODE)}
+LOST = f"{P}containers/h3/0a"
 LEAVING, BACK = {NODE: node_entry(leaving=True)}, {NODE: node_entry(created=7)}
-ORPHANS = {
-    "the node with its containers": ((A, B, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A, B}),
-    "containers alone": ((A, B), {}, HERE, set()),
-    "a node alone": ((NODE,), {}, {}, set()),
-    "two nodes": ((A, C, NODE, OTHER_NODE), {}, {}, {A, C}),
-    "the other node stays": ((A, C, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A}),
-    "other records of the node": ((NODE, f"{P}proxies/h1", f"{P}claims/h1/%2F"), {}, {}, set()),
-    "a key of no known form": ((NODE, f"{P}containers/h1"), {}, {}, set()),
-    "a node that said it leaves": ((A, NODE), LEAVING, {}, set()),
-    "a node whose last word is that it leaves": ((A,), {NODE: node_entry()}, LEAVING, set()),
-    "a node that went and is back": ((A,), {}, BACK, {A}),
-    "a node that put its key again": ((A,), {}, {NODE: node_entry(addresses=("192.0.2.1",))}, set()),
-    "containers of no node": ((f"{P}containers/h3/0a",), {f"{P}containers/h3/0a": HERE[A]}, {}, set()),
+WENT = {
+    "the node with its containers": ((A, B, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A, B}, set()),
+    "containers alone": ((A, B), {}, HERE, set(), {A, B}),
+    "a node alone": ((NODE,), {}, {}, set(), set()),
+    "two nodes": ((A, C, NODE, OTHER_NODE), {}, {}, {A, C}, set()),
+    "the other node stays": ((A, C, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A}, {C}),
+    "other records of the node": ((NODE, f"{P}proxies/h1", f"{P}claims/h1/%2F"), {}, {}, set(), set()),
+    "a key of no known form": ((NODE, f"{P}containers/h1"), {}, {}, set(), set()),
+    "a node that said it leaves": ((A, NODE), LEAVING, {}, set(), set()),
+    "a node whose last word is that it leaves": ((A,), {NODE: node_entry()}, LEAVING, set(), set()),
+    "a node that went and is back": ((A,), {}, BACK, {A}, set()),
+    "a node that put its key again": ((A,), {}, {NODE: node_entry(addresses=("192.0.2.1",))}, set(), {A}),
+    "containers of no node": ((LOST,), {LOST: HERE[A]}, {}, set(), {LOST}),
 }
 
 
-@pytest.mark.parametrize(("deletes", "more", "staying", "expected"), ORPHANS.values(), ids=ORPHANS)
-def test_records_that_go_with_their_node_are_orphans(deletes, more, staying, expected):
+@pytest.mark.parametrize(("deletes", "more", "staying", "orphans", "taken"), WENT.values(), ids=WENT)
+def test_records_that_go_with_their_node_are_orphans_and_others_are_taken_away(deletes, more, staying, orphans, taken):
     before = HERE | more
-    assert orphaned(deletes, before, staying) == {key: before[key] for key in expected}
+    assert gone(deletes, before, staying) == (
+        {key: before[key] for key in orphans},
+        {key: before[key] for key in taken},
+    )
 
 
 def test_whatever_is_missing_in_another_cluster_is_an_orphan():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.dialling import Dialling
+from pilotfish.catalog.guard import Guard, Limit
 from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.orphans import OTHERS_S, PROXIES_S, Age, Orphans
 from pilotfish.catalog.record import Address, Claim, Container, Endpoint, Node, Proxy, encode
@@ -17,6 +18,7 @@ from pilotfish.catalog.store import Change, Entry, Reading
 X, Y, Z = ("0" * 12, "a" * 12, "b" * 12)
 LAN = Address("192.0.2.1", 8080, "lan")
 BRIDGE = Address("172.17.0.2", 80, "node")
+NO_GUARD = Limit()
 
 
 def endpoint(id_="e", *addresses, **fields):
@@ -37,10 +39,10 @@ def node(name="h1", **fields):
 class Reader:
     """A mirror and a registry with orphans kept between them, fed with transactions."""
 
-    def __init__(self, *first, keep_s=60.0, at="h9", most=100):
+    def __init__(self, *first, keep_s=60.0, at="h9", most=100, limit=NO_GUARD):
         self.mirror, self.registry = Mirror(keys.ROOT), Registry()
         self.dialling = Dialling(lambda: 0.5)
-        self.orphans = Orphans(at, keep_s, self.dialling, most)
+        self.orphans = Orphans(at, keep_s, self.dialling, Guard(limit, lambda: self.registry), most)
         self.now, self.revision = 0.0, 0
         self.touched = set()
         self.registry.apply(self.orphans.take(self.mirror.start(Reading("c1", 0, ())), self.now))
