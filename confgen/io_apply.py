@@ -21,10 +21,19 @@ T = TypeVar("T")
 
 
 class Result(NamedTuple):
-    """How it ended: the table's last action, and the reason if it is not ACCEPT."""
+    """How it ended.
+
+    Attributes:
+        action: the table's last one.
+        blame: the reason if that is not ACCEPT.
+        failed: where it failed; IDLE when it did not.
+        refused: nginx itself said no, in its own words, to what it was given.
+    """
 
     action: Action
     blame: Blame | None
+    failed: State = State.IDLE
+    refused: bool = False
 
 
 class Applier:
@@ -55,6 +64,24 @@ class Applier:
         async with self._doing:
             return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).walk()
 
+    async def passes(self, tree: Tree) -> bool:
+        """True when `nginx -t` takes this configuration; nothing of it is left, and nothing else happens.
+
+        Raises:
+            NotServing, CannotRun, UnsafePath, OSError: it could not be asked.
+        """
+        async with self._doing:
+            try:
+                await in_thread(lambda: self._folder.stage(tree))
+                if self._nginx is None:
+                    return True
+                outcome = await self._nginx.check(self._folder.config(tree.generation))
+            finally:
+                await in_thread(lambda: self._folder.discard(tree.generation))
+        if outcome.code is None:
+            raise NotServing(outcome.output)
+        return outcome.code == 0
+
     async def revive(self) -> None:
         """Start nginx on what `current` is.
 
@@ -79,6 +106,7 @@ class _Run:
         self._tree, self._folder, self._nginx, self._proof_s, self._show = tree, folder, nginx, proof_s, show
         self._before = folder.good
         self._blame: Blame | None = None
+        self._state, self._failed, self._refused = State.IDLE, State.IDLE, False
         self._perform: dict[Action, Callable[[], Awaitable[None]]] = {
             Action.STAGE: lambda: in_thread(lambda: folder.stage(tree)),
             Action.CHECK: self._check,
@@ -95,10 +123,11 @@ class _Run:
         state, event = State.IDLE, Event.CHANGED
         while True:
             state, action = step(state, event)
+            self._state = state
             self._show(state)
             if state is State.IDLE:
                 await self._last(action)
-                return Result(action, self._blame)
+                return Result(action, self._blame, self._failed, self._refused)
             try:
                 event = await self._event(action)
             except asyncio.CancelledError:
@@ -115,7 +144,7 @@ class _Run:
             self._note(str(error))
             return Event.ABSENT
         except (NotServing, CannotRun, UnsafePath) as error:
-            self._note(str(error))
+            self._note(str(error), refused=isinstance(error, NotServing) and error.refused)
             return Event.FAILED
         except OSError as error:
             self._note(f"{error.filename or self._folder.path}: {error.strerror}")
@@ -126,17 +155,18 @@ class _Run:
         if action in self._perform:
             await self._event(action)
 
-    def _note(self, said: str) -> None:
+    def _note(self, said: str, *, refused: bool = False) -> None:
         """Keep the first reason: what fails on the way back is its consequence."""
         if self._blame is None:
             self._blame = blame(said, self._tree.services)
+            self._failed, self._refused = self._state, refused
 
     async def _check(self) -> None:
         if self._nginx is None:
             return
         outcome = await self._nginx.check(self._folder.config(self._tree.generation))
         if outcome.code != 0:
-            raise NotServing(outcome.output)
+            raise NotServing(outcome.output, refused=outcome.code is not None)
 
     async def _reload(self) -> None:
         if self._nginx is not None:

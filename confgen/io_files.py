@@ -23,9 +23,10 @@ from confgen.render import Tree
 
 _NAME = re.compile(r"[0-9a-f]{32}\Z")
 _PART = re.compile(r"[A-Za-z0-9._@+~-]+\Z")
-_ASIDE = re.compile(r"\.(?:staging|old|link)-")
+_ASIDE = re.compile(r"\.(?:staging|old|link|note)-")
 Stamp: TypeAlias = tuple[int, int, int]  # inode, size, time of change in ns
 
+MAX_NOTE = 16 * 1024 * 1024  # octets that are read of a file beside the generations
 SYNC_ALL_FROM = 64  # this many new files are synced with their whole file system: cheaper than one by one
 
 
@@ -112,6 +113,45 @@ class Folder:
             return all((folder / name).read_bytes() == text for name, text in tree.files.items())
         except OSError:
             return False
+
+    def differing(self, tree: Tree) -> frozenset[str]:
+        """Files of a tree that are new, or other than in the last generation that was proved."""
+        good = self._generations / (self.good or "none")
+        found = set()
+        for name, text in tree.files.items():
+            try:
+                same = (good / name).read_bytes() == text
+            except OSError:
+                same = False
+            if not same:
+                found.add(name)
+        return frozenset(found)
+
+    def read_note(self, name: str) -> bytes:
+        """A small file of ours beside the generations; empty when there is none."""
+        try:
+            return (self.path / name).read_bytes()[:MAX_NOTE]
+        except OSError:
+            return b""
+
+    def write_note(self, name: str, text: bytes) -> None:
+        """Replace such a file, whole or not at all; without text, remove it.
+
+        Raises:
+            OSError: disk full, no rights.
+        """
+        place = self.path / name
+        if not text:
+            place.unlink(missing_ok=True)
+            return
+        aside = place.parent / f".note-{place.name}"
+        aside.unlink(missing_ok=True)
+        try:
+            _write_new(str(aside), text)
+            _sync(aside)
+            aside.replace(place)
+        finally:
+            aside.unlink(missing_ok=True)
 
     def stage(self, tree: Tree) -> None:
         """Write a whole generation; it stands under its name when this returns, and nowhere when it raises.

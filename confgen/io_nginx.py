@@ -37,7 +37,15 @@ class Served(NamedTuple):
 
 
 class NotServing(Exception):
-    """nginx does not do what it was told; the message holds its own words where there are any."""
+    """nginx does not do what it was told; the message holds its own words where there are any.
+
+    Attributes:
+        refused: these are its own words about what it was given.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class NotRunning(NotServing):
@@ -121,7 +129,8 @@ class Nginx:
         except CannotRun as error:
             raise NotServing(str(error)) from error
         if outcome.code != 0:
-            raise NotServing(outcome.output or f"nginx ended with code {outcome.code}")
+            refused = outcome.code is not None and bool(outcome.output)
+            raise NotServing(outcome.output or f"nginx ended with code {outcome.code}", refused=refused)
 
     async def _send_orphans_home(self) -> None:
         """Workers whose master was killed hold its listening sockets: no other nginx could listen there."""
@@ -162,7 +171,7 @@ class Nginx:
             if in_a_row >= ANSWERS_IN_A_ROW:
                 return
             if graves(said := self._said()):
-                raise NotServing(said)
+                raise NotServing(said, refused=True)
             await asyncio.sleep(ASK_EVERY_S)
         raise NotServing(self._said() or f"new connections did not see the new configuration within {timeout_s:g} s")
 

@@ -16,14 +16,29 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from confgen import layout, quote
 from confgen.layout import Machine
+from confgen.quarantine import Level
 from confgen.shapes import ServiceView
 
 GENERATION_FILE = "generation.conf"
 DIGITS = 32  # of the hash: 128 bits
+# Of a service's own file and of its parts. A service that is left out has empty files: others include them.
+_TEMPLATES: dict[Level | None, tuple[str, str]] = {
+    None: ("service.conf.j2", "part.conf.j2"),
+    Level.SILENT: ("quarantined.conf.j2", "quarantined_part.conf.j2"),
+    Level.ABSENT: ("", ""),
+}
 
 
 class RenderFailed(Exception):
-    """A template is broken; the message names it."""
+    """A template is broken; the message names it.
+
+    Attributes:
+        service: whose files could not be made; empty when it is not about one service.
+    """
+
+    def __init__(self, message: str, service: str = "") -> None:
+        super().__init__(message)
+        self.service = service
 
 
 class Tree:
@@ -37,6 +52,11 @@ class Tree:
 
     def __init__(self, files: Mapping[str, bytes], generation: str, services: Mapping[str, str]) -> None:
         self.files, self.generation, self.services = files, generation, services
+
+    @property
+    def own_file(self) -> str:
+        """The file that the generation's name leaves out: it holds that name."""
+        return GENERATION_FILE
 
 
 def builtin_templates() -> dict[str, str]:
@@ -74,20 +94,29 @@ class Renderer:
         for name in templates:
             self._compiled(name)
 
-    def render(self, views: Mapping[str, ServiceView], changed: Iterable[str], hosts: int, longest: int) -> Tree:
+    def render(
+        self,
+        views: Mapping[str, ServiceView],
+        changed: Iterable[str],
+        hosts: int,
+        longest: int,
+        out: Mapping[str, Level] | None = None,
+    ) -> Tree:
         """The tree for all views.
 
         Args:
             views: all services.
-            changed: those whose view is not as it was at the last call.
+            changed: those whose view, or level in `out`, is not as it was at the last call.
             hosts: how many host names there are.
             longest: length of the longest, octets.
+            out: services in quarantine.
 
         Raises:
             RenderFailed: a template failed; what was rendered before stays usable.
         """
+        levels = out or {}
         for service in changed:
-            self._replace(service, self._service(views[service]) if service in views else {})
+            self._replace(service, self._own(views[service], levels.get(service)) if service in views else {})
         main = layout.main(self._machine, hosts=hosts, longest=longest)
         common = {
             "nginx.conf": self._text("nginx.conf.j2", main=main),
@@ -101,12 +130,30 @@ class Renderer:
         services = {name: service for service, own in self._of_service.items() for name in own}
         return Tree(files, generation, services)
 
-    def _service(self, view: ServiceView) -> dict[str, bytes]:
+    def digest(self, view: ServiceView) -> str:
+        """Hash of a service's files as they should be, or of why they cannot be made."""
+        whole = sha256()
+        try:
+            for name, text in self._service(view).items():
+                whole.update(name.encode() + b"\0" + sha256(text).digest())
+        except RenderFailed as error:
+            whole.update(str(error).encode())
+        return whole.hexdigest()[:DIGITS]
+
+    def _own(self, view: ServiceView, level: Level | None) -> dict[str, bytes]:
+        try:
+            return self._service(view, *_TEMPLATES[level])
+        except RenderFailed as error:
+            raise RenderFailed(str(error), view.name) from error
+
+    def _service(
+        self, view: ServiceView, service: str = "service.conf.j2", part: str = "part.conf.j2"
+    ) -> dict[str, bytes]:
         if not view.sites and not view.parts:
             return {}
-        files = {view.file.text: self._text("service.conf.j2", service=view, rules=self._rules)}
+        files = {view.file.text: self._text(service, service=view, rules=self._rules)}
         for file, site in view.parts:
-            files[file.text] = self._text("part.conf.j2", site=site, rules=self._rules)
+            files[file.text] = self._text(part, site=site, rules=self._rules)
         return files
 
     def _replace(self, service: str, files: dict[str, bytes]) -> None:
@@ -117,11 +164,7 @@ class Renderer:
             self._digests.update((name, sha256(text).digest()) for name, text in files.items())
 
     def _hash(self, common: Mapping[str, bytes]) -> str:
-        digests = self._digests | {name: sha256(text).digest() for name, text in common.items()}
-        whole = sha256()
-        for name in sorted(digests):
-            whole.update(name.encode() + b"\0" + digests[name])
-        return whole.hexdigest()[:DIGITS]
+        return _whole(self._digests | {name: sha256(text).digest() for name, text in common.items()})
 
     def _compiled(self, template: str) -> Template:
         try:
@@ -130,7 +173,21 @@ class Renderer:
             raise RenderFailed(f"template {template}: {error}") from error
 
     def _text(self, template: str, **values: object) -> bytes:
+        if not template:
+            return b""
         try:
             return self._compiled(template).render(values).encode()
         except (TemplateError, quote.Unprintable) as error:
             raise RenderFailed(f"template {template}: {error}") from error
+
+
+def generation_of(files: Mapping[str, bytes]) -> str:
+    """The name that a configuration with these files has to have; another one: somebody edited it."""
+    return _whole({name: sha256(text).digest() for name, text in files.items() if name != GENERATION_FILE})
+
+
+def _whole(digests: Mapping[str, bytes]) -> str:
+    whole = sha256()
+    for name in sorted(digests):
+        whole.update(name.encode() + b"\0" + digests[name])
+    return whole.hexdigest()[:DIGITS]

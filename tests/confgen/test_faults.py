@@ -28,6 +28,7 @@ from tests.confgen.kit import (
     claim,
     container,
     endpoint,
+    free_port,
     get,
     key_of,
     kill_nginx,
@@ -61,28 +62,37 @@ def leftovers(folder: Path):
     return [name for name in found if name.startswith(".")]
 
 
-async def test_fault_C1_a_refused_configuration_keeps_the_last_good_one_and_names_the_culprit(nginx, folder):
+async def test_fault_C1_a_refused_service_is_named_and_quarantined_and_all_others_are_applied(nginx, folder):
     async with Backend("one") as one, Running(folder, nginx, templates=fragile()) as running:
         await running.settle(web(one.port), claim("web", WEB))
-        good, files = running.state["generation"], snapshot(folder)
+        other = put(container("other", endpoint("other", to=one.port)))
         began = time.monotonic()
-        await running.write(bad(one.port), claim("bad", BAD, "/broken"))
-        error = await until(lambda: running.state["nginx"]["error"], "the refusal is shown")
+        await running.settle(bad(one.port), claim("bad", BAD, "/broken"), other, claim("other", f"other.{DOMAIN}"))
+        print(f"C1: named and others applied after {time.monotonic() - began:.2f} s")
         assert time.monotonic() - began < 3
-        assert (error["service"], error["file"]) == ("bad", "services/bad.conf")
-        assert error["message"] == f'unknown directive "no_such_directive" in services/bad.conf:{error["line"]}'
-        refused = builtin_line(running, error)
-        assert refused == "no_such_directive on;"
-        assert running.state["generation"] == good
-        assert snapshot(folder) == files
-        assert "bad" in running.telemetry.ready.missing["configuration"]
-        assert (await get(running.port, WEB)).body == "one GET /"
+        (entry,) = running.state["quarantined"]
+        assert (entry["service"], entry["file"]) == ("bad", "services/bad.conf")
+        assert entry["reason"] == f'unknown directive "no_such_directive" in services/bad.conf:{entry["line"]}'
+        assert builtin_line(running, entry) == "no_such_directive on;"
+        assert running.telemetry.ready.missing == {"quarantine": f"bad: {entry['reason']}"}
+        assert quarantine_metric(running) == 1
+        assert [(await get(running.port, host)).body for host in (WEB, f"other.{DOMAIN}")] == ["one GET /"] * 2
+        answer = await get(running.port, BAD, "/broken")
+        assert (answer.status, answer.body.split(",")[0]) == (
+            503,
+            f"503: the configuration of {BAD} was refused",
+        )
         await running.settle(
             bad(one.port, path="/"), claim("bad", BAD, "/"), deletes=[claim("bad", BAD, "/broken").key]
         )
         assert (await get(running.port, BAD)).body == "one GET /"
-        assert running.state["nginx"]["error"] is None
+        assert running.state["quarantined"] == []
+        assert quarantine_metric(running) is None
         assert running.telemetry.ready.missing == {}
+
+
+def quarantine_metric(running, service="bad"):
+    return running.telemetry.registry.get_sample_value("pilotfish_confgen_quarantined", {"service": service})
 
 
 def snapshot(folder):
@@ -93,7 +103,7 @@ def snapshot(folder):
 def builtin_line(running, error):
     """The line of the refused file, rendered again: the staged one is gone, as it should be."""
     views = running.service._views
-    files = running.service._renderer._service(views.services["bad"])
+    files = running.service._publisher._renderer._service(views.services["bad"])
     return files[error["file"]].decode().splitlines()[error["line"] - 1].strip()
 
 
@@ -112,7 +122,7 @@ async def test_fault_C2_a_reload_that_cannot_listen_is_found_out_and_rolled_back
         async with Running(folder, nginx, store=store, nginx_on_exit="keep") as first:
             await first.settle(web(one.port), claim("web", WEB))
             good, pid = first.state["generation"], first.pid
-        with taken(second_port := first.port + 1 if first.port < 65000 else first.port - 1):
+        with taken(second_port := free_port()):
             async with Running(folder, nginx, store=store, port=second_port) as second:
                 began = time.monotonic()
                 error = await until(lambda: second.state["nginx"]["error"], "the failed reload is shown")
@@ -481,15 +491,24 @@ async def test_an_older_worker_that_still_accepts_is_not_overlooked(one_nginx, f
 
 
 async def test_a_refused_configuration_is_not_tried_again_without_pause(one_nginx, folder):
-    async with Backend("one") as one, Running(folder, one_nginx, templates=fragile()) as running:
-        await running.settle(web(one.port), claim("web", WEB))
-        await running.write(bad(one.port), claim("bad", BAD, "/broken"))
-        await until(lambda: running.state["nginx"]["error"], "refused")
-        await asyncio.sleep(3.0)
-        refused = running.telemetry.registry.get_sample_value(
-            "pilotfish_confgen_configurations_total", {"outcome": "refuse"}
-        )
-        assert 2 <= refused <= 8
+    templates = builtin_templates()
+    templates["nginx.conf.j2"] += "no_such_directive on;\n"
+    async with Backend("one") as one, Running(folder, one_nginx, templates=templates) as running:
+        await running.write(web(one.port), claim("web", WEB))
+        error = await until(lambda: running.state["nginx"]["error"], "refused")
+        assert (error["service"], error["file"]) == ("", "nginx.conf")
+        refusals = [await until(lambda: more_refusals(running, 0))]
+        while len(refusals) < 4:
+            refusals.append(await until(lambda: more_refusals(running, refusals[-1][0])))
+        assert [count for count, _ in refusals] == [1, 2, 3, 4]
+        assert refusals[3][1] - refusals[0][1] > 1.0  # half of 0.5, 1 and 2 s at least
+        assert running.state["quarantined"] == []
+
+
+def more_refusals(running, than):
+    name, labels = "pilotfish_confgen_configurations_total", {"outcome": "refuse"}
+    count = running.telemetry.registry.get_sample_value(name, labels) or 0
+    return (count, time.monotonic()) if count > than else None
 
 
 NOBODY = """

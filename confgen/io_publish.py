@@ -1,0 +1,221 @@
+"""Brings nginx to what the views say: whoever is refused goes into quarantine, and all others go live.
+
+A round renders, applies and, when nginx names a culprit, takes it out and begins anew; a refusal by `nginx -t` costs no
+reload, so that a few culprits delay the others by that many checks. What is not one service's fault (a full disk, a
+port that is taken, a program that hangs) is reported and left to the next try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from confgen.blame import Blame
+from confgen.culprit import listener, search
+from confgen.io_apply import Applier, Result, in_thread
+from confgen.io_command import CannotRun
+from confgen.io_files import Folder, UnsafePath
+from confgen.io_nginx import NotServing
+from confgen.pipeline import Action, State
+from confgen.quarantine import Level, Quarantine, told
+from confgen.render import Renderer, RenderFailed, Tree
+from confgen.standing import CONFIG, NGINX, QUARANTINE, Standing
+from confgen.view import Views
+
+SAVED = "quarantine.json"
+ROUND_S = 20.0  # new rounds begin within this time; what is left is for the next try
+SEARCH_S = 20.0
+# What stands after a configuration that was not applied.
+LEFT = {
+    Action.REFUSE: "the last good one stays",
+    Action.WAIT: "it waits for the nginx that will be started",
+    Action.ALARM: "nothing, or not what is on disk, is served",
+}
+
+
+class Publisher:
+    """From views to what nginx serves.
+
+    Args:
+        renderer: makes trees.
+        views: all services.
+        folder: opened.
+        applier: takes trees through the pipeline.
+        standing: what is served; set here.
+        quarantine: who is out.
+        wait_s: least time between two reloads.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        views: Views,
+        folder: Folder,
+        applier: Applier,
+        standing: Standing,
+        *,
+        quarantine: Quarantine,
+        wait_s: float,
+    ) -> None:
+        self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
+        self._quarantine, self._standing, self._wait_s = quarantine, standing, wait_s
+        self._telemetry, self._metrics = standing.telemetry, standing.metrics
+        self._path: Path = folder.path / SAVED
+        self._changed: set[str] = set()  # services to be rendered anew
+        self.last_reload = float("-inf")
+
+    async def open(self) -> None:
+        """Take in who was in quarantine when the generator ended."""
+        saved = await in_thread(lambda: self._folder.read_note(SAVED))
+        self._quarantine.restore(saved, time.monotonic())
+        self._changed |= set(self._quarantine.levels)
+
+    def changed(self, services: Iterable[str]) -> None:
+        """Note services whose view changed."""
+        self._changed |= set(services)
+
+    def try_again(self) -> bool:
+        """Let those back in whose time has come; False when there is nobody."""
+        found = self._quarantine.try_again(time.monotonic())
+        self._changed |= found
+        return bool(found)
+
+    async def publish(self, revision: int) -> bool:
+        """Bring nginx to what the views say now; False when that has to be tried again.
+
+        Args:
+            revision: of the store, which the views show.
+        """
+        self._let_back()
+        ends = time.monotonic() + ROUND_S
+        while True:
+            result, tree = await self._round()
+            if tree is not None and result.action is Action.ACCEPT:
+                self._accept(tree, revision)
+                await self._keep()
+                return True
+            service = await self._culprit(tree, result)
+            if not service or not self._out(result.blame, service, result.failed) or time.monotonic() >= ends:
+                self._report(result)
+                await self._keep()
+                return False
+
+    def _let_back(self) -> None:
+        """Whoever would have other files now than were refused is no longer in quarantine."""
+        for service in self._quarantine.levels.keys() & self._changed:
+            view = self._views.services.get(service)
+            if view is None or self._renderer.digest(view) != self._quarantine.digest(service):
+                self._quarantine.release(service)
+                self._telemetry.log.info("out of quarantine: it changed", extra={"service": service})
+
+    async def _round(self) -> tuple[Result, Tree | None]:
+        try:
+            tree = self._render()
+        except RenderFailed as error:
+            return Result(Action.REFUSE, Blame(error.service, "", 0, str(error)), State.STAGING), None
+        if await self._applier.is_served(tree):
+            return Result(Action.ACCEPT, None), tree
+        with self._metrics.seconds.time():
+            result = await self._applier.apply(tree)
+        if result.action is Action.ACCEPT or result.failed in _RELOADED:
+            self.last_reload = time.monotonic()
+        if result.action is not Action.ACCEPT and result.failed in _RELOADED:
+            await asyncio.sleep(self._wait_s)
+        self._metrics.applied.labels(result.action.name.lower()).inc()
+        return result, tree
+
+    def _render(self, more: frozenset[str] = frozenset()) -> Tree:
+        views, out = self._views, self._quarantine.levels
+        out |= {service: Level.SILENT for service in more if service not in out}
+        tree = self._renderer.render(views.services, self._changed, views.host_count, views.longest_host, out)
+        self._changed.clear()
+        return tree
+
+    async def _culprit(self, tree: Tree | None, result: Result) -> str:
+        """The service whose fault a refusal is; empty when it is nobody's."""
+        blame = result.blame
+        if blame is None or blame.service or tree is None or not result.refused:
+            return blame.service if blame else ""
+        found = listener(blame, tree.files, tree.services)
+        if found:
+            return found
+        new = await in_thread(lambda: self._folder.differing(tree))
+        suspects = sorted({tree.services[name] for name in new if name in tree.services} - set(self._quarantine.levels))
+        if result.failed is State.CHECKING:
+            return await self._search(suspects)
+        alone = len(suspects) == 1 and all(name in tree.services or name == tree.own_file for name in new)
+        return suspects[0] if alone and self._folder.good else ""
+
+    async def _search(self, suspects: list[str]) -> str:
+        """Ask `nginx -t` without some of them, until one is left whose absence decides."""
+        asking, ends, before = search(suspects), time.monotonic() + SEARCH_S, frozenset[str]()
+        try:
+            out = next(asking)
+            while time.monotonic() < ends:
+                self._changed |= before ^ out
+                before = out
+                out = asking.send(await self._applier.passes(self._render(out)))
+        except StopIteration as end:
+            return str(end.value)
+        except (NotServing, CannotRun, UnsafePath, OSError, RenderFailed):
+            return ""
+        finally:
+            self._changed |= before
+        return ""
+
+    def _out(self, blame: Blame | None, service: str, failed: State) -> bool:
+        """Put a service into quarantine; False when that changes nothing."""
+        view = self._views.services.get(service)
+        if blame is None or view is None:
+            return False
+        guilty = blame._replace(service=service)
+        digest = self._renderer.digest(view)
+        if not self._quarantine.add(guilty, digest, now=self._telemetry.now(), clock=time.monotonic()):
+            return False
+        self._changed.add(service)
+        self._telemetry.log.error(
+            "in quarantine, its places answer 503: %s",
+            guilty.message,
+            extra={"service": service, "stage": failed.value, "cause": f"quarantine {service} {guilty.message}"},
+        )
+        return True
+
+    async def _keep(self) -> None:
+        """Show who is in quarantine, and save it for the next start."""
+        entries = self._quarantine.entries
+        self._metrics.quarantined(entry.service for entry in entries)
+        if entries:
+            self._telemetry.ready.bad(QUARANTINE, told(entries))
+        else:
+            self._telemetry.ready.good(QUARANTINE)
+        try:
+            saved = self._quarantine.saved() if entries else b""
+            await in_thread(lambda: self._folder.write_note(SAVED, saved))
+        except OSError as error:
+            self._telemetry.log.warning("%s cannot be written: %s", self._path, error.strerror)
+
+    def _accept(self, tree: Tree, revision: int) -> None:
+        for entry in self._quarantine.accepted():
+            self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
+        standing = self._standing
+        standing.generation, standing.revision, standing.serving = tree.generation, revision, True
+        standing.blame, standing.outcome = None, "accept"
+        self._telemetry.ready.good(CONFIG)
+        self._telemetry.ready.good(NGINX)
+
+    def _report(self, result: Result) -> None:
+        standing = self._standing
+        standing.outcome = result.action.name.lower()
+        standing.blame = result.blame or Blame("", "", 0, result.action.value)
+        self._telemetry.ready.bad(CONFIG, str(standing.blame))
+        self._telemetry.log.error(
+            "configuration not applied: %s; %s",
+            standing.blame.message,
+            LEFT[result.action],
+            extra={"service": standing.blame.service or "-", "action": standing.outcome, "cause": standing.blame},
+        )
+
+
+_RELOADED = frozenset({State.RELOADING, State.PROVING})

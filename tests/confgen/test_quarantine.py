@@ -1,0 +1,129 @@
+"""Who is in quarantine, for how long, and how a culprit is found that nginx does not name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confgen.blame import Blame
+from confgen.culprit import listener, search
+from confgen.quarantine import FIRST_RETRY_S, LAST_RETRY_S, Level, Quarantine, told
+
+WEB = Blame("web", "services/web.conf", 3, "no port in services/web.conf:3")
+
+
+def with_web(**more):
+    found = Quarantine()
+    assert found.add(WEB, "d1", **{"now": 1000.0, "clock": 50.0, **more})
+    return found
+
+
+def test_a_refused_service_is_silent_then_left_out_then_nothing_more_can_be_done():
+    found = with_web()
+    assert found.levels == {"web": Level.SILENT}
+    assert found.add(WEB._replace(message="its 503 too"), "d1", now=1001.0, clock=51.0)
+    assert found.levels == {"web": Level.ABSENT}
+    (entry,) = found.entries
+    assert (entry.reason, entry.since, entry.tries) == (WEB.message, 1000.0, 1)
+    assert not found.add(WEB, "d1", now=1002.0, clock=52.0)
+
+
+def test_the_same_files_are_tried_again_with_growing_waits_that_end():
+    found, clock, waits = with_web(), 50.0, []
+    for _ in range(10):
+        waits.append(found.next_due() - clock)
+        assert found.try_again(found.next_due() - 0.01) == frozenset()
+        clock = found.next_due()
+        assert found.try_again(clock) == {"web"}
+        assert found.levels == {}
+        found.add(WEB, "d1", now=2000.0, clock=clock)
+    assert waits[:3] == [FIRST_RETRY_S, 2 * FIRST_RETRY_S, 4 * FIRST_RETRY_S]
+    assert waits[-1] == LAST_RETRY_S
+    (entry,) = found.entries
+    assert (entry.since, entry.tries) == (1000.0, 11)
+
+
+def test_other_files_that_are_refused_are_a_first_refusal():
+    found = with_web()
+    found.try_again(found.next_due())
+    found.add(WEB, "d2", now=2000.0, clock=100.0)
+    (entry,) = found.entries
+    assert (entry.since, entry.tries, entry.digest) == (2000.0, 1, "d2")
+
+
+def test_who_is_accepted_on_trial_is_mended_once():
+    found = with_web()
+    found.try_again(found.next_due())
+    assert [entry.service for entry in found.accepted()] == ["web"]
+    assert found.accepted() == ()
+    assert found.next_due() == float("inf")
+
+
+def test_it_is_as_it_was_after_a_restart():
+    found, again = with_web(), Quarantine()
+    again.restore(found.saved(), 7.0)
+    assert (again.entries, again.next_due()) == (found.entries, 7.0 + FIRST_RETRY_S)
+
+
+@pytest.mark.parametrize("saved", [b"", b"{", b"[]", b'{"format": 2, "services": []}', b'{"format": 1}', b"\xff"])
+def test_what_cannot_be_read_counts_as_nothing(saved):
+    again = Quarantine()
+    again.restore(saved, 0.0)
+    assert again.entries == ()
+
+
+def test_many_are_told_shortly():
+    found = Quarantine()
+    for number in range(7):
+        found.add(WEB._replace(service=f"s{number}"), "d", now=1.0, clock=1.0)
+    assert told(found.entries).endswith("s4: no port in services/web.conf:3; and 2 more: see /api/state")
+
+
+FILES = {
+    "nginx.conf": b"    listen 80 default_server;\n",
+    "services/web.conf": b"server {\n    listen 80;\n}\n",
+    "services/db.conf": b"server {\n    listen 10.0.0.1:5432;\n    listen [::]:5432;\n}\n",
+    "services/a.conf": b"listen 9000;",
+    "services/b.conf": b"listen 9000 udp;",
+}
+OWNERS = {"services/web.conf": "web", "services/db.conf": "db", "services/a.conf": "a", "services/b.conf": "b"}
+LISTENERS = {
+    "its own port": ("bind() to 10.0.0.1:5432 failed (98: Address already in use)", "db"),
+    "its own port, IPv6": ("bind() to [::]:5432 failed (98: Address already in use)", "db"),
+    "everybody's port": ("bind() to 0.0.0.0:80 failed (98: Address already in use)", ""),
+    "a port that begins alike": ("bind() to 0.0.0.0:543 failed (98: Address already in use)", ""),
+    "of two": ("bind() to 0.0.0.0:9000 failed (98: Address already in use)", ""),
+    "no port at all": ("could not build server_names_hash", ""),
+}
+
+
+@pytest.mark.parametrize(("message", "expected"), LISTENERS.values(), ids=LISTENERS)
+def test_a_port_that_cannot_be_had_is_its_listeners_fault(message, expected):
+    assert listener(Blame("", "", 0, message), FILES, OWNERS) == expected
+
+
+def answered(suspects, guilty, *, others=False):
+    """Let a search ask; what it found and how often it asked."""
+    asking, asked = search(suspects), 0
+    try:
+        out = next(asking)
+        while True:
+            asked += 1
+            out = asking.send(not others and guilty <= out)
+    except StopIteration as end:
+        return end.value, asked
+
+
+@given(st.integers(1, 300), st.data())
+def test_a_search_finds_a_culprit_in_few_questions(count, data):
+    suspects = [f"s{number}" for number in range(count)]
+    guilty = data.draw(st.sets(st.sampled_from(suspects), min_size=1, max_size=3))
+    found, asked = answered(suspects, guilty)
+    assert found in guilty
+    assert asked <= 2 + count.bit_length()
+
+
+@given(st.integers(0, 50))
+def test_nobody_is_found_when_it_is_nobodys_fault(count):
+    assert answered([f"s{number}" for number in range(count)], set(), others=True)[0] == ""
