@@ -21,7 +21,7 @@ def listener(blame: Blame, files: Mapping[str, bytes], services: Mapping[str, st
     found = _BIND.search(blame.message)
     if found is None:
         return ""
-    listens = re.compile(rb"^\s*listen\s+(?:\S*:)?%s[\s;]" % found.group(2).encode(), re.MULTILINE)
+    listens = re.compile(rb"(?:^|[\s{;])listen\s+(?:\S*:)?%s[\s;]" % found.group(2).encode())
     if any(listens.search(text) for name, text in files.items() if name not in services):
         return ""
     owners = {services[name] for name, text in files.items() if listens.search(text)}

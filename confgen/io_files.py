@@ -19,6 +19,7 @@ import shutil
 from pathlib import Path
 from typing import TypeAlias
 
+from confgen.history import PIN, decode_pin
 from confgen.render import Tree
 
 _NAME = re.compile(r"[0-9a-f]{32}\Z")
@@ -95,12 +96,12 @@ class Folder:
     @property
     def current(self) -> str:
         """The generation that nginx reads; empty for none."""
-        return self._points_at("current")
+        return pointed_at(self.path, "current")
 
     @property
     def good(self) -> str:
         """The last generation that was proved; empty for none."""
-        return self._points_at("good")
+        return pointed_at(self.path, "good")
 
     def config(self, generation: str) -> Path:
         """The main file of a generation."""
@@ -126,32 +127,6 @@ class Folder:
             if not same:
                 found.add(name)
         return frozenset(found)
-
-    def read_note(self, name: str) -> bytes:
-        """A small file of ours beside the generations; empty when there is none."""
-        try:
-            return (self.path / name).read_bytes()[:MAX_NOTE]
-        except OSError:
-            return b""
-
-    def write_note(self, name: str, text: bytes) -> None:
-        """Replace such a file, whole or not at all; without text, remove it.
-
-        Raises:
-            OSError: disk full, no rights.
-        """
-        place = self.path / name
-        if not text:
-            place.unlink(missing_ok=True)
-            return
-        aside = place.parent / f".note-{place.name}"
-        aside.unlink(missing_ok=True)
-        try:
-            _write_new(str(aside), text)
-            _sync(aside)
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def stage(self, tree: Tree) -> None:
         """Write a whole generation; it stands under its name when this returns, and nowhere when it raises.
@@ -244,25 +219,66 @@ class Folder:
         aside.replace(self.path / link)
         _sync(self.path)
 
-    def _points_at(self, link: str) -> str:
+    def _pinned(self) -> str:
         try:
-            name = (self.path / link).readlink().name
+            pin = decode_pin(read_small(self.path / PIN))
         except OSError:
             return ""
-        return name if _NAME.match(name) and (self._generations / name).is_dir() else ""
+        return pin.generation if pin else ""
 
     def discard(self, generation: str) -> None:
-        """Remove a generation, unless a link points at it."""
-        if generation not in {self.current, self.good}:
+        """Remove a generation, unless a link points at it, or an operator holds it."""
+        if generation not in {self.current, self.good, self._pinned()}:
             _remove(self._generations / generation)
 
     def prune(self) -> None:
-        """Remove generations beyond those that are kept, oldest use first; what a link points at stays."""
+        """Remove generations beyond those that are kept, oldest use first; what a link or a pin points at stays."""
         found = [one for one in self._generations.iterdir() if _NAME.match(one.name)]
         found.sort(key=lambda one: one.stat().st_mtime_ns, reverse=True)
-        pointed = {self.current, self.good}
+        pointed = {self.current, self.good, self._pinned()}
         for old in [one for one in found if one.name not in pointed][self._keep :]:
             _remove(old)
+
+
+def is_generation(name: str) -> bool:
+    """True for what a generation may be called."""
+    return _NAME.match(name) is not None
+
+
+def pointed_at(path: Path, link: str) -> str:
+    """The generation that a link in nginx's folder names; empty for none, also when it points elsewhere."""
+    try:
+        name = (path / link).readlink().name
+    except OSError:
+        return ""
+    return name if _NAME.match(name) and (path / "generations" / name).is_dir() else ""
+
+
+def read_small(path: Path, most: int = MAX_NOTE) -> bytes:
+    """A file that is no link, `most` octets of it at most.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        return file.read(most)
+
+
+def write_whole(place: Path, text: bytes) -> None:
+    """Write a small file whole, or not at all.
+
+    Raises:
+        OSError: disk full, no rights.
+    """
+    aside = place.parent / f".note-{place.name}"
+    aside.unlink(missing_ok=True)
+    try:
+        _write_new(str(aside), text)
+        _sync(aside)
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _inside(name: str) -> str:

@@ -8,20 +8,24 @@ port that is taken, a program that hangs) is reported and left to the next try.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from confgen.blame import Blame
 from confgen.culprit import listener, search
+from confgen.history import Pin
 from confgen.io_apply import Applier, Result, in_thread
+from confgen.io_chronicle import Chronicle
 from confgen.io_command import CannotRun
-from confgen.io_files import Folder, UnsafePath
+from confgen.io_files import Folder, UnsafePath, read_small, write_whole
+from confgen.io_history import History
 from confgen.io_nginx import NotServing
 from confgen.pipeline import Action, State
 from confgen.quarantine import Level, Quarantine, told
-from confgen.render import Renderer, RenderFailed, Tree
-from confgen.standing import CONFIG, NGINX, QUARANTINE, Standing
+from confgen.render import Renderer, RenderFailed, Tree, generation_of
+from confgen.standing import CONFIG, NGINX, PINNED, QUARANTINE, Standing
 from confgen.view import Views
 
 SAVED = "quarantine.json"
@@ -63,13 +67,16 @@ class Publisher:
         self._quarantine, self._standing, self._wait_s = quarantine, standing, wait_s
         self._telemetry, self._metrics = standing.telemetry, standing.metrics
         self._path: Path = folder.path / SAVED
+        self._history = History(folder.path)
+        self._chronicle = Chronicle(self._history, self._telemetry)
+        self._saved = b""
         self._changed: set[str] = set()  # services to be rendered anew
         self.last_reload = float("-inf")
 
     async def open(self) -> None:
         """Take in who was in quarantine when the generator ended."""
-        saved = await in_thread(lambda: self._folder.read_note(SAVED))
-        self._quarantine.restore(saved, time.monotonic())
+        with contextlib.suppress(OSError):
+            self._quarantine.restore(await in_thread(lambda: read_small(self._path)), time.monotonic())
         self._changed |= set(self._quarantine.levels)
 
     def changed(self, services: Iterable[str]) -> None:
@@ -88,12 +95,16 @@ class Publisher:
         Args:
             revision: of the store, which the views show.
         """
+        pin = await self._pin()
+        if pin is not None:
+            return await self._publish_pinned(pin)
         self._let_back()
         ends = time.monotonic() + ROUND_S
         while True:
             result, tree = await self._round()
             if tree is not None and result.action is Action.ACCEPT:
-                self._accept(tree, revision)
+                self._telemetry.ready.good(PINNED)
+                await self._accept(tree, revision, self._chronicle.reason(revision, self._quarantine.entries))
                 await self._keep()
                 return True
             service = await self._culprit(tree, result)
@@ -101,6 +112,49 @@ class Publisher:
                 self._report(result)
                 await self._keep()
                 return False
+
+    async def _pin(self) -> Pin | None:
+        """The generation that an operator holds; what is over is let go."""
+        pin = await in_thread(self._history.pin)
+        if pin is not None and not pin.holds(self._telemetry.now()):
+            with contextlib.suppress(OSError):  # read-only now, it is over all the same
+                await in_thread(self._history.let_go)
+            pin = None
+        if pin is None and self._standing.pin is not None:
+            self._telemetry.log.info("no generation is pinned any more: what the store says is to be applied")
+            self._chronicle.released()
+        self._standing.pin = pin
+        return pin
+
+    async def pin_changed(self) -> bool:
+        """True when an operator asked for something else than what is known here."""
+        pin = await in_thread(self._history.pin)
+        return (pin if pin is not None and pin.holds(self._telemetry.now()) else None) != self._standing.pin
+
+    async def pinned(self) -> bool:
+        """True when a generation is held: it can be served whatever the store says."""
+        return await in_thread(self._history.pin) is not None
+
+    async def _publish_pinned(self, pin: Pin) -> bool:
+        self._telemetry.ready.bad(PINNED, f"generation {pin.generation} is held; let it go: pilotfish accept")
+        try:
+            tree = await in_thread(lambda: self._stored(pin.generation))
+        except (OSError, UnsafePath) as error:
+            self._report(Result(Action.REFUSE, Blame("", "", 0, f"generation {pin.generation} is pinned: {error}")))
+            return False
+        result = await self._apply(tree)
+        if result.action is not Action.ACCEPT:
+            self._report(result)
+            return False
+        note = await in_thread(lambda: self._history.note(pin.generation))
+        await self._accept(tree, note.revision if note else 0, "an operator went back to it")
+        return True
+
+    def _stored(self, generation: str) -> Tree:
+        files = self._history.files(generation)
+        if generation_of(files) != generation:
+            raise UnsafePath("its files are not what was applied once; choose another one")
+        return Tree(files, generation, {})
 
     def _let_back(self) -> None:
         """Whoever would have other files now than were refused is no longer in quarantine."""
@@ -115,8 +169,11 @@ class Publisher:
             tree = self._render()
         except RenderFailed as error:
             return Result(Action.REFUSE, Blame(error.service, "", 0, str(error)), State.STAGING), None
+        return await self._apply(tree), tree
+
+    async def _apply(self, tree: Tree) -> Result:
         if await self._applier.is_served(tree):
-            return Result(Action.ACCEPT, None), tree
+            return Result(Action.ACCEPT, None)
         with self._metrics.seconds.time():
             result = await self._applier.apply(tree)
         if result.action is Action.ACCEPT or result.failed in _RELOADED:
@@ -124,7 +181,7 @@ class Publisher:
         if result.action is not Action.ACCEPT and result.failed in _RELOADED:
             await asyncio.sleep(self._wait_s)
         self._metrics.applied.labels(result.action.name.lower()).inc()
-        return result, tree
+        return result
 
     def _render(self, more: frozenset[str] = frozenset()) -> Tree:
         views, out = self._views, self._quarantine.levels
@@ -190,13 +247,18 @@ class Publisher:
             self._telemetry.ready.bad(QUARANTINE, told(entries))
         else:
             self._telemetry.ready.good(QUARANTINE)
+        saved = self._quarantine.saved()
+        if saved == self._saved:
+            return
         try:
-            saved = self._quarantine.saved() if entries else b""
-            await in_thread(lambda: self._folder.write_note(SAVED, saved))
+            await in_thread(lambda: write_whole(self._path, saved))
+            self._saved = saved
         except OSError as error:
             self._telemetry.log.warning("%s cannot be written: %s", self._path, error.strerror)
 
-    def _accept(self, tree: Tree, revision: int) -> None:
+    async def _accept(self, tree: Tree, revision: int, reason: str) -> None:
+        names = tuple(entry.service for entry in self._quarantine.entries)
+        await self._chronicle.remember(tree, revision, reason, names)
         for entry in self._quarantine.accepted():
             self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
         standing = self._standing

@@ -70,8 +70,9 @@ class Quarantine:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, by service."""
-        return tuple(self._entries[service] for service in sorted(self._entries))
+        """All entries, by service; with those on trial: until they are accepted, their places still answer 503."""
+        found = self._former | self._entries
+        return tuple(found[service] for service in sorted(found))
 
     @property
     def levels(self) -> dict[str, Level]:

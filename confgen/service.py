@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from confgen import io_machine
 from confgen.io_apply import Applier, in_thread
 from confgen.io_files import Folder, FolderTaken, UnsafePath
@@ -37,7 +39,7 @@ from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 
-RETRY_LOOK_S = 1.0  # between two looks at who may leave quarantine
+RETRY_LOOK_S = 0.5  # between two looks at quarantine and pin
 LONGEST_SOCKET = 107  # octets of a unix socket's path, unix(7)
 KNOWN = "known.snapshot"  # in the nginx folder: who is an orphan is known only by who was there before
 
@@ -192,7 +194,8 @@ class ConfgenService:
             settings, last = self._settings, self._publisher.last_reload
             await asyncio.sleep(max(0.0, due(now, last, quiet_s=settings.quiet_s, wait_s=settings.wait_s) - now))
             self._wake.clear()
-            if not self._follower.mirror.complete:  # an empty catalog is not what the store says, it is what we know
+            # An empty catalog is not what the store says, it is what we know.
+            if not self._follower.mirror.complete and not await self._publisher.pinned():
                 continue
             if await self._apply_once():
                 backoff.reset()
@@ -224,10 +227,10 @@ class ConfgenService:
         return True
 
     async def _try_again(self) -> None:
-        """Let services out of quarantine when it is time to see whether they are mended."""
+        """See when services may leave quarantine, and when an operator pins a generation or lets it go."""
         while True:
             await asyncio.sleep(RETRY_LOOK_S)
-            if self._publisher.try_again():
+            if self._publisher.try_again() or await self._publisher.pin_changed():
                 self._wake.set()
 
     def _show(self, serving: bool) -> None:
@@ -275,6 +278,7 @@ class ConfgenService:
                 "pid": self._nginx.pid if self._nginx else 0,
                 "error": self._standing.blame._asdict() if self._standing.blame else None,
             },
+            "pinned": msgspec.to_builtins(self._standing.pin),
             "quarantined": quarantined(self._quarantine.entries),
             "routes": routes(self._views),
             "refused": [

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from confgen.blame import Blame
+from confgen.history import Pin
 from confgen.quarantine import Entry
 from confgen.view import Views
 from pilotfish.catalog.telemetry import Telemetry
 
-CONFIG, NGINX, ADDRESS, QUARANTINE = "configuration", "nginx", "proxy address", "quarantine"  # names in /ready
+CONFIG, NGINX, ADDRESS = "configuration", "nginx", "proxy address"  # names in /ready
+QUARANTINE, PINNED = "quarantine", "pinned"
 
 
 class Metrics:
@@ -64,12 +66,14 @@ class Standing:
         serving: nginx answers.
         blame: why the newest configuration was not applied; None when it was.
         outcome: of the last one, in lower case.
+        pin: the generation that an operator holds; None: the store says what is served.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry, self.metrics = telemetry, Metrics(telemetry)
         self.generation, self.revision, self.serving = "", 0, False
         self.blame: Blame | None = None
+        self.pin: Pin | None = None
         self.outcome = "nothing applied yet"
 
 

@@ -24,6 +24,7 @@ from pilotfish.catalog.telemetry import own_version
 from pilotfish.endpoints_cli import command as endpoints_command
 from pilotfish.flags import Given, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
+from pilotfish.history_cli import commands as history_commands
 from pilotfish.io_health import health
 from pilotfish.operate_cli import commands as operate_commands
 from pilotfish.reference import settings_page
@@ -203,7 +204,7 @@ PART_COMMANDS = (
     _part("confgen", ConfgenSettings, "Render nginx from the catalog, check it, and reload it."),
     _part("console", ConsoleSettings, "Show the catalog as JSON."),
 )
-for _command in (*PART_COMMANDS, *operate_commands()):
+for _command in (*PART_COMMANDS, *operate_commands(), *history_commands()):
     program.add_command(_command)
 program.add_command(endpoints_command())
 program.add_command(resolver_group(DEFAULT_STATUS))

@@ -55,6 +55,11 @@ def feed_socket(given: str) -> Path:
     return (Path(given) if given else _default()) / "run" / "feed.sock"
 
 
+def nginx_folder(given: str, data: str) -> Path:
+    """Where nginx's configurations are: as --nginx-dir says, else in the data folder; nothing is made or looked at."""
+    return Path(given).absolute() if given else (Path(data) if data else _default()).absolute() / "nginx"
+
+
 def _default() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/pilotfish")

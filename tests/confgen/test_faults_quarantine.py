@@ -1,0 +1,173 @@
+"""Services that nginx refuses in several ways, on a real nginx: who is named, what others notice, how it ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from confgen import quarantine
+from confgen.render import builtin_templates
+from pilotfish.catalog.io_embedded import EmbeddedStore
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, key_of, put, until
+from tests.confgen.test_faults import BAD, WEB, fragile, taken, web
+
+SPOILED = "{% for site in service.sites %}{% for one in site.locations %}{% if one.path == '/broken' %}"
+DONE = "{% endif %}{% endfor %}{% endfor %}\n"
+
+
+def spoiling(text):
+    """Templates that put a text into the file of a service with the path `/broken`."""
+    templates = builtin_templates()
+    templates["service.conf.j2"] += f"{SPOILED}{text}{DONE}"
+    return templates
+
+
+def broken(name, port, **more):
+    host = f"{name}.{DOMAIN}"
+    entry = put(container(name, endpoint(name, to=port, path="/broken", **more)))
+    return entry, claim(name, host, "/broken")
+
+
+def applied(running, outcome):
+    name = "pilotfish_confgen_configurations_total"
+    return running.telemetry.registry.get_sample_value(name, {"outcome": outcome}) or 0
+
+
+# nginx says "could not build server_names_hash" and names no file.
+LONG_NAME = f"server {{ listen {{{{ rules.http_port }}}}; server_name {'x' * 600}.test; }}"
+
+
+async def test_fault_C1_a_culprit_that_nginx_does_not_name_is_searched_for(nginx, folder):
+    async with Backend("one") as one, Running(folder, nginx, templates=spoiling(LONG_NAME)) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        others = [put(container(f"s{n}", endpoint(f"s{n}", to=one.port))) for n in range(20)]
+        claims = [claim(f"s{n}", f"s{n}.{DOMAIN}") for n in range(20)]
+        began = time.monotonic()
+        await running.settle(*others, *claims, *broken("bad", one.port))
+        print(f"C1: found among 21 and the others applied after {time.monotonic() - began:.2f} s")
+        assert time.monotonic() - began < 3
+        (entry,) = running.state["quarantined"]
+        assert (entry["service"], entry["file"]) == ("bad", "")
+        assert "could not build server_names_hash" in entry["reason"]
+        assert (await get(running.port, f"s19.{DOMAIN}")).body == "one GET /"
+        assert (await get(running.port, BAD, "/broken")).status == 503
+
+
+async def test_fault_C1_many_culprits_at_once(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx, templates=fragile()) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        names = [f"bad{number}" for number in range(10)]
+        began = time.monotonic()
+        await running.settle(*(entry for name in names for entry in broken(name, one.port)), web(one.port, weight=7))
+        print(f"C1: ten culprits named and the rest applied after {time.monotonic() - began:.2f} s")
+        assert time.monotonic() - began < 3
+        assert [entry["service"] for entry in running.state["quarantined"]] == names
+        assert applied(running, "accept") == 2  # no reload for any of them
+        await running.settle(*(), deletes=[key_of(container(name)) for name in names])
+        await running.settle(*(), deletes=[claim(name, f"{name}.{DOMAIN}", "/broken").key for name in names])
+        assert running.state["quarantined"] == []
+
+
+async def test_fault_C2_a_reload_refused_for_one_services_port_is_that_services_fault(nginx, folder):
+    async with Backend("one") as one, Backend("two") as two:
+        with taken(port := free_port()):
+            templates = spoiling(f"server {{ listen 127.0.0.1:{port}; }}")
+            async with Running(folder, nginx, templates=templates) as running:
+                await running.settle(web(one.port), claim("web", WEB))
+                began = time.monotonic()
+                await running.settle(*broken("bad", one.port), web(two.port), claim("web", WEB))
+                print(f"C2: the port's service named and the others applied after {time.monotonic() - began:.2f} s")
+                assert "still could not bind()" in (folder / "logs" / "error.log").read_text()  # the fault was met
+                (entry,) = running.state["quarantined"]
+                assert (entry["service"], f"127.0.0.1:{port} failed" in entry["reason"]) == ("bad", True)
+                assert (await get(running.port, WEB)).body == "two GET /"
+
+
+async def test_a_service_in_quarantine_stays_there_over_a_restart_and_is_not_tried_at_once(one_nginx, folder):
+    store = EmbeddedStore(quiet_s=1.0)
+    async with Backend("one") as one:
+        options = {"store": store, "templates": fragile()}
+        async with Running(folder, one_nginx, nginx_on_exit="keep", **options) as first:
+            await first.settle(web(one.port), claim("web", WEB), *broken("bad", one.port))
+            before, generation = first.state["quarantined"], first.state["generation"]
+        async with Running(folder, one_nginx, port=first.port, **options) as second:
+            await until(lambda: second.state["serving"], "adopted")
+            assert (second.state["quarantined"], second.state["generation"]) == (before, generation)
+            assert (applied(second, "refuse"), applied(second, "accept")) == (0, 0)
+            assert "bad" in second.telemetry.ready.missing["quarantine"]
+        async with Running(folder, one_nginx, port=first.port, store=store) as mended:
+            await until(lambda: mended.state["serving"], "the templates are mended")
+            assert mended.state["quarantined"] == []
+            assert (await get(mended.port, BAD, "/broken")).body == "one GET /broken"
+    await store.close()
+
+
+async def test_what_is_mended_elsewhere_returns_by_itself(one_nginx, folder, monkeypatch):
+    monkeypatch.setattr(quarantine, "FIRST_RETRY_S", 0.5)
+    included = folder.parent / "included.conf"
+    templates = spoiling(f"include {included};")
+    async with Backend("one") as one, Running(folder, one_nginx, templates=templates) as running:
+        await running.settle(web(one.port), claim("web", WEB), *broken("bad", one.port))
+        assert "No such file" in running.state["quarantined"][0]["reason"]
+        await until(lambda: running.state["quarantined"][0]["tries"] >= 2, "tried again, and refused again")
+        assert applied(running, "accept") == 1  # a refused trial costs the others no reload
+        included.write_text("")
+        await until(lambda: not running.state["quarantined"], "back")
+        assert (await get(running.port, BAD, "/broken")).body == "one GET /broken"
+        assert running.telemetry.ready.missing == {}
+
+
+async def test_fault_C5_a_template_that_fails_for_one_service_spoils_only_that(one_nginx, folder):
+    templates = spoiling("{{ nobody.knows }}")
+    async with Backend("one") as one, Running(folder, one_nginx, templates=templates) as running:
+        await running.settle(web(one.port), claim("web", WEB), *broken("bad", one.port))
+        (entry,) = running.state["quarantined"]
+        assert (entry["service"], entry["reason"]) == ("bad", "template service.conf.j2: 'nobody' is undefined")
+        assert (await get(running.port, WEB)).body == "one GET /"
+        assert (await get(running.port, BAD, "/broken")).status == 503
+
+
+async def test_a_service_whose_503_is_refused_too_is_left_out_alone(one_nginx, folder):
+    templates = fragile()
+    refused = "{% if one.path == '/broken' %}no_such_directive on;{% endif %}"
+    spoiled = f"{{% for one in site.locations %}}{refused}{{% endfor %}}\n"
+    templates["quarantined_part.conf.j2"] = spoiled + templates["quarantined_part.conf.j2"]
+    async with Backend("one") as one, Running(folder, one_nginx, templates=templates) as running:
+        shared = put(container("part", endpoint("part", to=one.port, hosts=(WEB,), path="/broken")))
+        await running.settle(
+            web(one.port), claim("web", WEB), shared, claim("part", WEB, "/broken"), *broken("bad", one.port)
+        )
+        levels = {entry["service"]: entry["served"] for entry in running.state["quarantined"]}
+        assert set(levels) == {"bad", "part"}
+        assert all(level.startswith("left out") for level in levels.values())
+        assert (await get(running.port, WEB)).body == "one GET /"
+        assert (await get(running.port, BAD, "/broken")).status == 404
+
+
+@pytest.mark.parametrize("what", ["full disk", "hung check"])
+async def test_what_is_nobodys_fault_puts_nobody_into_quarantine(one_nginx, folder, what):
+    program = folder.parent / "nginx-that-hangs"
+    flag = folder.parent / "hang"
+    program.write_text(
+        f'#!/bin/sh\nif [ -e {flag} ]; then case " $* " in *" -t "*) sleep 60;; esac; fi\nexec {one_nginx} "$@"\n'
+    )
+    program.chmod(0o755)
+    async with Backend("one") as one, Running(folder, program, check_timeout_s=0.5) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        if what == "hung check":
+            flag.touch()
+        else:
+            running.service._folder.stage = full
+        revision = await running.write(web(one.port, weight=9), *broken("bad", one.port))
+        error = await until(lambda: running.state["nginx"]["error"], "it is reported")
+        assert error["message"].endswith(("No space left on device", "did not end within 0.5 s and was killed"))
+        assert running.state["quarantined"] == []
+        flag.unlink(missing_ok=True)
+        vars(running.service._folder).pop("stage", None)
+        await running.applied(revision)
+        assert (await get(running.port, BAD, "/broken")).body == "one GET /broken"
+
+
+def full(tree):
+    raise OSError(28, "No space left on device", "generations")
