@@ -6,9 +6,12 @@ refuses a configuration whose names do not fit its hash, and drops connections b
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from confgen import quote
+from confgen.features import LEAST, Features
 from confgen.quote import Token
 
 SPARE_FILES = 128  # of each worker: logs, listening sockets, temporary files
@@ -30,6 +33,10 @@ class Machine(msgspec.Struct, frozen=True):
         user: account of the workers, empty when nginx does not start as root.
         group: its group.
         reserved: hosts that are answered 404 whatever wildcard covers them.
+        can: what nginx can do.
+        h2c_port: where HTTP/2 without TLS is served, on a port of its own; 0: on none.
+        trusted: networks of balancers in front of us, which say who the client is.
+        proxy_protocol: they say it in a PROXY header, on every connection; else in X-Forwarded-For.
     """
 
     folder: str
@@ -40,6 +47,15 @@ class Machine(msgspec.Struct, frozen=True):
     user: str = ""
     group: str = ""
     reserved: tuple[str, ...] = ()
+    can: Features = LEAST
+    h2c_port: int = 0
+    trusted: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+
+    @property
+    def h2c(self) -> bool:
+        """HTTP/2 without TLS is served on some port."""
+        return self.can.has("http_v2") and (self.h2c_port > 0 or self.can.h2c_shares)
 
 
 class Main(msgspec.Struct, frozen=True):
@@ -67,6 +83,12 @@ class Main(msgspec.Struct, frozen=True):
     http_port: Token
     ipv6: bool
     reserved: tuple[Token, ...]
+    h2c_port: Token | None
+    http2: Literal["directive", "parameter", "none"]
+    trusted: tuple[Token, ...]
+    proxy_protocol: bool
+    grpc: bool
+    ssl: bool
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -79,6 +101,11 @@ class Rules(msgspec.Struct, frozen=True):
     idle: Token
     upgraded: Token
     retry_after: Token
+    pause: Token
+    folder: Token
+    h2c_port: Token | None
+    http2: Literal["directive", "parameter", "none"]
+    proxy_protocol: bool
 
 
 def rules(machine: Machine) -> Rules:
@@ -91,6 +118,11 @@ def rules(machine: Machine) -> Rules:
         idle=quote.duration(5),
         upgraded=quote.duration(3600),
         retry_after=quote.number(2),
+        pause=quote.number(60),
+        folder=quote.file(machine.folder),
+        h2c_port=quote.number(machine.h2c_port) if machine.h2c_port else None,
+        http2=machine.can.http2,
+        proxy_protocol=machine.proxy_protocol,
     )
 
 
@@ -126,6 +158,12 @@ def main(machine: Machine, *, hosts: int, longest: int) -> Main:
         http_port=quote.number(machine.http_port),
         ipv6=machine.ipv6,
         reserved=tuple(quote.host(host) for host in machine.reserved),
+        h2c_port=quote.number(machine.h2c_port) if machine.h2c_port else None,
+        http2=machine.can.http2,
+        trusted=tuple(quote.network(network) for network in machine.trusted),
+        proxy_protocol=machine.proxy_protocol,
+        grpc=machine.can.has("grpc"),
+        ssl=machine.can.has("http_ssl"),
     )
 
 

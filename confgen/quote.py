@@ -35,6 +35,13 @@ def _of(kind: values.Kind) -> Callable[[str], bool]:
 
 
 _SEGMENT = r"[A-Za-z0-9._@+,:=~-]+"
+_URL = re.compile(r"https?://([a-z0-9._-]+)(:[1-9][0-9]{0,4})?(/.*)?")
+
+
+def _is_url(text: str) -> bool:
+    found = _URL.fullmatch(text)
+    return bool(found and values.HOST.pattern.match(found[1]) and values.PATH.pattern.match(found[3] or "/"))
+
 
 # What the text of a token of each kind looks like in the configuration.
 KINDS: dict[str, Callable[[str], bool]] = {
@@ -48,6 +55,12 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "digest": _whole(r"[0-9a-f]{8,64}"),
     "file": _whole(rf"/?{_SEGMENT}(?:/{_SEGMENT})*"),
     "account": _whole(r"[a-z_][a-z0-9_-]{0,31}"),
+    "scheme": _whole(r"https?|grpcs?"),
+    "network": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}|[0-9a-f:.]{2,45}/[0-9]{1,3}"),
+    "rate": _whole(r"[1-9][0-9]{0,6}r/[sm]"),
+    "zone": _whole(r"[a-z0-9][a-z0-9._-]{0,299}"),
+    "word": _whole(r"[a-z][a-z0-9_]{0,63}"),
+    "url": _is_url,
 }
 
 
@@ -167,3 +180,44 @@ def file(text: str) -> Token:
 def account(text: str) -> Token:
     """A user or group of this machine."""
     return Token("account", text)
+
+
+def scheme(text: str) -> Token:
+    """What nginx speaks with a server: `http`, `https`, `grpc` or `grpcs`."""
+    return Token("scheme", text)
+
+
+def network(text: str) -> Token:
+    """Addresses: `10.0.0.0/8`.
+
+    Raises:
+        Unprintable: not a network, or one with digits behind its prefix.
+    """
+    try:
+        return Token("network", str(ipaddress.ip_network(text)))
+    except ValueError as error:
+        raise Unprintable(f"{values.quoted(text)} is no network") from error
+
+
+def rate(requests: int, per: str) -> Token:
+    """Requests in a second or a minute.
+
+    >>> rate(10, "s").text
+    '10r/s'
+    """
+    return Token("rate", f"{requests}r/{per}")
+
+
+def zone(text: str) -> Token:
+    """The name of a shared zone."""
+    return Token("zone", text)
+
+
+def word(text: str) -> Token:
+    """One word of ours, such as the name of a cookie."""
+    return Token("word", text)
+
+
+def url(text: str) -> Token:
+    """An address to send clients to, without a query: `https://www.example.com/shop`."""
+    return Token("url", text)

@@ -152,6 +152,7 @@ class Renderer:
         if not view.sites and not view.parts:
             return {}
         files = {view.file.text: self._text(service, service=view, rules=self._rules)}
+        files.update((file.text, text) for file, text in view.copies)
         for file, site in view.parts:
             files[file.text] = self._text(part, site=site, rules=self._rules)
         return files

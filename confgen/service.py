@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from confgen import io_machine
+from confgen import io_folders, io_setup
 from confgen.io_apply import Applier, in_thread
 from confgen.io_files import Folder, FolderTaken, UnsafePath
 from confgen.io_lease import ProxyRecord
@@ -21,6 +21,7 @@ from confgen.io_nginx import Nginx
 from confgen.io_publish import Publisher
 from confgen.io_watch import Watch
 from confgen.pipeline import due
+from confgen.policy import Around
 from confgen.quarantine import Quarantine
 from confgen.quote import Unprintable
 from confgen.render import Renderer, RenderFailed, builtin_templates
@@ -129,6 +130,7 @@ class ConfgenService:
                 tasks.create_task(self._follower.run())
                 tasks.create_task(self._apply_changes())
                 tasks.create_task(self._try_again())
+                tasks.create_task(self._extras.follow(self._reconsider))
                 if self._nginx is not None:
                     tasks.create_task(self._record.run())
                     tasks.create_task(self._watch(self._nginx).run())
@@ -146,9 +148,11 @@ class ConfgenService:
             )
         try:
             await in_thread(self._folder.open)
-            machine = io_machine.machine(self._path, self._settings.http_port, self._reserved)
+            machine = await io_setup.machine(self._settings, self._path, self._reserved)
             self._publisher = self._make_publisher(Renderer(machine, self._templates))
             await self._publisher.open()
+            self._extras = io_folders.Watched(self._settings, machine, self._telemetry)
+            self._views.reconsider(await in_thread(self._extras.look))
             if machine.user == "root":
                 self._telemetry.log.warning("nginx's workers run as root: no lesser account reaches %s", self._path)
         except (FolderTaken, UnsafePath, RenderFailed) as error:
@@ -178,6 +182,10 @@ class ConfgenService:
             self._observe(difference)
         for key in difference.deletes:
             self._observed.pop(key, None)
+
+    def _reconsider(self, around: Around) -> None:
+        self._views.reconsider(around)
+        self._wake.set()
 
     def _observe(self, difference: Difference) -> None:
         for entry in difference.puts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pilotfish.catalog import values
+from pilotfish.catalog.options import parse_network
 from pilotfish.catalog.settings import Shared, choice, option, whole
 
 
@@ -46,6 +47,51 @@ class ConfgenSettings(Shared):
     )
     http_port: int = option(
         "port on which nginx serves http", 80, flag="--http-port", parse=values.parse_port, metavar="PORT"
+    )
+    nginx_modules: str = option(
+        "folder of nginx's loadable modules; default: the one that it was built for",
+        "",
+        flag="--nginx-modules",
+        metavar="DIR",
+    )
+    h2c_port: int = option(
+        "port on which nginx serves HTTP/2 without TLS, for gRPC; 0: none of its own. From nginx 1.25.1 on --http-port "
+        "serves it too",
+        0,
+        flag="--h2c-port",
+        parse=whole("port", 0, 65535),
+        metavar="PORT",
+    )
+    trusted: tuple[str, ...] = option(
+        "network of balancers in front of nginx, whose word on the client's address and scheme counts",
+        (),
+        flag="--trusted-proxies",
+        parse=parse_network,
+        metavar="NET",
+        repeat=True,
+    )
+    proxy_protocol: bool = option(
+        "those balancers send a PROXY protocol header on every connection; nothing else is served then",
+        False,
+        flag="--proxy-protocol",
+    )
+    htpasswd: str = option(
+        "folder of htpasswd files, which PROXY_AUTH tags name; nginx's workers must be able to read them",
+        "",
+        flag="--htpasswd",
+        metavar="DIR",
+    )
+    snippets: str = option(
+        "folder of nginx directives for one host (HOST.conf) or one path of it (HOST@PATH.conf, / written as @)",
+        "",
+        flag="--snippets",
+        metavar="DIR",
+    )
+    pages: str = option(
+        "folder of pages: a host with a HOST.html in it is in maintenance, and answered 503 with that page",
+        "",
+        flag="--pages",
+        metavar="DIR",
     )
     wait_s: float = option(
         "least time between two reloads", 0.5, flag="--wait", parse=values.parse_duration, metavar="TIME"

@@ -6,12 +6,15 @@ service and a number, and a file's name holds the service's or its hash.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 
 import msgspec
 
 from confgen import quote
+from confgen.policy import PLAIN, Limits, Policy
 from confgen.quote import Token
+from pilotfish.catalog.route import Place
 
 KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
 MAX_KEEPALIVE = 64
@@ -54,6 +57,7 @@ class Upstream(msgspec.Struct, frozen=True):
         once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
         upgrade: the named location for upgraded connections.
         servers: sorted, at least one.
+        policy: of the places that it serves.
         keepalive: idle connections kept by each worker; None: none are, because a server is on another host. A host
             that dies answers nothing, and each connection kept to it would cost one request its whole timeout.
     """
@@ -62,6 +66,7 @@ class Upstream(msgspec.Struct, frozen=True):
     once: Token
     upgrade: Token
     servers: tuple[Server, ...]
+    policy: Policy
     keepalive: Token | None
 
 
@@ -73,12 +78,31 @@ class Location(msgspec.Struct, frozen=True):
         matches: nginx's own way to say "this path and everything below it".
         upstream: who serves it; None: nobody at the moment, 503.
         strip: the prefix is taken off.
+        policy: what stands in it besides.
+        snippet: file with the admin's own directives for it.
     """
 
     path: str
     matches: tuple[Token, ...]
     upstream: Upstream | None
     strip: bool
+    policy: Policy = PLAIN
+    snippet: Token | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Nothing is told apart by method or upgrade: nginx forgets `if` and `return` inside `limit_except`."""
+        return self.strip or self.policy.elsewhere is not None
+
+
+class Own(msgspec.Struct, frozen=True):
+    """Files that the admin's folders give a host: directives, and the page of its maintenance."""
+
+    snippet: Token | None = None
+    page: Token | None = None
+
+
+NOTHING_OWN = Own()
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -89,17 +113,19 @@ class Site(msgspec.Struct, frozen=True):
         locations: sorted by path.
         parts: files with the locations of other services at this host.
         rest: True when no location covers the whole host, so that the rest has to be answered 404.
+        own: what the admin's folders give the hosts.
     """
 
     hosts: tuple[Token, ...]
     locations: tuple[Location, ...]
     parts: tuple[Token, ...]
     rest: bool
+    own: Own = NOTHING_OWN
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
         """Those whose upgrades are served at these hosts, each once."""
-        found = [one.upstream for one in self.locations if one.upstream is not None and not one.strip]
+        found = [one.upstream for one in self.locations if one.upstream and not one.plain and not one.policy.grpc]
         return tuple(dict.fromkeys(found))
 
 
@@ -113,6 +139,7 @@ class ServiceView(msgspec.Struct, frozen=True):
         sites: hosts that it leads.
         parts: its locations at hosts that others lead, by file.
         notes: what it asked for and does not get.
+        copies: files of the admin's that its hosts and paths use, as they are.
     """
 
     name: str
@@ -121,6 +148,22 @@ class ServiceView(msgspec.Struct, frozen=True):
     sites: tuple[Site, ...] = ()
     parts: tuple[tuple[Token, Site], ...] = ()
     notes: tuple[Note, ...] = ()
+    copies: tuple[tuple[Token, bytes], ...] = ()
+
+    @property
+    def rates(self) -> tuple[tuple[Token, Token], ...]:
+        """Zones that count requests, with their rate, each once."""
+        found = [(one.zone, one.rate) for one in self._limits() if one.zone and one.rate]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def busy(self) -> tuple[Token, ...]:
+        """Zones that count requests in progress, each once."""
+        return tuple(dict.fromkeys(one.busy for one in self._limits() if one.busy))
+
+    def _limits(self) -> list[Limits]:
+        sites = (*self.sites, *(site for _, site in self.parts))
+        return [one.policy.limits for site in sites for one in site.locations if one.policy.limits]
 
 
 def stem(*names: str) -> str:
@@ -145,7 +188,20 @@ def part_file(service: str, host: str) -> Token:
     return quote.file(f"parts/{stem(service, host)}.conf")
 
 
-def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
+def snippet_file(place: Place) -> Token:
+    """Where the admin's directives for a host (empty path) or a place stand in the configuration."""
+    path = place.path.replace("/", "@")
+    plain = re.sub(r"[^a-z0-9._@+-]", "~", f"{place.host.replace('*', '+')}{path.lower()}")
+    digits = sha256(f"{place.host} {place.path}".encode()).hexdigest()[:8]  # what was cut or replaced stays apart
+    return quote.file(f"snippets/{plain[:MAX_FILE_STEM]}~{digits}.conf")
+
+
+def page_file(host: str) -> Token:
+    """Where the page of a host stands in the configuration."""
+    return quote.file(f"pages/{stem(host)}.html")
+
+
+def upstream(service: str, turn: int, servers: tuple[Server, ...], policy: Policy = PLAIN) -> Upstream:
     """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
     name = f"{service}--{turn}"
     near = all(server.here for server in servers)
@@ -154,5 +210,6 @@ def upstream(service: str, turn: int, servers: tuple[Server, ...]) -> Upstream:
         once=quote.upstream(f"{name}--once"),
         upgrade=quote.label(name),
         servers=servers,
+        policy=policy,
         keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))) if near else None,
     )

@@ -14,8 +14,23 @@ from typing import NamedTuple
 import msgspec
 
 from confgen import quote
+from confgen.agree import Asked, agree
+from confgen.policy import CLOSED_FOR_WORK, JUST_SERVED, Around, Decided, Policy, at, decide
 from confgen.quote import Token
-from confgen.shapes import Location, Note, Server, ServiceView, Site, Upstream, part_file, service_file, upstream
+from confgen.shapes import (
+    Location,
+    Note,
+    Own,
+    Server,
+    ServiceView,
+    Site,
+    Upstream,
+    page_file,
+    part_file,
+    service_file,
+    snippet_file,
+    upstream,
+)
 from confgen.sharing import Holding, Hosts
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
@@ -23,8 +38,7 @@ from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, Route, places_of
 from pilotfish.catalog.verdict import Placed, Routed, judge_route
 
-SERVED_SCHEMES = frozenset({"http"})
-SERVED_BACKENDS = frozenset({"http"})
+SERVED_SCHEMES = frozenset({"http", "grpc"})
 
 
 NOTHING_RESERVED = Reserved((), ())
@@ -37,11 +51,13 @@ class ViewSettings(msgspec.Struct, frozen=True):
         node: the host this proxy runs on.
         domains: ours, in the order given.
         reserved: names and hosts that no service gets.
+        around: what nginx and the admin's folders give.
     """
 
     node: str
     domains: tuple[str, ...]
     reserved: Reserved = NOTHING_RESERVED
+    around: Around = Around()
 
 
 class _Standing(NamedTuple):
@@ -49,6 +65,7 @@ class _Standing(NamedTuple):
 
     servers: tuple[Server, ...] = ()
     strip: bool = False
+    decided: Decided = JUST_SERVED
 
 
 class _Wanted(NamedTuple):
@@ -75,9 +92,7 @@ def choose_address(placed: Placed, node: str) -> Address | None:
 def unserved(route: Route) -> str:
     """Why a route is not served by this version; empty when it is."""
     if route.scheme not in SERVED_SCHEMES:
-        return f"PROXY={route.scheme} is not served yet: only PROXY=http"
-    if route.backend not in SERVED_BACKENDS:
-        return f"PROXY_BACKEND={route.backend} is not served yet: only http"
+        return f"PROXY={route.scheme} is not served yet: only http and grpc"
     return ""
 
 
@@ -95,6 +110,12 @@ class Views:
         self._owners: dict[Place, str] = {}
         self._owned: dict[str, set[Place]] = {}
         self._hosts = Hosts()
+        self._all_anew = False
+
+    def reconsider(self, around: Around) -> None:
+        """Decide about every service anew at the next update: nginx or the admin's folders give something else."""
+        self._settings = msgspec.structs.replace(self._settings, around=around)
+        self._all_anew = True
 
     @property
     def host_count(self) -> int:
@@ -108,7 +129,8 @@ class Views:
 
     def update(self, registry: Registry, touched: Touched) -> frozenset[str]:
         """Bring the views up to date; returns the services whose view changed, came or went."""
-        dirty = set(touched.services)
+        dirty = set(touched.services) | (set(self._wanted) if self._all_anew else set())
+        self._all_anew = False
         for place in touched.places:
             dirty |= self._claim_changed(place, registry.claims.get(place))
         beside = set()
@@ -192,7 +214,7 @@ def wanted(
 ) -> _Wanted:
     """What a service has a right to: by its claims, filled with its endpoints."""
     notes: list[Note] = []
-    places: dict[Place, list[tuple[Route, Server | None]]] = {}
+    places: dict[Place, list[tuple[Asked, Server | None]]] = {}
     asked: set[Place] = set()
     for place in sorted(owned):
         problem = place_problem(place, settings.reserved)
@@ -216,15 +238,28 @@ def wanted(
             continue
         for place in routed.granted:
             if place in places and published:
-                places[place].append((route, server))
-    standing = {place: _standing(served) for place, served in places.items()}
+                places[place].append((Asked(placed.container.started, placed.endpoint.id, route), server))
+    standing = {}
+    for place, served in places.items():
+        service = claims[place].service.lower()
+        standing[place], said = _standing(service, served, settings.around)
+        notes += (Note(service, _shown(place), one) for one in said)
     return _Wanted(standing, frozenset(asked), tuple(sorted(set(notes))))
 
 
 # Of the endpoints themselves nothing is kept: their records take several times the room of their servers.
-def _standing(served: Sequence[tuple[Route, Server | None]]) -> _Standing:
-    servers = {server for _, server in served if server is not None}
-    return _Standing(tuple(sorted(servers)), any(route.strip for route, _ in served))
+def _standing(
+    service: str, served: Sequence[tuple[Asked, Server | None]], around: Around
+) -> tuple[_Standing, tuple[str, ...]]:
+    """What stands at a place, and what is to be said of it."""
+    if not served:
+        return _Standing(), ()
+    agreed = agree([asked for asked, _ in served])
+    decided = decide(service, agreed.route, agreed.allow, around)
+    backend = agreed.route.backend  # nginx speaks one language with a group: who speaks another waits
+    servers = {server for asked, server in served if server is not None and asked.route.backend == backend}
+    said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
+    return _Standing(tuple(sorted(servers)), agreed.route.strip, decided), said
 
 
 def _refusals(placed: Placed, routed: Routed) -> list[Note]:
@@ -266,7 +301,9 @@ class _Builder:
 
     def __init__(self, service: str, wanted_: _Wanted, hosts: Hosts, settings: ViewSettings) -> None:
         self._service, self._wanted, self._hosts, self._settings = service, wanted_, hosts, settings
-        self._upstreams: dict[tuple[Server, ...], Upstream] = {}
+        self._copies: dict[Token, bytes] = {}
+        self._extras = settings.around.extras
+        self._upstreams: dict[tuple[tuple[Server, ...], Policy], Upstream] = {}
 
     def build(self) -> ServiceView:
         notes = list(self._wanted.notes)
@@ -279,34 +316,53 @@ class _Builder:
                 reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
                 notes.append(Note(self._service, _shown(place), reason))
         leads = {host: found for host, found in locations.items() if self._hosts.leader(host) == self._service}
+        sites = self._sites(leads)
         return ServiceView(
             name=self._service,
             file=service_file(self._service),
             upstreams=tuple(self._upstreams.values()),
-            sites=self._sites(leads),
+            sites=sites,
             parts=tuple(
                 (part_file(self._service, host), Site((quote.host(host),), tuple(found), (), rest=False))
                 for host, found in locations.items()
                 if host not in leads
             ),
             notes=tuple(sorted(set(notes))),
+            copies=tuple(sorted(self._copies.items())),
         )
 
     def _sites(self, leads: Mapping[str, list[Location]]) -> tuple[Site, ...]:
-        alike: dict[tuple[tuple[Location, ...], tuple[Token, ...], bool], list[Token]] = {}
+        alike: dict[tuple[tuple[Location, ...], tuple[Token, ...], bool, Own], list[Token]] = {}
         for host, found in leads.items():
             parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
             covered = self._hosts.covers_all(host)
-            alike.setdefault((tuple(found), parts, not covered), []).append(quote.host(host))
+            alike.setdefault((tuple(found), parts, not covered, self._own(host)), []).append(quote.host(host))
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
-    def _location(self, place: Place, standing: _Standing) -> Location:
-        path, servers = place.path, standing.servers
-        strip = standing.strip and path != "/"
-        return Location(path, matches(path), self._upstream(servers) if servers else None, strip)
+    def _own(self, host: str) -> Own:
+        page = self._copy(page_file(host), self._extras.pages.get(host))
+        return Own(self._copy(snippet_file(Place(host, "")), self._extras.hosts.get(host)), page)
 
-    def _upstream(self, servers: tuple[Server, ...]) -> Upstream:
+    def _copy(self, file: Token, text: bytes | None) -> Token | None:
+        if text is None:
+            return None
+        self._copies[file] = text
+        return file
+
+    def _location(self, place: Place, standing: _Standing) -> Location:
+        if place.host in self._extras.pages:
+            return Location(place.path, matches(place.path), None, strip=False, policy=CLOSED_FOR_WORK)
+        path, policy = place.path, at(standing.decided.policy, place.host)
+        snippet = self._copy(snippet_file(place), self._extras.places.get(place))
+        servers = () if standing.decided.closed else standing.servers
+        strip = standing.strip and path != "/" and not policy.grpc
+        return Location(
+            path, matches(path), self._upstream(servers, policy) if servers else None, strip, policy, snippet
+        )
+
+    def _upstream(self, servers: tuple[Server, ...], policy: Policy) -> Upstream:
         servers = tuple({one.address: one for one in reversed(servers)}.values())[::-1]
-        if servers not in self._upstreams:
-            self._upstreams[servers] = upstream(self._service, len(self._upstreams) + 1, servers)
-        return self._upstreams[servers]
+        key = (servers, policy)
+        if key not in self._upstreams:
+            self._upstreams[key] = upstream(self._service, len(self._upstreams) + 1, servers, policy)
+        return self._upstreams[key]

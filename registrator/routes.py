@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
+import msgspec
+
+from pilotfish.catalog.options import NOTHING, Options
 from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Reserved, Route, Scheme
 from pilotfish.catalog.values import quoted
 from registrator.container import PortSpec
@@ -27,7 +30,22 @@ BACKENDS: Mapping[str, tuple[Backend, ...]] = MappingProxyType(
         "udp": ("http",),
     }
 )
-HTTP_ONLY = ("proxy_host", "proxy_path", "proxy_strip", "proxy_backend")
+# Tag -> field of `Options`.
+OPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "proxy_sticky": "sticky",
+        "proxy_timeout": "timeout_s",
+        "proxy_body": "body",
+        "proxy_auth": "auth",
+        "proxy_allow": "allow",
+        "proxy_rate": "rate",
+        "proxy_redirect": "redirect",
+        "proxy_compress": "compress",
+        "proxy_security": "security",
+        "proxy_maintenance": "maintenance",
+    }
+)
+HTTP_ONLY = ("proxy_host", "proxy_path", "proxy_strip", "proxy_backend", *OPTIONS)
 
 
 class Proxied(NamedTuple):
@@ -100,8 +118,9 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Rese
     backend = one.values.get("proxy_backend")
     if backend and backend not in BACKENDS[scheme]:
         return f"PROXY_BACKEND={backend} does not go with it: {', '.join(BACKENDS[scheme])}"
-    if guards := sorted(key for key in GUARDS if key in one.raw and one.raw[key].value):
-        return f"{one.raw[guards[0]].name} asks for protection that this version does not give"
+    guards = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
+    if guards and scheme not in HTTP_SCHEMES:
+        return f"{one.raw[guards[0]].name} asks for protection that streams are not given yet"
     for name in (service, *names, *hosts):
         if reserved.covers(name):
             return f"{quoted(name)} is a reserved name, or that of the proxies or the console"
@@ -116,7 +135,14 @@ def _http(one: PortTags, scheme: Scheme) -> Route:
         path=cast("str", one.values.get("proxy_path", "/")),
         strip=bool(one.values.get("proxy_strip", False)),
         backend=cast("Backend", one.values.get("proxy_backend", default)),
+        options=_options(one),
     )
+
+
+def _options(one: PortTags) -> Options | None:
+    asked = {OPTIONS[key]: value for key, value in one.values.items() if key in OPTIONS}
+    options = msgspec.convert(asked, Options)
+    return options if options != NOTHING else None
 
 
 def _stream(one: PortTags, scheme: Scheme) -> Route:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
-from pilotfish.catalog import values
+from pilotfish.catalog import options, values
 from pilotfish.catalog.record import MAX_DRAIN_S, MAX_TEXT
 from pilotfish.catalog.values import BadValue, quoted
 from registrator import probe
@@ -167,6 +167,16 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "proxy_path": Rule(values.parse_path, "route"),
         "proxy_strip": Rule(values.parse_boolean, "route"),
         "proxy_port": Rule(values.parse_port, "route"),
+        "proxy_sticky": Rule(values.parse_boolean, "route"),
+        "proxy_timeout": Rule(options.parse_timeout, "route"),
+        "proxy_body": Rule(options.parse_size, "route"),
+        "proxy_auth": Rule(options.parse_file, "route"),
+        "proxy_allow": Rule(options.parse_networks, "route"),
+        "proxy_rate": Rule(options.parse_rate, "route"),
+        "proxy_redirect": Rule(options.parse_redirect, "route"),
+        "proxy_compress": Rule(values.parse_boolean, "route"),
+        "proxy_security": Rule(values.parse_boolean, "route"),
+        "proxy_maintenance": Rule(values.parse_boolean, "route"),
         "weight": Rule(_whole("weight", 65535), "default"),
         "priority": Rule(_whole("priority", 65535), "default"),
         "ttl": Rule(_whole("number of seconds", 2**31 - 1), "default"),
@@ -203,18 +213,11 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
 CHECKS = frozenset(key for key in KNOWN if key.split("_")[0] in {"check", "health"})
 LATER = frozenset(
     {
-        "proxy_sticky",
-        "proxy_timeout",
-        "proxy_body",
-        "proxy_auth",
-        "proxy_allow",
-        "proxy_rate",
-        "proxy_redirect",
         "proxy_cert",
         "proxy_hsts",
     }
 )
-# A route that asks for these and would not get them is open to everybody: it is not served at all.
+# A stream that asks for these and would not get them is open to everybody: it is not served at all.
 GUARDS = frozenset({"proxy_auth", "proxy_allow"})
 SECRETS = frozenset({"proxy_auth"})  # never kept, never quoted
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from pilotfish.catalog.options import Options
 from pilotfish.catalog.values import Host, Name, Path, Port, is_reserved
 
 Scheme: TypeAlias = Literal["http", "https", "grpc", "tcp", "udp"]
@@ -28,6 +29,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
         strip: the prefix is taken off before the application sees the request.
         port: the port of a stream on the proxies; 0 for the others.
         backend: what nginx speaks with the application.
+        options: what it asks for besides; None: nothing.
     """
 
     scheme: Scheme
@@ -36,6 +38,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     strip: bool = False
     port: Port | Literal[0] = 0
     backend: Backend = "http"
+    options: Options | None = None
 
 
 class Place(NamedTuple):

@@ -8,6 +8,7 @@ import copy
 import functools
 import os
 import socket
+import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ DEADLINE_S = 20.0
 def endpoint(service, port=80, *, name=None, node=NODE, ip="127.0.0.1", to=None, scheme="http", route=True, **more):
     """A published endpoint of `service`, served at `<service>.svc.test`."""
     name = name or service
-    known = {"hosts", "path", "strip", "backend"}
+    known = {"hosts", "path", "strip", "backend", "options"}
     wish = Route(scheme=scheme, **{key: value for key, value in more.items() if key in known}) if route else None
     rest = {key: value for key, value in more.items() if key not in known}
     rest.setdefault("state", "passing")
@@ -179,7 +180,11 @@ class Backend:
     """A small HTTP server that remembers its requests and can misbehave.
 
     Attributes:
-        mood: "answer", "drop" (close after reading a request) or "drop reused" (the same, on a connection's second).
+        mood: "answer", "drop" (close after reading a request), "drop reused" (the same, on a connection's second) or
+            "silent" (never answer).
+        body: what it answers; empty: its name and the request.
+        headers: further ones of its answers.
+        tls: how it speaks TLS; None: it does not.
     """
 
     name: str
@@ -187,9 +192,12 @@ class Backend:
     requests: list = field(default_factory=list)
     port: int = 0
     connections: int = 0
+    body: str = ""
+    headers: list = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         self._writers = set()
         return self
@@ -222,11 +230,16 @@ class Backend:
         self.requests.append((method, path, headers, body.decode()))
         if self.mood == "drop" or (self.mood == "drop reused" and turn):
             return False
+        if self.mood == "silent":
+            await reader.read()
+            return False
         if headers.get("upgrade") == "websocket":
             await self._upgraded(reader, writer)
             return False
-        answer = f"{self.name} {method} {path}".encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+        answer = (self.body or f"{self.name} {method} {path}").encode()
+        more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        kind = "Content-Type: text/plain\r\n" if self.body else ""
+        writer.write(f"HTTP/1.1 200 OK\r\n{kind}{more}Content-Length: {len(answer)}\r\n\r\n".encode() + answer)
         await writer.drain()
         return True
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pilotfish.catalog.options import Options, Rate, Redirect
 from pilotfish.catalog.record import encode
 from pilotfish.catalog.route import Route
 from tests.registrator.builders import decide, endpoint, reasons
@@ -26,6 +27,38 @@ ROUTES = [
     ),
     ("tcp on its own port", ["SERVICE_80_PROXY=tcp"], Route(scheme="tcp", port=80)),
     ("tcp on a given port", ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_PORT=5432"], Route(scheme="tcp", port=5432)),
+    (
+        "all that can be asked for",
+        [
+            "SERVICE_80_PROXY=http",
+            "SERVICE_80_PROXY_STICKY=yes",
+            "SERVICE_80_PROXY_TIMEOUT=5m",
+            "SERVICE_80_PROXY_BODY=10m",
+            "SERVICE_80_PROXY_AUTH=staff",
+            "SERVICE_80_PROXY_ALLOW=10.0.0.0/8, fd00::1",
+            "SERVICE_80_PROXY_RATE=10/s,connections=5",
+            "SERVICE_80_PROXY_REDIRECT=301:https://www.example.com",
+            "SERVICE_80_PROXY_COMPRESS=yes",
+            "SERVICE_80_PROXY_SECURITY=yes",
+            "SERVICE_80_PROXY_MAINTENANCE=yes",
+        ],
+        Route(
+            scheme="http",
+            options=Options(
+                sticky=True,
+                timeout_s=300.0,
+                body=10 << 20,
+                auth="staff",
+                allow=("10.0.0.0/8", "fd00::1/128"),
+                rate=Rate(requests=10, burst=10, connections=5),
+                redirect=Redirect("www.example.com", "https", code=301),
+                compress=True,
+                security=True,
+                maintenance=True,
+            ),
+        ),
+    ),
+    ("asked for nothing", ["SERVICE_80_PROXY=http", "SERVICE_80_PROXY_STICKY=no"], Route(scheme="http")),
     ("none", ["SERVICE_NAME=web"], None),
     ("taken back for this port", ["SERVICE_PROXY=http", "SERVICE_80_PROXY="], None),
 ]
@@ -50,9 +83,9 @@ REFUSED = [
         "SERVICE_80_PROXY='grpc': not proxied: PROXY_BACKEND=http does not go with it: grpc, grpcs",
     ),
     (
-        "a guard that is not there yet",
-        ["PROXY=http", "PROXY_ALLOW=10.0.0.0/8"],
-        f"{NOT}SERVICE_80_PROXY_ALLOW asks for protection that this version does not give",
+        "a guard that streams do not have",
+        ["PROXY=tcp", "PROXY_ALLOW=10.0.0.0/8"],
+        f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_ALLOW asks for protection that streams are not given yet",
     ),
     (
         "the proxies' own name",
@@ -109,7 +142,7 @@ IDLE = [
         ["SERVICE_80_DNS=a,x", "SERVICE_80_PROXYDNS=X"],
         "80/tcp: both DNS and PROXYDNS name x: the proxies win",
     ),
-    ("not acted on yet", ["SERVICE_80_PROXY_BODY=1g"], "SERVICE_80_PROXY_BODY: not yet acted on, kept for templates"),
+    ("not acted on yet", ["SERVICE_80_PROXY_CERT=a"], "SERVICE_80_PROXY_CERT: not yet acted on, kept for templates"),
     (
         "mistyped",
         ["SERVICE_80_PROXI=http"],

@@ -1,0 +1,124 @@
+"""What counts when the containers of one service ask for different things at one place, and that it is said.
+
+Pure. One rule: what protects is joined, so that nobody who starts a container beside others can open what they closed:
+a name of users beats none, networks are intersected, the lower rate counts. All else is as the newest container asks,
+because it is what its admin last said. Newest: started last, then the greater id.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from pilotfish.catalog.options import NOTHING, Options, Rate
+from pilotfish.catalog.route import Route
+
+Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Field of a route or of its options -> the tag that an admin knows.
+NEWEST = {
+    "backend": "PROXY_BACKEND",
+    "scheme": "PROXY",
+    "strip": "PROXY_STRIP",
+    "sticky": "PROXY_STICKY",
+    "timeout_s": "PROXY_TIMEOUT",
+    "body": "PROXY_BODY",
+    "redirect": "PROXY_REDIRECT",
+    "compress": "PROXY_COMPRESS",
+    "security": "PROXY_SECURITY",
+    "maintenance": "PROXY_MAINTENANCE",
+}
+GUARDS = {"auth": "PROXY_AUTH", "allow": "PROXY_ALLOW", "rate": "PROXY_RATE"}
+
+
+class Asked(NamedTuple):
+    """One endpoint's wish: when its container started, its id, its route. Sorted: the newest last."""
+
+    started: float
+    id: str
+    route: Route
+
+
+class Agreed(NamedTuple):
+    """What counts.
+
+    Attributes:
+        route: of all together; its `allow` is that of the newest, see `allow`.
+        allow: networks whose clients may; None: all; empty: none.
+        notes: what they disagree about, as sentences.
+    """
+
+    route: Route
+    allow: frozenset[str] | None
+    notes: tuple[str, ...] = ()
+
+
+def agree(asked: Sequence[Asked]) -> Agreed:
+    """Join the wishes of a place's endpoints.
+
+    Args:
+        asked: at least one.
+
+    Cost: a comparison each when all are equal.
+    """
+    first = asked[0].route
+    if all(one.route == first for one in asked):
+        allow = (first.options or NOTHING).allow
+        return Agreed(first, frozenset(allow) if allow else None)
+    newest = max(asked, key=lambda one: (one.started, one.id))
+    wishes = [(one.route, one.route.options or NOTHING) for one in asked]
+    options = msgspec.structs.replace(
+        newest.route.options or NOTHING,
+        auth=_auth(asked),
+        rate=_rate(wish.rate for _, wish in wishes),
+    )
+    route = msgspec.structs.replace(newest.route, options=options)
+    lists = [wish.allow for _, wish in wishes if wish.allow]
+    return Agreed(route, intersection(lists) if lists else None, tuple(_notes(wishes, newest.id)))
+
+
+def _notes(wishes: Sequence[tuple[Route, Options]], newest: str) -> list[str]:
+    notes = []
+    for field, tag in (*NEWEST.items(), *GUARDS.items()):
+        said = {getattr(route if hasattr(route, field) else options, field) for route, options in wishes}
+        if len(said) > 1:
+            counts = "what protects most counts" if field in GUARDS else f"{newest}, the newest, counts"
+            notes.append(f"its containers disagree about {tag}: {counts}")
+    return notes
+
+
+def _auth(asked: Sequence[Asked]) -> str:
+    closed = [one for one in asked if one.route.options and one.route.options.auth]
+    last = max(closed, key=lambda one: (one.started, one.id), default=None)
+    return last.route.options.auth if last and last.route.options else ""
+
+
+def _rate(rates: Iterable[Rate | None]) -> Rate | None:
+    known = [one for one in rates if one is not None]
+    if not known:
+        return None
+    slowest = min(known, key=lambda one: (one.a_minute, one.burst))
+    connections = [one.connections for one in known if one.connections]
+    return msgspec.structs.replace(slowest, connections=min(connections, default=0))
+
+
+def intersection(lists: Sequence[Sequence[str]]) -> frozenset[str]:
+    """Addresses that are in every list: networks nest or are apart, so this is a list of networks too.
+
+    >>> sorted(intersection([("10.0.0.0/8", "fd00::/8"), ("10.1.0.0/16", "192.168.0.0/16")]))
+    ['10.1.0.0/16']
+    """
+    found = [ipaddress.ip_network(one) for one in lists[0]]
+    for others in {tuple(sorted(one)) for one in lists[1:]}:
+        beside = [ipaddress.ip_network(one) for one in others]
+        found = list({both for one in found for other in beside if (both := _both(one, other))})
+    return frozenset(map(str, found))
+
+
+def _both(one: Net, other: Net) -> Net | None:
+    if one.version != other.version or not one.overlaps(other):
+        return None
+    return one if one.prefixlen >= other.prefixlen else other
