@@ -325,16 +325,18 @@ async def test_snippets_of_a_host_and_of_a_path(nginx, folder):
         await running.settle(*asking(one.port))
         assert (await get(running.port, WEB, "/robots.txt")).body == "no robots"
         assert (await get(running.port, WEB)).headers["x-path"] == "root"
-        before = running.state["generation"]
         (snippets / f"{WEB}.conf").write_text("nonsense;\n", encoding="utf-8")
-        await until(lambda: running.state["nginx"]["error"], "the snippet is refused")
-        assert running.state["nginx"]["error"]["service"] == "web"
-        assert "nonsense" in running.state["nginx"]["error"]["message"]
-        assert (await get(running.port, WEB, "/robots.txt")).body == "no robots"
+        await until(lambda: running.state["quarantined"], "the snippet is refused")
+        [out] = running.state["quarantined"]
+        assert (out["service"], "nonsense" in out["reason"]) == ("web", True)
+        await until(lambda: _says(running.port, "/", "503: the configuration of"), "503 is served")
         (snippets / f"{WEB}.conf").unlink()
-        await until(lambda: running.state["nginx"]["error"] is None, "it is mended")
-        assert running.state["generation"] != before
-        assert (await get(running.port, WEB, "/robots.txt")).body == "one GET /robots.txt"
+        await until(lambda: not running.state["quarantined"], "it is mended")
+        await until(lambda: _says(running.port, "/robots.txt", "one GET /robots.txt"), "it is served")
+
+
+async def _says(port, path, body):
+    return (await get(port, WEB, path)).body.startswith(body)
 
 
 # Backends
@@ -399,7 +401,7 @@ async def test_grpc_without_tls(nginx, folder, greeter):
     h2c = free_port()
     async with Running(folder, nginx, h2c_port=h2c) as running:
         await running.settle(*asking(port, scheme="grpc", backend=backend))
-        shares = running.service._renderer._machine.can.h2c_shares
+        shares = running.service._publisher._renderer._machine.can.h2c_shares
         for where in (h2c, running.port) if shares else (h2c,):
             assert await asyncio.to_thread(talk, where) == (b"hello", [b"a!", b"b!"])
             assert handler.metadata["x-real-ip"] == "127.0.0.1"
