@@ -4,10 +4,11 @@ A template is parsed once (`parse`) and rendered as often as wanted (`Template.r
 pipelines, `if`, `else if`, `else`, `range`, `with`, `define`, `template`, `block`, `break`, `continue`, comments, trim
 markers, constants, and the functions of `functions`; more functions come in as a mapping.
 
-Data is what JSON knows: None, bool, int, float, str, lists and mappings. Nothing of a Python object is reachable.
+Data is what JSON knows: None, bool, int, float, str, lists and mappings; functions may also give back slices of one
+type and structs with fields and methods (`values`). Nothing else of a Python object is reachable.
 
 Invariants: a text that parses cannot loop for ever or fill the memory, and whatever goes wrong is a TemplateError that
-names template, line, column and construct. Not supported, and said so: complex numbers, methods, other delimiters.
+names template, line, column and construct. Not supported, and said so: complex numbers, other delimiters.
 
 Differs from Go: templates that are called but not defined are found when parsing; and see `Template.render` for
 values that are not there.

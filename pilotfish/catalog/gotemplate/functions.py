@@ -4,7 +4,7 @@
 A function says that its arguments do not fit by raising ValueError or TypeError, and the evaluator adds where.
 
 Differs: lengths and indexes of text count octets of UTF-8, as in Go, but a slice that would cut a character in half is
-an error; `js` is not there.
+an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from urllib.parse import quote_plus
 
 from pilotfish.catalog.gotemplate.printf import sprintf
-from pilotfish.catalog.gotemplate.values import go_text, go_type, is_true, sprint
+from pilotfish.catalog.gotemplate.values import Slice, Struct, go_text, go_type, is_true, sprint
 
 # `&` first would matter if these were replaced one after the other; translate replaces all in one pass.
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})
@@ -52,6 +52,8 @@ def _equal(a: object, b: object) -> bool:
         return a is b
     if _kind(a) != _kind(b):
         raise ValueError(f"incompatible types for comparison: {go_type(a)} and {go_type(b)}")
+    if isinstance(a, Struct) and isinstance(b, Struct) and a.go_type == b.go_type:
+        return a.fields == b.fields and a.text == b.text
     if not _kind(a):
         raise ValueError(f"values of type {go_type(a)} cannot be compared")
     return a == b
@@ -143,7 +145,7 @@ def slice_(value: object, *bounds: object) -> object:
         return octets[start:end].decode("utf-8", "surrogatepass")
     if isinstance(value, Sequence) and not isinstance(value, str) and len(bounds) < 4:
         start, end = _bounds(bounds, len(value))
-        return value[start:end]
+        return type(value)(value[start:end]) if isinstance(value, Slice) else value[start:end]
     raise ValueError(f"a {go_type(value)} cannot be sliced with {len(bounds)} bounds")
 
 
@@ -175,6 +177,19 @@ def printf(form: object, *values: object) -> str:
 def html(*values: object) -> str:
     """Escape what HTML gives a meaning."""
     return sprint([_printable(value) for value in values]).translate(_HTML)
+
+
+def js(*values: object) -> str:
+    """Escape for a string of JavaScript."""
+    return "".join(map(_js_char, sprint([_printable(value) for value in values])))
+
+
+def _js_char(char: str) -> str:
+    if char in "\\'\"":
+        return "\\" + char
+    if char in "<>&=" or ord(char) < 0x20 or not char.isprintable():
+        return f"\\u{ord(char):04X}"
+    return char
 
 
 def urlquery(*values: object) -> str:
@@ -212,6 +227,7 @@ BUILTINS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "gt": gt,
         "html": html,
         "index": index,
+        "js": js,
         "le": le,
         "len": length,
         "lt": lt,

@@ -12,6 +12,7 @@ import msgspec
 
 from pilotfish.catalog.gotemplate.values import (
     MAX_DEPTH,
+    Struct,
     float_text,
     go_text,
     go_type,
@@ -129,7 +130,17 @@ def _write(directive: _Directive, value: object, depth: int) -> str:
         return f"map[{' '.join(f'{key}:{_write(directive, item, depth + 1)}' for key, item in pairs)}]"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{' '.join(_write(directive, item, depth + 1) for item in value)}]"
+    if isinstance(value, Struct):
+        return _write_struct(directive, value, depth)
     return _write_scalar(directive, value)
+
+
+def _write_struct(directive: _Directive, value: Struct, depth: int) -> str:
+    if value.text:
+        return _write(directive, value.text, depth)
+    named = directive.verb == "v" and "+" in directive.flags
+    parts = ((f"{name}:" if named else "", item) for name, item in value.fields.items())
+    return f"{{{' '.join(name + _write(directive, item, depth + 1) for name, item in parts)}}}"
 
 
 def _write_scalar(directive: _Directive, value: object) -> str:

@@ -34,7 +34,7 @@ from pilotfish.catalog.gotemplate.nodes import (
     Text,
     Variable,
 )
-from pilotfish.catalog.gotemplate.values import go_text, go_type, in_order, is_true
+from pilotfish.catalog.gotemplate.values import Struct, go_text, go_type, in_order, is_true
 
 MAX_STEPS = 1_000_000  # nodes and commands looked at; 10,000 services at 50 steps each are half of it
 MAX_OUTPUT = 16 * 1024 * 1024  # characters
@@ -273,7 +273,7 @@ class _Run:
         if isinstance(first, Function):
             return self.call(first, command.args[1:], dot, final)
         if len(command.args) > 1 or final is not _NOTHING:
-            self.fail(first.pos, "an argument is given to something that is no function")
+            return self.method(first, command.args[1:], dot, final)
         if isinstance(first, Nil):
             self.fail(first.pos, "nil is not a command")
         return self.operand(first, dot)
@@ -311,7 +311,35 @@ class _Run:
             return value
         if isinstance(value, Mapping):
             return value[name] if name in value else Absent(f"{path}.{name}")
+        if isinstance(value, Struct) and name in value.fields:
+            return value.fields[name]
+        if isinstance(value, Struct) and name in value.methods:
+            return self.invoke(name, value.methods[name], [], pos)
         raise self.source.error(pos, f"{path or '.'} is a {go_type(value)}, so it has no field {name}")
+
+    def method(self, operand: Operand, args: Sequence[Operand], dot: object, final: object) -> object:
+        """Call the method that the last name of `operand` stands for: `datetime.Format "2006"`."""
+        if not isinstance(operand, Field | Variable | Chain) or not operand.names:
+            self.fail(operand.pos, "an argument is given to something that is no function")
+        name = operand.names[-1]
+        base: Operand = Dot(operand.pos)
+        if isinstance(operand, Variable):
+            base = Variable(operand.name, (), operand.pos)
+        elif isinstance(operand, Chain):
+            base = operand.base
+        owner = self.fields(self.operand(base, dot), operand.names[:-1], "(...)", operand.pos)
+        if not isinstance(owner, Struct) or name not in owner.methods:
+            self.fail(operand.pos, f"an argument is given to something that is no function: {name}")
+        values = [self.operand(arg, dot) for arg in args] + ([] if final is _NOTHING else [final])
+        return self.invoke(name, owner.methods[name], [self.use(value, operand.pos) for value in values], operand.pos)
+
+    def invoke(self, name: str, target: Callable[..., object], values: Sequence[object], pos: int) -> object:
+        """Call a function with values."""
+        try:
+            _check_count(target, values)
+            return self.spend(target(*values), pos)
+        except _FAILURES as error:
+            raise self.source.error(pos, f"calling {name}: {error}") from error
 
     def call(self, function: Function, args: Sequence[Operand], dot: object, final: object) -> object:
         target = self.functions[function.name]
@@ -322,12 +350,7 @@ class _Run:
             values.append(final)
         if self.missing == "error" and any(target is tolerant for tolerant in TAKES_ABSENT):
             values = [None if isinstance(value, Absent) else value for value in values]
-        values = [self.use(value, function.pos) for value in values]
-        try:
-            _check_count(target, values)
-            return self.spend(target(*values), function.pos)
-        except _FAILURES as error:
-            raise self.source.error(function.pos, f"calling {function.name}: {error}") from error
+        return self.invoke(function.name, target, [self.use(value, function.pos) for value in values], function.pos)
 
     def choose(self, function: Function, args: Sequence[Operand], dot: object, final: object) -> object:
         """`and` and `or`: stop at the first argument that decides."""

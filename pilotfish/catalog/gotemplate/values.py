@@ -1,13 +1,16 @@
 """Values as Go templates see them: truth, kinds, and how fmt writes them.
 
 Values are what JSON knows (None, bool, int, float, str, sequences, mappings with text keys) and functions. They stand
-for Go's nil, bool, int, float64, string, []any, map[string]any and func. Expectations were checked against Go.
+for Go's nil, bool, int, float64, string, []any, map[string]any and func. Functions may also give back a `Slice`, whose
+elements are all of one type, and a `Struct`. Expectations were checked against Go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
+from typing import ClassVar
 
 MAX_DEPTH = 50  # lists and maps within each other that are written out
 _TYPES: tuple[tuple[type, str], ...] = (
@@ -19,7 +22,50 @@ _TYPES: tuple[tuple[type, str], ...] = (
     (Mapping, "map[string]interface {}"),
     (Sequence, "[]interface {}"),
 )
+_NO_METHODS: Mapping[str, Callable[..., object]] = MappingProxyType({})
 _ESCAPES = {7: "\\a", 8: "\\b", 12: "\\f", 10: "\\n", 13: "\\r", 9: "\\t", 11: "\\v", 92: "\\\\"}
+
+
+class Slice(list[object]):
+    """A list of one element type; a subclass says which. Like Go's it can be changed by whoever holds it."""
+
+    go_type: ClassVar[str] = "[]interface {}"
+
+
+class Struct:
+    """A value with named fields, in the order in which they are printed.
+
+    Attributes:
+        fields: by name.
+        methods: what can be called on it, by name.
+        go_type: its type's name in Go.
+        text: how it prints, where it has a String method; "" where its fields are printed.
+    """
+
+    go_type: ClassVar[str] = "struct"
+
+    def __init__(
+        self,
+        fields: Mapping[str, object],
+        methods: Mapping[str, Callable[..., object]] = _NO_METHODS,
+        text: str = "",
+    ) -> None:
+        self.fields = fields
+        self.methods = methods
+        self.text = text
+
+    def __getattr__(self, name: str) -> object:
+        """Its fields and methods, for the template language that asks for attributes."""
+        for known in (self.__dict__.get("fields", {}), self.__dict__.get("methods", {})):
+            if name in known:
+                return known[name]
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        return go_text(self)
+
+    def __repr__(self) -> str:
+        return go_text(self)
 
 
 def go_type(value: object) -> str:
@@ -28,6 +74,8 @@ def go_type(value: object) -> str:
     >>> go_type(True), go_type([1])
     ('bool', '[]interface {}')
     """
+    if isinstance(value, Slice | Struct):
+        return value.go_type
     for kinds, name in _TYPES:
         if isinstance(value, kinds):
             return name
@@ -56,6 +104,8 @@ def go_text(value: object, depth: int = 0) -> str:
         return f"map[{' '.join(f'{key}:{go_text(item, depth + 1)}' for key, item in in_order(value))}]"
     if isinstance(value, Sequence):
         return f"[{' '.join(go_text(item, depth + 1) for item in value)}]"
+    if isinstance(value, Struct):
+        return value.text or f"{{{' '.join(go_text(item, depth + 1) for item in value.fields.values())}}}"
     return _scalar(value)
 
 
