@@ -6,7 +6,7 @@ import dataclasses
 
 from pilotfish.catalog import values
 from pilotfish.catalog.options import parse_network
-from pilotfish.catalog.settings import Shared, choice, option, whole
+from pilotfish.catalog.settings import Shared, choice, option, spelled_too, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +15,75 @@ class ConfgenSettings(Shared):
 
     status: tuple[str, int] = dataclasses.field(
         default=("127.0.0.1", 9703), metadata=Shared.__dataclass_fields__["status"].metadata
+    )
+    etcd: tuple[str, ...] = dataclasses.field(
+        default=(), metadata=spelled_too(Shared.__dataclass_fields__["etcd"].metadata, "--node")
+    )
+    etcd_ca: str = dataclasses.field(
+        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_ca"].metadata, "--client-ca-keys")
+    )
+    etcd_cert: str = dataclasses.field(
+        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_cert"].metadata, "--client-cert")
+    )
+    etcd_key: str = dataclasses.field(
+        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_key"].metadata, "--client-key")
+    )
+    etcd_user: str = dataclasses.field(
+        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_user"].metadata, "--username")
+    )
+    confdir: str = option(
+        "confd's folder, with conf.d and templates in it: its template resources are rendered instead of nginx",
+        "",
+        flag="--confdir",
+        metavar="DIR",
+    )
+    config_file: str = option(
+        "confd's own settings; default: /etc/confd/confd.toml if it is there", "", flag="--config-file", metavar="FILE"
+    )
+    with_nginx: bool = option("render nginx as well where template resources are rendered", False, flag="--with-nginx")
+    once: bool = option("render everything once and end; exit code 1 if something failed", False, flag="--once",
+                        also=("--onetime",))  # fmt: skip
+    watch: bool = option("taken from confd's command lines; keys are always watched", False, flag="--watch")
+    interval_s: float = option(
+        "how often all template resources are rendered although no key changed",
+        600.0,
+        flag="--interval",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )
+    noop: bool = option("write nothing, show what would change as a diff", False, flag="--noop")
+    sync_only: bool = option("write files without check_cmd and reload_cmd", False, flag="--sync-only")
+    keep_stage_file: bool = option("leave staged files beside their place", False, flag="--keep-stage-file")
+    prefix: str = option("key prefix of all template resources", "", flag="--prefix", metavar="PREFIX")
+    prefix_mode: str = option(
+        "replace: --prefix takes the place of a resource's own; join: it stands before it, as in confd 0.7",
+        "replace",
+        flag="--prefix-mode",
+        parse=choice("replace", "join"),
+        metavar="HOW",
+    )
+    backend: str = option(
+        "what confd calls the store: etcdv3, or etcd, which is asked by its v3 API too",
+        "",
+        flag="--backend",
+        parse=choice("etcdv3", "etcd"),
+        metavar="NAME",
+    )
+    dest_root: tuple[str, ...] = option(
+        "folder below which template resources may write; may be repeated",
+        ("/",),
+        flag="--dest-root",
+        metavar="DIR",
+        repeat=True,
+    )
+    state_dir: str = option(
+        "folder where template resources remember reloads that are due; default: confd/ in the data folder",
+        "",
+        flag="--state-dir",
+        metavar="DIR",
+    )
+    reload_timeout_s: float = option(
+        "how long a reload_cmd may take", 60.0, flag="--reload-timeout", parse=values.parse_duration, metavar="TIME"
     )
     ip: tuple[str, ...] = option(
         "address at which clients reach this proxy, instead of the host's record or the default route's",
@@ -111,7 +180,11 @@ class ConfgenSettings(Shared):
         metavar="TIME",
     )
     check_timeout_s: float = option(
-        "how long `nginx -t` may take", 10.0, flag="--check-timeout", parse=values.parse_duration, metavar="TIME"
+        "how long `nginx -t`, or a check_cmd, may take",
+        10.0,
+        flag="--check-timeout",
+        parse=values.parse_duration,
+        metavar="TIME",
     )
     proxy_ttl_s: int = option(
         "seconds after which a dead proxy's own record goes",

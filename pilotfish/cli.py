@@ -22,7 +22,7 @@ from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.settings import BadSettings, Shared
 from pilotfish.catalog.telemetry import own_version
 from pilotfish.endpoints_cli import command as endpoints_command
-from pilotfish.flags import Given, environment, options, with_double_dashes
+from pilotfish.flags import Given, as_confd_spells, confd_defaults, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
 from pilotfish.history_cli import commands as history_commands
 from pilotfish.io_health import health
@@ -62,6 +62,8 @@ class Program(click.Group):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse the group's own arguments."""
+        if args[:1] == ["confgen"]:
+            args = as_confd_spells(args)
         return super().parse_args(context, with_double_dashes(args))
 
 
@@ -86,7 +88,7 @@ def _settings(given: Given, name: str, kind: type[S], **defaults: object) -> S:
 def _part(name: str, kind: type[Shared], about: str) -> click.Command:
     def run(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
         given = Given(flags, environment(), flags.pop("config") or "")
-        settings = _settings(given, name, kind)
+        settings = _settings(given, name, kind, **(confd_defaults(given) if kind is ConfgenSettings else {}))
         set_up(settings.log_level, settings.log_format)
         from pilotfish import parts  # noqa: PLC0415  see above
 
@@ -107,13 +109,20 @@ def _up(**flags: Any) -> None:  # noqa: ANN401  click hands over what it parsed
     confgen = given.part(
         "confgen",
         ConfgenSettings,
-        {**node, "http-port": "8080", "nginx-dir": str(folder / "nginx"), "nginx-on-exit": "quit"},
+        {
+            **node,
+            "http-port": "8080",
+            "nginx-dir": str(folder / "nginx"),
+            "nginx-on-exit": "quit",
+            "state-dir": str(folder / "confd"),
+        },
     )
     given.check()
     if settings is None or registrator is None or dns is None or confgen is None:
         raise BadSettings(["the settings cannot be used"])
     set_up(settings.log_level, settings.log_format)
-    confgen = dataclasses.replace(confgen, nginx_bin=nginx_program(confgen.nginx_bin, confgen.nginx))
+    if not confgen.confdir or confgen.with_nginx:
+        confgen = dataclasses.replace(confgen, nginx_bin=nginx_program(confgen.nginx_bin, confgen.nginx))
     from pilotfish import up  # noqa: PLC0415  see above
 
     up.run(Everything(settings, registrator, dns, confgen, folder), click.echo)

@@ -10,10 +10,12 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
 
+from confgen import confd_toml
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog.settings import (
@@ -166,7 +168,7 @@ def options(*kinds: type[Any], shown: Collection[str] | None = None) -> list[cli
 def _option(setting: Known, *, hidden: bool) -> click.Option:
     spelled = setting.option
     return click.Option(
-        [spelled.flag, setting.name],
+        [spelled.flag, *spelled.also, setting.name],
         help=f"{spelled.help}{_notes(setting)}",
         metavar=None if spelled.switch else spelled.metavar,
         is_flag=spelled.switch,
@@ -204,6 +206,58 @@ def with_double_dashes(arguments: Sequence[str]) -> list[str]:
     ['--ip', '10.0.0.1', '--cleanup', '-h', '-1', '-']
     """
     return [f"-{argument}" if _ONE_DASH.match(argument) else argument for argument in arguments]
+
+
+def as_confd_spells(arguments: Sequence[str]) -> list[str]:
+    """The switches of confd with a value, and those of its first versions for the log, in our spelling.
+
+    >>> as_confd_spells(["confgen", "-watch=true", "-noop=false", "-verbose", "-prefix=/a"])
+    ['confgen', '--watch', '--log-level=info', '-prefix=/a']
+    """
+    found: list[str] = []
+    for argument in arguments:
+        name, given, value = argument.lstrip("-").partition("=")
+        on = value.lower() in {"", "1", "t", "true"}
+        if not argument.startswith("-") or name not in {*_CONFD_SWITCHES, *_CONFD_LEVELS}:
+            found.append(argument)
+        elif name in _CONFD_LEVELS:
+            found += [f"--log-level={_CONFD_LEVELS[name]}"] if on else []
+        elif on or not given:
+            found.append(f"--{name}")
+    return found
+
+
+_CONFD_SWITCHES = frozenset({"onetime", "watch", "noop", "sync-only", "keep-stage-file"})
+_CONFD_LEVELS: Mapping[str, str] = MappingProxyType({"verbose": "info", "debug": "debug", "quiet": "error"})
+# Flags of confgen that mean confd's template resources; without a folder of them they mean nothing.
+_CONFD_FLAGS = frozenset(
+    {"backend", "config_file", "interval_s", "keep_stage_file", "noop", "once", "prefix", "sync_only", "watch"}
+)
+
+
+def confd_defaults(given: Given) -> dict[str, object]:
+    """What confd's settings file and folder say about confgen's settings; {} where it is not to do confd's work.
+
+    Raises:
+        BadSettings: --config-file cannot be read, or the file is wrong.
+    """
+    table = given.file.get("confgen", {})
+    said = {one.name for one in known(ConfgenSettings) if one.variable in given.env or one.key in table}
+    said |= given.flags.keys()
+    if not said & {"confdir", *_CONFD_FLAGS}:
+        return {}
+    path = given.flags.get("config_file") or given.env.get(f"{ENV_PREFIX}CONFIG_FILE") or table.get("config-file", "")
+    if not path and Path(confd_toml.DEFAULT_FILE).is_file():
+        path = confd_toml.DEFAULT_FILE
+    found: dict[str, object] = {}
+    if path:
+        try:
+            found = confd_toml.defaults(path, Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings([f"--config-file {path}: {getattr(error, 'strerror', None) or error}"]) from error
+    if (Path(confd_toml.DEFAULT_CONFDIR) / "conf.d").is_dir():
+        found = {"confdir": confd_toml.DEFAULT_CONFDIR, **found}
+    return found
 
 
 _ONE_DASH = re.compile(r"-[A-Za-z][A-Za-z0-9-]")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from confgen.service import ConfgenService
+from confgen.io_beside import confgen_service
+from confgen.io_resources import ResourcesService
 from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
 from pilotfish import io_dns_child
+from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.settings import Shared
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
@@ -22,9 +25,27 @@ from registrator.io_fleet import registrator
 
 
 def _confgen(settings: ConfgenSettings, store: Store, telemetry: Telemetry) -> Service:
-    program = nginx_program(settings.nginx_bin, settings.nginx)  # first: where it is missing, no folder is made
-    folder = settings.nginx_dir or str(data_folder("") / "nginx")
-    return ConfgenService(dataclasses.replace(settings, nginx_dir=folder, nginx_bin=program), store, telemetry)
+    return confgen_service(_placed(settings), store, telemetry)
+
+
+def _placed(settings: ConfgenSettings) -> ConfgenSettings:
+    """With the folders and the program that were not given."""
+    if settings.with_nginx or not settings.confdir:
+        program = nginx_program(settings.nginx_bin, settings.nginx)  # first: where it is missing, no folder is made
+        folder = settings.nginx_dir or str(data_folder("") / "nginx")
+        settings = dataclasses.replace(settings, nginx_dir=folder, nginx_bin=program)
+    if settings.confdir:
+        settings = dataclasses.replace(settings, state_dir=settings.state_dir or str(data_folder("") / "confd"))
+    return settings
+
+
+async def _once(settings: ConfgenSettings) -> None:
+    """Render all template resources once. There is no status server: one that runs for long may have the address."""
+    store = open_etcd(settings)
+    try:
+        await ResourcesService(settings, store, Telemetry("confgen", time.time)).once()
+    finally:
+        await store.close()
 
 
 SERVICES: Mapping[str, Callable[[Any, Store, Telemetry], Service]] = MappingProxyType(
@@ -39,7 +60,9 @@ def run(part: str, settings: Shared) -> None:
         BadSettings: settings that can be judged only now, such as files that they name.
         CannotStart: the part cannot start.
     """
-    if isinstance(settings, DnsSettings) and settings.workers > 1:
+    if isinstance(settings, ConfgenSettings) and settings.once and settings.confdir:
+        run_until_signal(_once(_placed(dataclasses.replace(settings, with_nginx=False))))
+    elif isinstance(settings, DnsSettings) and settings.workers > 1:
         io_dns_child.run_workers(settings)
     else:
         run_until_signal(serve_part(part, settings, SERVICES[part]))

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from confgen.service import ConfgenService
+from confgen.io_beside import confgen_service
 from pilotfish.catalog import io_status
 from pilotfish.catalog.io_stores import open_embedded, open_etcd
 from pilotfish.catalog.store import Store
@@ -57,7 +57,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Mapping[s
     run = everything.data / "run"
     async with _opened(everything) as store:
         registrator = make_registrator(everything.registrator, store, registrator_telemetry)
-        confgen = ConfgenService(everything.confgen, store, confgen_telemetry)
+        confgen = confgen_service(everything.confgen, store, confgen_telemetry)
         feed, followers = feed_for_children(everything.up, store, run, up)
         children = dns_children(everything.dns, run, up)
         reread_at_hangup(followers, children, up)

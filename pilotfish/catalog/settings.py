@@ -43,6 +43,7 @@ class Option:
         repeat: a tuple; the flag may come several times, text is split at commas.
         switch: a flag without a value.
         secret: never shown.
+        also: other spellings of the flag, for command lines of older tools.
     """
 
     flag: str
@@ -54,6 +55,7 @@ class Option:
     repeat: bool = False
     switch: bool = False
     secret: bool = False
+    also: tuple[str, ...] = ()
 
 
 class Known(NamedTuple):
@@ -85,15 +87,21 @@ def option(  # a field specifier, as dataclasses.field is
     env_prefix: str = "",
     repeat: bool = False,
     secret: bool = False,
+    also: tuple[str, ...] = (),
 ) -> Any:  # noqa: ANN401  dataclasses.field is typed so too
     """One option as a dataclass field; a default of False makes it a switch."""
     switch = default is False
     if switch and parse is str:
         parse = values.parse_boolean
-    spelled = Option(flag, help_, parse, metavar, env, env_prefix, repeat, switch, secret)
+    spelled = Option(flag, help_, parse, metavar, env, env_prefix, repeat, switch, secret, also)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata={"option": spelled}, repr=not secret)
     return dataclasses.field(default=default, metadata={"option": spelled}, repr=not secret)
+
+
+def spelled_too(metadata: Mapping[str, Any], *flags: str) -> Mapping[str, Any]:
+    """An inherited option's metadata, for a part where its flag has other spellings besides."""
+    return {"option": dataclasses.replace(metadata["option"], also=flags)}
 
 
 def known(kind: type[Any]) -> Iterator[Known]:
@@ -233,6 +241,16 @@ def address_and_port(text: str) -> tuple[str, int]:
     return values.parse_ip(host), values.parse_integer("port", port, 0, 65535)
 
 
+def log_level(text: str) -> str:
+    """A level; also the names that confd has for some.
+
+    >>> log_level("warn")
+    'warning'
+    """
+    level = {"warn": "warning", "fatal": "error", "panic": "error"}.get(text, text)
+    return choice("debug", "info", "warning", "error")(level)
+
+
 def etcd_url(text: str) -> str:
     """One etcd endpoint: `http://h:2379`, `https://h:2379` or `h:2379`, as one URL without a path."""
     scheme, found, rest = text.partition("://")
@@ -343,7 +361,7 @@ class Shared(EtcdOptions):
         "least level that is logged: debug, info, warning or error",
         "info",
         flag="--log-level",
-        parse=choice("debug", "info", "warning", "error"),
+        parse=log_level,
         metavar="LEVEL",
     )
     log_format: str = option(
