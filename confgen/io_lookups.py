@@ -23,6 +23,7 @@ from confgen.gotime import Moment
 from confgen.keyspace import Strings
 from pilotfish.catalog.gotemplate.values import Slice, Struct
 
+DNS_PORT = 53
 SRV_TIMEOUT_S = 2.0  # for each server and try
 MAX_MESSAGE = 65535
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -179,13 +180,13 @@ def _over_udp(server: str, message: bytes) -> bytes:
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(SRV_TIMEOUT_S)
-        asking.connect((server, 53))
+        asking.connect((server, DNS_PORT))
         asking.send(message)
         return asking.recv(MAX_MESSAGE)
 
 
 def _over_tcp(server: str, message: bytes) -> bytes:
-    with socket.create_connection((server, 53), timeout=SRV_TIMEOUT_S) as asking:
+    with socket.create_connection((server, DNS_PORT), timeout=SRV_TIMEOUT_S) as asking:
         asking.sendall(struct.pack("!H", len(message)) + message)
         reader = asking.makefile("rb")
         (length,) = struct.unpack("!H", reader.read(2).rjust(2, b"\0"))

@@ -54,6 +54,7 @@ class Reloads:
         self._due: dict[Command, asyncio.Event] = {}
         self._tasks: dict[Command, asyncio.Task[None]] = {}
         self._timeouts: dict[Command, float] = {}
+        self._counted: dict[Command, frozenset[int]] = {}  # what the last run that began counts for
         self.settled = asyncio.Event()
         self.failing: dict[Command, str] = {}
         self._runs = Counter(
@@ -62,8 +63,10 @@ class Reloads:
         )  # fmt: skip
 
     def due(self, command: Command, timeout_s: float, tasks: asyncio.TaskGroup) -> None:
-        """A command has to be run."""
+        """A command has to be run, unless a run that has begun counts for all its files."""
         self._timeouts[command] = timeout_s
+        if self._ledger.begun(command) <= self._counted.get(command, frozenset()):
+            return
         if command not in self._tasks:
             self._due[command] = asyncio.Event()
             self._tasks[command] = tasks.create_task(self._look_after(command))
@@ -84,6 +87,7 @@ class Reloads:
             await asyncio.sleep(max(0.0, last + self._between_s - time.monotonic()))
             due.clear()
             last, entries = time.monotonic(), self._ledger.begun(command)
+            self._counted[command] = entries
             error = await reload_once(command, self._timeouts[command])
             self._runs.labels("failed" if error else "done").inc()
             if error:

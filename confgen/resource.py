@@ -283,7 +283,7 @@ def items(resource: Resource, keys: Iterable[str]) -> tuple[list[Item], list[str
         return [Item()], []
     depth, matches = resource.for_each.count("/"), gopath.matcher(resource.for_each)
     cut = {"/".join(key.split("/")[: depth + 1]) for key in keys if key.count("/") >= depth}
-    found = [Item(key, gopath.base(key)) for key in sorted(cut) if matches(key)]
+    found = [Item(key, key.rpartition("/")[2]) for key in sorted(cut) if matches(key)]
     bad = [
         f"{quoted(item.key)} is left out: its name cannot be a file's" for item in found if not _NAME.match(item.name)
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +13,12 @@ from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
 from pilotfish import io_dns_child
-from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.settings import Shared
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.console.service import ConsoleService
 from pilotfish.folders import data_folder, nginx_program
-from pilotfish.run import Service, run_until_signal, serve_part
+from pilotfish.run import Service, do_once, run_until_signal, serve_part
 from registrator.io_fleet import registrator
 
 
@@ -39,15 +37,6 @@ def _placed(settings: ConfgenSettings) -> ConfgenSettings:
     return settings
 
 
-async def _once(settings: ConfgenSettings) -> None:
-    """Render all template resources once. There is no status server: one that runs for long may have the address."""
-    store = open_etcd(settings)
-    try:
-        await ResourcesService(settings, store, Telemetry("confgen", time.time)).once()
-    finally:
-        await store.close()
-
-
 SERVICES: Mapping[str, Callable[[Any, Store, Telemetry], Service]] = MappingProxyType(
     {"registrator": registrator, "dns": DnsService, "confgen": _confgen, "console": ConsoleService}
 )
@@ -61,7 +50,7 @@ def run(part: str, settings: Shared) -> None:
         CannotStart: the part cannot start.
     """
     if isinstance(settings, ConfgenSettings) and settings.once and settings.confdir:
-        run_until_signal(_once(_placed(dataclasses.replace(settings, with_nginx=False))))
+        run_until_signal(do_once(part, _placed(dataclasses.replace(settings, with_nginx=False)), ResourcesService))
     elif isinstance(settings, DnsSettings) and settings.workers > 1:
         io_dns_child.run_workers(settings)
     else:

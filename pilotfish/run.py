@@ -44,6 +44,23 @@ class Reloadable(Protocol):
         ...
 
 
+class Once(Protocol):
+    """A service that can do its work once and end."""
+
+    async def once(self) -> None:
+        """Do it."""
+        ...
+
+
+async def do_once(part: str, settings: S, make: Callable[[S, Store, Telemetry], Once]) -> None:
+    """Let a part do its work once, on etcd, without a status server: the address may be that of one that stays."""
+    store = open_etcd(settings)
+    try:
+        await make(settings, store, Telemetry(part, time.time)).once()
+    finally:
+        await store.close()
+
+
 async def serve_part(part: str, settings: S, make: Callable[[S, Store, Telemetry], Service]) -> None:
     """Run one part on etcd until it ends or is cancelled."""
     telemetry = Telemetry(part, time.time)
