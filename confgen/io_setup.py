@@ -14,6 +14,8 @@ from confgen.layout import Machine
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.failure import CannotStart
 
+LONGEST_NAME = 64  # of a file with users, `options.FileName`
+
 
 async def machine(settings: ConfgenSettings, folder: Path, reserved: tuple[str, ...]) -> Machine:
     """Ask program and machine.
@@ -68,7 +70,7 @@ def misfit(settings: ConfgenSettings, can: Features) -> str:
 
 def _unprintable(htpasswd: str) -> str:
     try:
-        quote.file(f"{Path(htpasswd).absolute()}/users")
+        quote.file(f"{Path(htpasswd).absolute()}/{'n' * LONGEST_NAME}")
     except quote.Unprintable as error:
         return f"--htpasswd: {error}; use a path of letters, digits and ._-"
     return ""

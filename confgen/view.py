@@ -15,7 +15,7 @@ import msgspec
 
 from confgen import quote
 from confgen.agree import Asked, agree
-from confgen.policy import CLOSED_FOR_WORK, JUST_SERVED, Around, Decided, Policy, at, decide
+from confgen.policy import CLOSED_FOR_WORK, JUST_SERVED, PLAIN, Around, Decided, Policy, at, decide
 from confgen.quote import Token
 from confgen.shapes import (
     Location,
@@ -255,7 +255,10 @@ def _standing(
     if not served:
         return _Standing(), ()
     agreed = agree([asked for asked, _ in served])
-    decided = decide(service, agreed.route, agreed.allow, around)
+    try:
+        decided = decide(service, agreed.route, agreed.allow, around)
+    except quote.Unprintable as error:  # no record that can be decoded comes here; if one does, it costs only itself
+        decided = Decided(PLAIN, f"{error}; nobody is let in")
     backend = agreed.route.backend  # nginx speaks one language with a group: who speaks another waits
     servers = {server for asked, server in served if server is not None and asked.route.backend == backend}
     said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
@@ -340,12 +343,11 @@ class _Builder:
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
     def _own(self, host: str) -> Own:
-        page = self._copy(page_file(host), self._extras.pages.get(host))
-        return Own(self._copy(snippet_file(Place(host, "")), self._extras.hosts.get(host)), page)
+        extras, everywhere = self._extras, Place(host, "")
+        snippet = self._copy(snippet_file(everywhere), extras.hosts[host]) if host in extras.hosts else None
+        return Own(snippet, self._copy(page_file(host), extras.pages[host]) if host in extras.pages else None)
 
-    def _copy(self, file: Token, text: bytes | None) -> Token | None:
-        if text is None:
-            return None
+    def _copy(self, file: Token, text: bytes) -> Token:
         self._copies[file] = text
         return file
 
@@ -353,7 +355,8 @@ class _Builder:
         if place.host in self._extras.pages:
             return Location(place.path, matches(place.path), None, strip=False, policy=CLOSED_FOR_WORK)
         path, policy = place.path, at(standing.decided.policy, place.host)
-        snippet = self._copy(snippet_file(place), self._extras.places.get(place))
+        own = self._extras.places.get(place)
+        snippet = None if own is None else self._copy(snippet_file(place), own)
         servers = () if standing.decided.closed else standing.servers
         strip = standing.strip and path != "/" and not policy.grpc
         return Location(

@@ -19,6 +19,7 @@ LONGEST_S = 86400.0  # a day; what waits longer is not waiting for an answer
 MOST_OCTETS = 2**40  # 1 TiB
 MOST_NETWORKS = 256  # of one route; each is looked at for every request
 MOST_REQUESTS = 1_000_000
+LONGEST_TARGET = 512  # octets of the path of a redirection
 CODES = (301, 302, 307, 308)
 
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
@@ -28,10 +29,10 @@ _TARGET_PATTERN = r"^(?!.*/\.\.?(?:/|\Z))(?:/[A-Za-z0-9._~!&()*+,=:@/-]*)?\Z"
 
 FileName: TypeAlias = Annotated[str, msgspec.Meta(pattern=FILE_PATTERN, max_length=64)]
 Network: TypeAlias = Annotated[str, msgspec.Meta(pattern=NETWORK_PATTERN, max_length=43)]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0.001, le=LONGEST_S)]
 Octets: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_OCTETS)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_REQUESTS)]
-Target: TypeAlias = Annotated[str, msgspec.Meta(pattern=_TARGET_PATTERN, max_length=1024)]
+Target: TypeAlias = Annotated[str, msgspec.Meta(pattern=_TARGET_PATTERN, max_length=LONGEST_TARGET)]
 
 _FILE = re.compile(FILE_PATTERN)
 _RATE = re.compile(r"^([0-9]{1,7})/(s|m)\Z")
@@ -108,6 +109,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     compress: bool = False
     security: bool = False
     maintenance: bool = False
+
+    def __post_init__(self) -> None:
+        for one in self.allow:
+            ipaddress.ip_network(one)  # ValueError: /33 of IPv4, or digits behind the prefix; no pattern sees that
 
 
 NOTHING = Options()
@@ -228,7 +233,7 @@ def parse_redirect(text: str) -> Redirect:
     host = host.lower()
     if len(host) > HOST.longest or not HOST.pattern.match(host) or host.startswith("*"):
         raise BadValue(f"{quoted(text)} is no redirection: a host, or an address such as https://www.example.com/shop")
-    if target and (len(target) > PATH.longest or not PATH.pattern.match(target)):
+    if target and (len(target) > LONGEST_TARGET or not PATH.pattern.match(target)):
         raise BadValue(f"{quoted(text)} is no redirection: it has no {PATH.allowed}")
     number = parse_integer("port", port, 1, 65535) if port else 0
     return msgspec.convert(
