@@ -1,0 +1,151 @@
+"""What counts when containers of one service ask for different things, what is closed, and what is said of both."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confgen.agree import Asked, agree, intersection
+from confgen.extras import Extras
+from confgen.features import LEAST, read
+from confgen.policy import Around, decide
+from pilotfish.catalog.options import Options, Rate, Redirect
+from pilotfish.catalog.route import Route
+
+TEN, SMALL, OTHER = ("10.0.0.0/8",), ("10.1.0.0/16",), ("192.168.0.0/16",)
+NEWEST = "its containers disagree about {}: new, the newest, counts"
+SAFEST = "its containers disagree about {}: what protects most counts"
+
+# Old's options, new's options, what counts of them, allow, notes.
+ROWS = [
+    ("alike", {"body": 5}, {"body": 5}, {"body": 5}, None, []),
+    ("a time", {"timeout_s": 5.0}, {"timeout_s": 9.0}, {"timeout_s": 9.0}, None, [NEWEST.format("PROXY_TIMEOUT")]),
+    ("taken back", {"body": 5}, {}, {}, None, [NEWEST.format("PROXY_BODY")]),
+    ("auth is new", {}, {"auth": "a"}, {"auth": "a"}, None, [SAFEST.format("PROXY_AUTH")]),
+    ("auth is old", {"auth": "a"}, {}, {"auth": "a"}, None, [SAFEST.format("PROXY_AUTH")]),
+    ("two of auth", {"auth": "a"}, {"auth": "b"}, {"auth": "b"}, None, [SAFEST.format("PROXY_AUTH")]),
+    ("allow is old", {"allow": TEN}, {}, {}, TEN, [SAFEST.format("PROXY_ALLOW")]),
+    ("allow nests", {"allow": TEN}, {"allow": SMALL}, {"allow": SMALL}, SMALL, [SAFEST.format("PROXY_ALLOW")]),
+    ("allow is apart", {"allow": TEN}, {"allow": OTHER}, {"allow": OTHER}, (), [SAFEST.format("PROXY_ALLOW")]),
+    (
+        "the lower rate, the fewer connections",
+        {"rate": Rate(1, "s", 9, 3)},
+        {"rate": Rate(90, "m", 2, 7)},
+        {"rate": Rate(1, "s", 9, 3)},
+        None,
+        [SAFEST.format("PROXY_RATE")],
+    ),
+    ("a rate and none", {"rate": Rate(1)}, {}, {"rate": Rate(1)}, None, [SAFEST.format("PROXY_RATE")]),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_agree(row):
+    old, new, counts, allow, notes = row
+    found = agree([Asked(2.0, "new", route(**new)), Asked(1.0, "old", route(**old))])
+
+    assert msgspec.structs.replace(found.route.options, allow=Options(**counts).allow) == Options(**counts)
+    assert (sorted(found.allow) if found.allow is not None else None) == (sorted(allow) if allow is not None else None)
+    assert list(found.notes) == notes
+
+
+def route(scheme="http", backend="http", **options):
+    return Route(scheme=scheme, backend=backend, options=Options(**options))
+
+
+def test_containers_that_began_together_are_told_apart_by_id():
+    wishes = [Asked(1.0, name, route(body=turn)) for turn, name in enumerate("bca")]
+    for order in (wishes, wishes[::-1]):
+        assert agree(order).route.options.body == 1
+
+
+NETWORKS = st.builds(
+    lambda number, length: str(ipaddress.ip_network((number << 24, length), strict=False)),
+    st.integers(0, 7),
+    st.integers(5, 9),
+)
+
+
+@given(st.lists(st.lists(NETWORKS, min_size=1, max_size=3).map(tuple), min_size=1, max_size=3), st.integers(0, 7))
+def test_an_address_is_let_in_exactly_when_every_list_lets_it_in(lists, first):
+    address = ipaddress.ip_address(first << 24)
+    inside = [any(address in ipaddress.ip_network(one) for one in each) for each in lists]
+    assert any(address in ipaddress.ip_network(one) for one in intersection(lists)) is all(inside)
+
+
+BARE = read(
+    "nginx version: nginx/1.31.3\nconfigure arguments: --without-http_limit_req_module --without-http_access_module "
+    "--without-http_auth_basic_module --without-http_grpc_module --without-http_gzip_module "
+    "--without-http_upstream_sticky_module --without-http_upstream_hash_module --without-http_limit_conn_module"
+)
+USERS = Around(can=LEAST, h2c=True, htpasswd="/srv/users", extras=Extras(users=frozenset({"staff"})))
+CLOSED = [
+    ("no access module", route(allow=TEN), Around(can=BARE), "PROXY_ALLOW: nginx 1.31.3 is built without http_access"),
+    (
+        "no auth module",
+        route(auth="staff"),
+        Around(can=BARE),
+        "PROXY_AUTH: nginx 1.31.3 is built without http_auth_basic",
+    ),
+    ("no limits", route(rate=Rate(1)), Around(can=BARE), "PROXY_RATE: nginx 1.31.3 is built without http_limit_req"),
+    (
+        "no limits of connections",
+        route(rate=Rate(connections=1)),
+        Around(can=BARE),
+        "PROXY_RATE: nginx 1.31.3 is built without http_limit_conn",
+    ),
+    ("no hash", route(sticky=True), Around(can=BARE), "PROXY_STICKY: nginx 1.31.3 is built without http_upstream_hash"),
+    ("no grpc", route(backend="grpc"), Around(can=BARE), "PROXY_BACKEND=grpc: nginx 1.31.3 is built without http_grpc"),
+    ("no TLS", route(backend="https"), Around(can=BARE), "PROXY_BACKEND=https: nginx 1.31.3 is built without http_ssl"),
+    ("no folder", route(auth="staff"), Around(), "PROXY_AUTH: confgen has no folder of htpasswd files"),
+    ("no file", route(auth="others"), USERS, "PROXY_AUTH: no file others lies in /srv/users"),
+    ("nothing is wrong", route(auth="staff", allow=TEN, rate=Rate(1), sticky=True, backend="grpcs"), USERS, ""),
+]
+
+
+@pytest.mark.parametrize(("asked", "around", "why"), [row[1:] for row in CLOSED], ids=[row[0] for row in CLOSED])
+def test_a_route_that_cannot_be_guarded_is_closed(asked, around, why):
+    decided = decide("web", asked, frozenset(asked.options.allow) or None, around)
+
+    assert decided.closed.startswith(why)
+    assert decided.closed.endswith("; nobody is let in" if why else "")
+
+
+NOTES = [
+    ("no gzip", route(compress=True), Around(can=BARE), "PROXY_COMPRESS: nginx 1.31.3 is built without http_gzip"),
+    ("a stripped path of gRPC", Route("grpc", backend="grpc", strip=True), USERS, "PROXY_STRIP: gRPC methods"),
+    ("gRPC without a port", Route("grpc", backend="grpc"), Around(), "PROXY=grpc: no HTTP/2 without TLS: nginx 1.22.1"),
+    ("gRPC with one", Route("grpc", backend="grpc"), USERS, ""),
+]
+
+
+@pytest.mark.parametrize(("asked", "around", "note"), [row[1:] for row in NOTES], ids=[row[0] for row in NOTES])
+def test_a_convenience_that_is_not_there_is_said(asked, around, note):
+    decided = decide("web", asked, None, around)
+
+    assert not decided.closed
+    assert [one[: len(note)] for one in decided.notes] == ([note] if note else [])
+
+
+def test_zones_count_the_same_for_the_same_rate_and_are_named_apart_for_others():
+    """A reload refuses a zone that counts something else under its old name."""
+    zones = [
+        decide(service, route(rate=Rate(*rate)), None, Around()).policy.limits.zone.text
+        for service, rate in [("a", (1,)), ("a", (1, "s", 5)), ("a", (2,)), ("a", (1, "m")), ("b", (1,))]
+    ]
+    assert zones[0] == zones[1]
+    assert len(set(zones)) == 4
+
+
+def test_a_redirection_prints_its_parts():
+    redirect = Redirect("www.test", "https", 8443, "/new", 301)
+    found = decide("web", route(redirect=redirect), None, Around()).policy.elsewhere
+    assert (found.code.text, found.base.text, found.whole.text) == (
+        "301",
+        "https://www.test:8443",
+        "https://www.test:8443/new",
+    )
