@@ -59,6 +59,10 @@ class Applier:
         answer = await self._nginx.served()
         return answer is not None and answer.generation == tree.generation and self._nginx.pid != 0
 
+    def generations(self) -> int:
+        """How many generations of nginx's workers live."""
+        return self._nginx.generations() if self._nginx else 0
+
     async def apply(self, tree: Tree) -> Result:
         """Take one configuration through the pipeline. Never raises but when cancelled."""
         async with self._doing:

@@ -92,6 +92,11 @@ class Nginx:
             return 0
         return pid if not self._ours or str(self._config) in found.title.split() else 0
 
+    def generations(self) -> int:
+        """How many generations of workers live; 0 when it does not run."""
+        master = self.pid
+        return io_processes.generations_of(master) if master else 0
+
     def _recorded_pid(self) -> int:
         try:
             text = self._pid_file.read_text(encoding="ascii").strip()

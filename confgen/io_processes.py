@@ -16,15 +16,18 @@ from typing import NamedTuple
 PROC = Path("/proc")
 MASTER = "nginx: master process"
 LEAVING = "nginx: worker process is shutting down"
+TICKS = os.sysconf("SC_CLK_TCK")
+TOGETHER_S = 0.1  # workers of one generation are forked within this time; reloads are further apart
 
 
 class Process(NamedTuple):
-    """A living process: its id, its parent's, its session's, and its title."""
+    """A living process: its id, its parent's, its session's, its title, and when it began (seconds after the boot)."""
 
     pid: int
     parent: int
     session: int
     title: str
+    began: float = 0.0
 
     @property
     def accepts(self) -> bool:
@@ -43,7 +46,7 @@ def look(pid: int) -> Process | None:
     if fields[0] in {b"Z", b"X"}:
         _collect(pid)
         return None
-    return Process(pid, int(fields[1]), int(fields[3]), title)
+    return Process(pid, int(fields[1]), int(fields[3]), title, int(fields[19]) / TICKS)
 
 
 def _collect(pid: int) -> None:
@@ -62,6 +65,22 @@ def everybody() -> Iterator[Process]:
 def workers_of(master: int) -> frozenset[int]:
     """Workers of a master that still accept."""
     return frozenset(one.pid for one in _children(master) if one.accepts)
+
+
+def generations_of(master: int) -> int:
+    """How many generations of a master's workers live: the one that accepts, and those that wait for clients to end."""
+    workers = [one for one in _children(master) if one.title.startswith("nginx: ")]
+    return any(one.accepts for one in workers) + births(one.began for one in workers if not one.accepts)
+
+
+def births(began: Iterable[float]) -> int:
+    """In how many groups processes began: each within TOGETHER_S of the one before.
+
+    >>> births([5.0, 1.0, 1.05, 5.01, 9.0])
+    3
+    """
+    times = sorted(began)
+    return sum(1 for before, time in zip([float("-inf"), *times], times, strict=False) if time - before > TOGETHER_S)
 
 
 def _children(master: int) -> Iterable[Process]:

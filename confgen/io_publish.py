@@ -25,7 +25,9 @@ from confgen.io_nginx import NotServing
 from confgen.pipeline import Action, State
 from confgen.quarantine import Level, Quarantine, told
 from confgen.render import Renderer, RenderFailed, Tree, generation_of
-from confgen.standing import CONFIG, NGINX, PINNED, QUARANTINE, Standing
+from confgen.shapes import ServiceView
+from confgen.standing import CONFIG, NGINX, PINNED, QUARANTINE, WORKERS, Standing
+from confgen.urgency import only_adds
 from confgen.view import Views
 
 SAVED = "quarantine.json"
@@ -50,6 +52,7 @@ class Publisher:
         standing: what is served; set here.
         quarantine: who is out.
         wait_s: least time between two reloads.
+        worker_generations: so many may live before additions wait.
     """
 
     def __init__(
@@ -62,15 +65,20 @@ class Publisher:
         *,
         quarantine: Quarantine,
         wait_s: float,
+        worker_generations: int,
     ) -> None:
         self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
         self._quarantine, self._standing, self._wait_s = quarantine, standing, wait_s
+        self._most = worker_generations
         self._telemetry, self._metrics = standing.telemetry, standing.metrics
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
         self._chronicle = Chronicle(self._history, self._telemetry)
         self._saved = b""
         self._changed: set[str] = set()  # services to be rendered anew
+        self._pending: set[str] = set()  # services that nginx may serve otherwise than their views say
+        self._served: dict[str, ServiceView] = {}  # as nginx serves them
+        self._sure = False  # they are what it serves
         self.last_reload = float("-inf")
 
     async def open(self) -> None:
@@ -82,6 +90,7 @@ class Publisher:
     def changed(self, services: Iterable[str]) -> None:
         """Note services whose view changed."""
         self._changed |= set(services)
+        self._pending |= set(services)
 
     def try_again(self) -> bool:
         """Let those back in whose time has come; False when there is nobody."""
@@ -102,9 +111,12 @@ class Publisher:
         ends = time.monotonic() + ROUND_S
         while True:
             result, tree = await self._round()
+            if result is None:
+                return False
             if tree is not None and result.action is Action.ACCEPT:
                 self._telemetry.ready.good(PINNED)
                 await self._accept(tree, revision, self._chronicle.reason(revision, self._quarantine.entries))
+                self._took_over()
                 await self._keep()
                 return True
             service = await self._culprit(tree, result)
@@ -112,6 +124,17 @@ class Publisher:
                 self._report(result)
                 await self._keep()
                 return False
+            if result.failed in _RELOADED:
+                await asyncio.sleep(max(0.0, self.last_reload + self._wait_s - time.monotonic()))
+
+    def _took_over(self) -> None:
+        for service in self._pending:
+            self._served.pop(service, None)
+            if service in self._views.services:
+                self._served[service] = self._views.services[service]
+        self._pending.clear()
+        self._sure = True
+        self._telemetry.ready.good(WORKERS)
 
     async def _pin(self) -> Pin | None:
         """The generation that an operator holds; what is over is let go."""
@@ -142,10 +165,12 @@ class Publisher:
         except (OSError, UnsafePath) as error:
             self._report(Result(Action.REFUSE, Blame("", "", 0, f"generation {pin.generation} is pinned: {error}")))
             return False
-        result = await self._apply(tree)
+        served = await self._applier.is_served(tree)
+        result = Result(Action.ACCEPT, None) if served else await self._apply(tree)
         if result.action is not Action.ACCEPT:
             self._report(result)
             return False
+        self._sure = False
         note = await in_thread(lambda: self._history.note(pin.generation))
         await self._accept(tree, note.revision if note else 0, "an operator went back to it")
         return True
@@ -164,22 +189,38 @@ class Publisher:
                 self._quarantine.release(service)
                 self._telemetry.log.info("out of quarantine: it changed", extra={"service": service})
 
-    async def _round(self) -> tuple[Result, Tree | None]:
+    async def _round(self) -> tuple[Result | None, Tree | None]:
+        """One try: how it ended, and what was tried; no result when it has to wait for old workers."""
         try:
             tree = self._render()
         except RenderFailed as error:
             return Result(Action.REFUSE, Blame(error.service, "", 0, str(error)), State.STAGING), None
+        if await self._applier.is_served(tree):
+            return Result(Action.ACCEPT, None), tree
+        if self._waits():
+            return None, tree
         return await self._apply(tree), tree
 
+    def _waits(self) -> bool:
+        """True while as many generations of workers live as may, and nothing but additions is to be applied."""
+        living = self._applier.generations()
+        adds = (only_adds(self._served.get(one), self._views.services.get(one)) for one in self._pending)
+        if living < self._most or not self._sure or not all(adds):
+            self._telemetry.ready.good(WORKERS)
+            return False
+        why = f"{living} generations of nginx's workers have open connections: what was added waits for one to end"
+        if WORKERS not in self._telemetry.ready.missing:
+            self._telemetry.log.warning("%s, for an hour at most", why)
+        self._telemetry.ready.bad(WORKERS, why)
+        return True
+
     async def _apply(self, tree: Tree) -> Result:
-        if await self._applier.is_served(tree):
-            return Result(Action.ACCEPT, None)
         with self._metrics.seconds.time():
             result = await self._applier.apply(tree)
-        if result.action is Action.ACCEPT or result.failed in _RELOADED:
+        if result.action is Action.ACCEPT:
             self.last_reload = time.monotonic()
-        if result.action is not Action.ACCEPT and result.failed in _RELOADED:
-            await asyncio.sleep(self._wait_s)
+        elif result.failed in _RELOADED:
+            self.last_reload = time.monotonic() + self._wait_s  # there and back: that was two
         self._metrics.applied.labels(result.action.name.lower()).inc()
         return result
 

@@ -52,6 +52,7 @@ class Watch:
             if not self._folder.current:
                 continue
             answer = await self._nginx.served()
+            self._standing.metrics.generations(self._nginx.generations())
             misses = 0 if answer else misses + 1
             if answer and self._nginx.pid:
                 backoff.reset()

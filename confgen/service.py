@@ -101,6 +101,7 @@ class ConfgenService:
             self._standing,
             quarantine=self._quarantine,
             wait_s=self._settings.wait_s,
+            worker_generations=self._settings.worker_generations,
         )
 
     def _watch(self, nginx: Nginx) -> Watch:
@@ -284,6 +285,7 @@ class ConfgenService:
             "nginx": {
                 "how": self._settings.nginx,
                 "pid": self._nginx.pid if self._nginx else 0,
+                "worker_generations": self._applier.generations(),
                 "error": self._standing.blame._asdict() if self._standing.blame else None,
             },
             "pinned": msgspec.to_builtins(self._standing.pin),

@@ -196,3 +196,10 @@ class ConfgenSettings(Shared):
     keep: int = option(
         "how many former configurations are kept", 5, flag="--keep", parse=whole("number", 1, 1000), metavar="N"
     )
+    worker_generations: int = option(
+        "how many generations of nginx's workers may live before changes that only add something wait for one to end",
+        4,
+        flag="--worker-generations",
+        parse=whole("number", 1, 1000),
+        metavar="N",
+    )

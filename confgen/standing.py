@@ -13,7 +13,7 @@ from confgen.view import Views
 from pilotfish.catalog.telemetry import Telemetry
 
 CONFIG, NGINX, ADDRESS = "configuration", "nginx", "proxy address"  # names in /ready
-QUARANTINE, PINNED = "quarantine", "pinned"
+QUARANTINE, PINNED, WORKERS = "quarantine", "pinned", "workers"
 
 
 class Metrics:
@@ -31,6 +31,9 @@ class Metrics:
         self._routes = Gauge("pilotfish_confgen_hosts", "Hosts that are answered for", registry=registry)
         self._notes = Gauge("pilotfish_confgen_refused", "Wishes that are not served", registry=registry)
         self._up = Gauge("pilotfish_confgen_nginx_up", "1 while nginx answers", registry=registry)
+        self._generations = Gauge(
+            "pilotfish_confgen_worker_generations", "Generations of nginx's workers that live", registry=registry
+        )
         self._quarantined = Gauge(
             "pilotfish_confgen_quarantined", "1 for each service in quarantine", ["service"], registry=registry
         )
@@ -41,6 +44,10 @@ class Metrics:
         self._routes.set(views.host_count)
         self._notes.set(sum(len(view.notes) for view in views.services.values()))
         self._up.set(serving)
+
+    def generations(self, living: int) -> None:
+        """Show how many generations of workers live."""
+        self._generations.set(living)
 
     def quarantined(self, services: Iterable[str]) -> None:
         """Show who is in quarantine, and nobody else."""
