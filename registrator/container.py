@@ -1,8 +1,10 @@
 """The few facts of a container that we use, read from the engine's JSON.
 
 Pure and total: `facts` takes whatever a JSON API may return (nulls, missing maps, wrong types, later fields) and either
-makes frozen `Facts` of it or raises `BadDocument`, which names the field. Of the environment only SERVICE_* entries are
-kept: the others hold secrets, and nothing behind this boundary can leak what it never had.
+makes frozen `Facts` of it or raises `BadDocument`, which names the field. That is for what nothing can be decided
+without: id, name, tags, whether it runs, and sections of another type. An odd port, address or number costs itself. Of
+the environment only SERVICE_* entries are kept: the others hold secrets, and nothing behind this boundary can leak what
+it never had.
 Source: Docker Engine API, ContainerInspect (GET /containers/{id}/json), from API 1.41 on; podman answers the same.
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -27,6 +29,8 @@ LONGEST_STOP_TIMEOUT_S = 86400.0  # stands for -1 too, which waits for ever
 _ID = re.compile(r"^[0-9a-f]{12,64}\Z")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}\Z")
 _PORT = re.compile(r"^([0-9]{1,5})(?:/([A-Za-z]+))?\Z")
+_RANGE = re.compile(r"^[0-9]{1,5}-[0-9]{1,5}\Z")
+_SHOWN = 40  # characters of a port that is none
 _HEALTH: dict[str, Health] = {"starting": "starting", "healthy": "healthy", "unhealthy": "unhealthy"}
 # RFC 3339 with up to nine decimals, as Go prints it; Python reads six.
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
@@ -56,6 +60,13 @@ class PortSpec(NamedTuple):
     def __str__(self) -> str:
         """As Docker writes it."""
         return f"{self.port}/{self.protocol}"
+
+
+class Unreadable(NamedTuple):
+    """A port that the engine tells in a way that we cannot read: as it wrote it, and what is wrong with that."""
+
+    port: str
+    why: str
 
 
 class Binding(NamedTuple):
@@ -95,6 +106,7 @@ class Facts(msgspec.Struct, frozen=True):
         networks: the network of its mode first, then by name.
         exposed: sorted by port and protocol (Config.ExposedPorts).
         bindings: published ports (NetworkSettings.Ports); of a stopped container those that it asks for by number.
+        unreadable: ports that are exposed or published in a way that cannot be read; sorted.
         started: UNIX time in seconds (State.StartedAt); 0: never.
         running: its process runs; true also when it is paused.
         paused: its processes are frozen.
@@ -117,6 +129,7 @@ class Facts(msgspec.Struct, frozen=True):
     networks: tuple[Network, ...] = ()
     exposed: tuple[PortSpec, ...] = ()
     bindings: dict[PortSpec, tuple[Binding, ...]] = {}
+    unreadable: tuple[Unreadable, ...] = ()
     started: float = 0.0
     running: bool = False
     paused: bool = False
@@ -133,8 +146,8 @@ def facts(document: object) -> Facts:
     """Read one inspect document.
 
     Raises:
-        BadDocument: a field is of the wrong type or out of its bounds, or id or name is missing; the message names it.
-            Every other field may be missing or null.
+        BadDocument: a field is of the wrong type, or id or name is missing or none; the message names it. Every other
+            field may be missing or null.
 
     Source: Docker Engine API, ContainerInspect.
     """
@@ -143,7 +156,10 @@ def facts(document: object) -> Facts:
     labels = dict(config.texts("Labels"))
     mode = host.text("NetworkMode") or "default"
     running = state.flag("Running") and not state.flag("Restarting")  # both, while the engine waits to start it again
-    stopped = state.has("Running") and not running
+    exposed, unexposed = _exposed(config.child("ExposedPorts"))
+    bindings, unbound = _bindings(network.child("Ports"))
+    if not bindings and state.has("Running") and not running:
+        bindings, unbound = _bindings(host.child("PortBindings"))
     return Facts(
         id=top.matching("Id", _ID),
         name=top.matching("Name", _NAME, strip="/"),
@@ -153,19 +169,27 @@ def facts(document: object) -> Facts:
         hostname=config.text("Hostname"),
         network_mode=mode,
         networks=_networks(network, mode),
-        exposed=tuple(sorted(_port("Config.ExposedPorts", key) for key in config.child("ExposedPorts").held)),
-        bindings=_bindings(network, "Ports") or (_bindings(host, "PortBindings") if stopped else {}),
+        exposed=exposed,
+        bindings=bindings,
+        unreadable=tuple(Unreadable(_shown(key), why) for key, why in sorted((unexposed | unbound).items())),
         started=_time(state.text("StartedAt")),
         running=running,
         paused=state.flag("Paused"),
         health=_HEALTH.get(state.child("Health").text("Status"), "none"),
         exit_code=state.integer("ExitCode"),
-        stop_signal=parse_signal(config.text("StopSignal")),
+        stop_signal=parse_signal(config.number_or_text("StopSignal")),
         stop_timeout_s=_stop_timeout(config),
         pid=state.integer("Pid"),
         project=labels.get("com.docker.compose.project", ""),
         compose_service=labels.get("com.docker.compose.service", ""),
     )
+
+
+def runs(document: object) -> bool:
+    """False where a document says that its container does not run, whatever else of it cannot be read. Never raises."""
+    state = document.get("State") if isinstance(document, dict) else None
+    said = state if isinstance(state, dict) else {}
+    return said.get("Running") is not False and said.get("Restarting") is not True
 
 
 class _Object:
@@ -193,11 +217,16 @@ class _Object:
     def flag(self, name: str) -> bool:
         return _typed(self.at(name), self.held.get(name), bool, False)
 
-    def integer(self, name: str) -> int:
-        number = _typed(self.at(name), self.held.get(name), int, 0)
-        if isinstance(number, bool) or abs(number) >= 2**53:
-            raise BadDocument(f"{self.at(name)} is no usable number")
-        return number
+    def integer(self, name: str, default: int = 0) -> int:
+        """A whole number; the default for what is none, or for one that no container has."""
+        number = self.held.get(name)
+        usable = isinstance(number, int) and not isinstance(number, bool) and abs(number) < 2**53
+        return cast("int", number) if usable else default
+
+    def number_or_text(self, name: str) -> str:
+        """Text; podman writes a number for some of what Docker writes as text."""
+        held = self.held.get(name)
+        return str(held) if isinstance(held, int) and not isinstance(held, bool) else self.text(name)
 
     def texts(self, name: str) -> dict[str, str]:
         """A map of texts, sorted by key."""
@@ -213,9 +242,7 @@ class _Object:
 
 
 def _stop_timeout(config: _Object) -> float:
-    if not config.has("StopTimeout"):
-        return DEFAULT_STOP_TIMEOUT_S
-    seconds = config.integer("StopTimeout")
+    seconds = config.integer("StopTimeout", int(DEFAULT_STOP_TIMEOUT_S))
     return LONGEST_STOP_TIMEOUT_S if seconds < 0 else min(float(seconds), LONGEST_STOP_TIMEOUT_S)
 
 
@@ -237,29 +264,49 @@ def _environment(entries: list[object]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, found, value in split if found and name.startswith(PREFIX))
 
 
-def _port(path: str, text: object) -> PortSpec:
-    found = _PORT.match(text) if isinstance(text, str) else None
+def _port(path: str, text: str) -> PortSpec:
+    found = _PORT.match(text)
     if not found or not 1 <= int(found[1]) <= 65535:
-        raise BadDocument(f"{path} holds {quoted(str(text))}, which is no port such as 80/tcp")
+        raise BadDocument(f"{path} holds {quoted(text)}, which is no port such as 80/tcp")
     return PortSpec(int(found[1]), (found[2] or "tcp").lower())
 
 
-def _bindings(parent: _Object, name: str) -> dict[PortSpec, tuple[Binding, ...]]:
-    """Published ports, sorted; one without a binding (EXPOSE alone) is left out."""
-    ports = parent.child(name)
-    found = {}
-    for key in ports.held:
-        listed = (_binding(_Object(ports.at(str(key)), _typed(ports.at(str(key)), entry, dict, {})))
-                  for entry in ports.entries(key))  # fmt: skip
-        if bound := tuple(dict.fromkeys(one for one in listed if one)):
-            found[_port(ports.path, key)] = bound
-    return dict(sorted(found.items()))
+def _shown(text: str) -> str:
+    """What stands where a port should, fit for a line of its own."""
+    return ascii(text)[1:-1][:_SHOWN]
+
+
+def _exposed(ports: _Object) -> tuple[tuple[PortSpec, ...], dict[str, str]]:
+    """Ports, sorted; and why others cannot be read: 0/tcp, an EXPOSE of a range that was kept as text (buildah)."""
+    found, unreadable = set(), {}
+    for key in map(str, ports.held):
+        try:
+            found.add(_port(ports.path, key))
+        except BadDocument as error:
+            unreadable[key] = str(error)
+    return tuple(sorted(found)), unreadable
+
+
+def _bindings(ports: _Object) -> tuple[dict[PortSpec, tuple[Binding, ...]], dict[str, str]]:
+    """Published ports, sorted, but for one without a binding (EXPOSE alone); and why others cannot be read."""
+    found: dict[PortSpec, tuple[Binding, ...]] = {}
+    unreadable: dict[str, str] = {}
+    for key in map(str, ports.held):
+        try:
+            entries = [_typed(ports.at(key), entry, dict, {}) for entry in ports.entries(key)]
+            port, bound = _port(ports.path, key), [_binding(_Object(ports.at(key), entry)) for entry in entries]
+        except BadDocument as error:
+            unreadable[key] = str(error)
+            continue
+        if some := tuple(dict.fromkeys(one for one in bound if one)):
+            found[port] = some
+    return dict(sorted(found.items())), unreadable
 
 
 def _binding(entry: _Object) -> Binding | None:
-    raw = entry.held.get("HostPort")
-    text = str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else entry.text("HostPort")
-    if not text or text == "0":
+    text = entry.number_or_text("HostPort")
+    # None yet: a stopped container that asks for one of a range gets it when it starts.
+    if not text or text == "0" or _RANGE.match(text):
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= 65535):
         raise BadDocument(f"{entry.at('HostPort')} is {quoted(text)}, which is no port")
@@ -276,9 +323,14 @@ def _networks(settings: _Object, mode: str) -> tuple[Network, ...]:
 
 
 def _network(name: str, of: _Object) -> Network:
-    addresses = [_address(of.at(field), of.text(field)) for field in ("IPAddress", "GlobalIPv6Address")]
-    gateways = [_address(of.at(field), of.text(field)) for field in ("Gateway", "IPv6Gateway")]
-    return Network(name, addresses[0], addresses[1], tuple(gateway for gateway in gateways if gateway))
+    def read(field: str) -> str:
+        try:
+            return _address(of.at(field), of.text(field))
+        except BadDocument:  # as `invalid IP`, which Go writes for an address that was never set
+            return ""
+
+    gateways = (read("Gateway"), read("IPv6Gateway"))
+    return Network(name, read("IPAddress"), read("GlobalIPv6Address"), tuple(one for one in gateways if one))
 
 
 def _address(path: str, text: str) -> str:

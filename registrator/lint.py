@@ -108,7 +108,7 @@ def _severity(left: LeftOut, what: Wanted, facts: Facts, *, tagged: bool) -> Sev
     unknown = left.rule == "tag" and "is none of the container's networks" in left.reason and _by_cidr(facts)
     if left.rule in MEANT or unknown:
         return "notice"
-    if left.rule not in {"unpublished", "protocol"}:
+    if left.rule not in {"unpublished", "protocol", "unreadable"}:
         return "finding"
     number = left.port.partition("/")[0]
     own = any(name.startswith(f"SERVICE_{number}_") for name in (*(name for name, _ in facts.env), *facts.labels))

@@ -29,7 +29,7 @@ from registrator.address import FactsOf, Host
 from registrator.around import Around, freed
 from registrator.book import Book, Look, alike
 from registrator.clock import DayClock
-from registrator.container import BadDocument, Facts, facts
+from registrator.container import BadDocument, Facts, facts, runs
 from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
 from registrator.engines import SWARM, engine_host
 from registrator.exports import judge_exports
@@ -258,7 +258,7 @@ class RegistratorService:
         document = await self._engine.inspect(container)
         self.metrics.looks.inc()
         seen = self._facts(container, document)
-        if seen is None and document is not None:
+        if seen is None and document is not None and runs(document):
             return
         before = self._record(container)
         recorded = self.writer.recorded.container(container)

@@ -22,7 +22,7 @@ from pilotfish.catalog.record import (
     Protocol,
 )
 from pilotfish.catalog.values import NAME, BadValue, is_reserved, parse_ip, quoted
-from registrator import filters, naming, routes, tags
+from registrator import candidates, filters, naming, routes, tags
 from registrator.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.container import Facts, PortSpec
 from registrator.ids import ids_of
@@ -51,6 +51,7 @@ class LeftOut(NamedTuple):
 RULES = (
     "filter",
     "protocol",
+    "unreadable",
     "ignored",
     "tag",
     "explicit",
@@ -165,21 +166,22 @@ class _Work:
         self.several = False
         self.labelled: tuple[str, ...] = ()
         self._left: dict[PortSpec, LeftOut] = {}
+        self._odd: list[LeftOut] = []  # what is no port, and has no place among them
 
     def leave(self, port: PortSpec, rule: str, reason: str) -> None:
         self._left[port] = LeftOut(str(port), rule, reason)
 
     def left_out(self) -> tuple[LeftOut, ...]:
-        return tuple(left for _, left in sorted(self._left.items()))
+        return (*(left for _, left in sorted(self._left.items())), *self._odd)
 
     def eligible(self) -> list[_Port]:
         """Ports that no tag or rule of addresses leaves out, but for those that only a route would bring in."""
-        specs = _ports(self.facts, self.tags)
+        specs = candidates.ports(self.facts, self.tags)
         if self.host.swarm and TASK in self.facts.labels:
             for spec in specs:
                 self.leave(spec, "swarm", "a task of a swarm: it is registered once, under another node")
             return []
-        if not specs:
+        if not specs and not self.facts.unreadable:
             self.notices.append("no port is exposed, published or named by a tag")
         if why := filters.left_out(self.facts, self.settings.only, self.settings.ignore):
             for spec in specs:
@@ -188,11 +190,16 @@ class _Work:
             return []
         self.notices += tags.strays(self.tags, frozenset(spec.port for spec in specs))
         self.labelled = self._fixed()
-        seen = [port for spec in specs if (port := self._look(spec))]
+        unreadable = {one.port: one.why for one in self.facts.unreadable}
+        for spec in specs:
+            if why := unreadable.pop(str(spec), ""):
+                self.leave(spec, "unreadable", why)
+        self._odd = [LeftOut(text, "unreadable", why) for text, why in unreadable.items()]
+        seen = [port for spec in specs if spec not in self._left and (port := self._look(spec))]
         # Ports that a tag or their protocol leaves out count too: leaving one out does not rename the others.
         everything = self.settings.internal or self.facts.network_mode == "host"
         aside = [spec for spec in specs if spec in self._left and (everything or spec in self.facts.bindings)]
-        self.several = len(aside) + sum(port.reach.published for port in seen) > 1
+        self.several = len(aside) + len(self._odd) * everything + sum(port.reach.published for port in seen) > 1
         return [port for port in seen if self._stays(port)]
 
     def _look(self, spec: PortSpec) -> _Port | None:
@@ -241,7 +248,7 @@ class _Work:
         elif self.settings.explicit and "name" not in read.values:
             self.leave(port.spec, "explicit", "no NAME tag names it, and --explicit asks for one")
         elif not port.reach.published and "proxy" not in read.values:
-            self.leave(port.spec, "unpublished", _unpublished(self.facts, port.spec))
+            self.leave(port.spec, "unpublished", candidates.unpublished(self.facts, port.spec))
         elif not port.reach.addresses:
             self.leave(port.spec, "address", port.reach.problem or "it has no address: the container is on no network")
         else:
@@ -297,7 +304,7 @@ class _Work:
             why = port.reach.problem or "not published"
             self.notices.append(f"{port.spec}: only the proxy on this host reaches it: {why}")
         elif not port.reach.published:
-            self.leave(port.spec, "unpublished", _unpublished(self.facts, port.spec))
+            self.leave(port.spec, "unpublished", candidates.unpublished(self.facts, port.spec))
         elif port.reach.problem:
             self.leave(port.spec, "address", port.reach.problem)
         else:
@@ -374,23 +381,6 @@ class _Work:
             )
             return ()
         return None
-
-
-def _ports(facts: Facts, found: Tags) -> list[PortSpec]:
-    """Every port that is exposed, published or named by a tag, sorted; a tag's port is TCP unless known otherwise."""
-    known = {*facts.exposed, *facts.bindings}
-    numbers = {str(spec.port) for spec in known}
-    named = (
-        text for text in found.ports if text not in numbers and text.isdigit() and text[0] != "0" and len(text) < 6
-    )
-    return sorted(known | {PortSpec(int(text), "tcp") for text in named if int(text) < 65536})
-
-
-def _unpublished(facts: Facts, spec: PortSpec) -> str:
-    if facts.network_mode.startswith("container:"):
-        return "the container whose network it shares does not publish it"
-    seen = "exposed, but not published on the host" if spec in facts.exposed else "neither exposed nor published"
-    return f"{seen}: publish it, or tag it with PROXY or INTERNAL"
 
 
 def _all_tags(read: PortTags, everywhere: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from registrator.container import BadDocument, Binding, Network, PortSpec, facts
+from registrator.container import BadDocument, Binding, Network, PortSpec, facts, runs
 from registrator.signals import parse_signal
 from tests.registrator.builders import ID, document, given
 
@@ -57,37 +57,10 @@ BAD = [
     ("an entry that is no text", within("Config", Env=[1]), "an entry of Config.Env is a whole number, not text"),
     ("a label that is no text", within("Config", Labels={"a": True}), "Config.Labels.a is true or false, not text"),
     (
-        "a port that is none",
-        within("Config", ExposedPorts={"http": {}}),
-        "Config.ExposedPorts holds 'http', which is no port such as 80/tcp",
-    ),
-    (
-        "a port out of range",
-        within("Config", ExposedPorts={"65536/tcp": {}}),
-        "Config.ExposedPorts holds '65536/tcp', which is no port such as 80/tcp",
-    ),
-    (
-        "a host port that is none",
-        within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "x"}]}),
-        "NetworkSettings.Ports.80/tcp.HostPort is 'x', which is no port",
-    ),
-    (
-        "an address that is none",
-        within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "1", "HostIp": "x"}]}),
-        "NetworkSettings.Ports.80/tcp.HostIp is 'x', which is no address",
-    ),
-    (
-        "a binding that is none",
-        within("NetworkSettings", Ports={"80/tcp": ["x"]}),
-        "NetworkSettings.Ports.80/tcp is text, not an object",
-    ),
-    (
         "a network that is none",
         within("NetworkSettings", Networks={"a": 1}),
         "NetworkSettings.Networks.a is a whole number, not an object",
     ),
-    ("a huge number", within("State", Pid=2**64), "State.Pid is no usable number"),
-    ("truth for a number", within("State", Pid=True), "State.Pid is no usable number"),
     ("text for truth", within("State", Running="yes"), "State.Running is text, not true or false"),
 ]
 
@@ -99,6 +72,61 @@ def test_bad_documents(bad, message):
         facts(bad)
 
     assert str(raised.value) == message
+
+
+ODD_PORTS = [
+    (
+        "no number",
+        within("Config", ExposedPorts={"http": {}}),
+        [("http", "Config.ExposedPorts holds 'http', which is no port such as 80/tcp")],
+    ),
+    (
+        "a range, as buildah keeps it",
+        within("Config", ExposedPorts={"8000-8010/tcp": {}}),
+        [("8000-8010/tcp", "Config.ExposedPorts holds '8000-8010/tcp', which is no port such as 80/tcp")],
+    ),
+    (
+        "port 0",
+        within("Config", ExposedPorts={"0/tcp": {}}),
+        [("0/tcp", "Config.ExposedPorts holds '0/tcp', which is no port such as 80/tcp")],
+    ),
+    (
+        "out of range",
+        within("Config", ExposedPorts={"65536/tcp": {}}),
+        [("65536/tcp", "Config.ExposedPorts holds '65536/tcp', which is no port such as 80/tcp")],
+    ),
+    (
+        "what would not stay in its line",
+        within("Config", ExposedPorts={"a\nb": {}}),
+        [("a\\nb", "Config.ExposedPorts holds 'a\\nb', which is no port such as 80/tcp")],
+    ),
+    (
+        "a host port that is none",
+        within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "x"}]}),
+        [("80/tcp", "NetworkSettings.Ports.80/tcp.HostPort is 'x', which is no port")],
+    ),
+    (
+        "an address that is none",
+        within("NetworkSettings", Ports={"80/tcp": [{"HostPort": "1", "HostIp": "x"}]}),
+        [("80/tcp", "NetworkSettings.Ports.80/tcp.HostIp is 'x', which is no address")],
+    ),
+    (
+        "a binding that is none",
+        within("NetworkSettings", Ports={"80/tcp": ["x"]}),
+        [("80/tcp", "NetworkSettings.Ports.80/tcp is text, not an object")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("odd", "expected"), [row[1:] for row in ODD_PORTS], ids=[row[0] for row in ODD_PORTS])
+def test_odd_ports(odd, expected):
+    """A port that cannot be read costs itself, and says why."""
+    odd["Config"] = {"Env": ["SERVICE_NAME=a"], **odd.get("Config", {})}
+
+    read = facts(odd)
+
+    assert list(read.unreadable) == expected
+    assert (read.exposed, read.bindings, read.env) == ((), {}, (("SERVICE_NAME", "a"),))
 
 
 EDGES = [
@@ -148,6 +176,26 @@ EDGES = [
         },
         "bindings",
         {PortSpec(80, "tcp"): (Binding("0.0.0.0", 8000),)},
+    ),
+    (
+        "stopped: a port of a range has no number yet",
+        {
+            "State": {"Running": False},
+            "NetworkSettings": {"Ports": {}},
+            "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8000-8100"}], "81/tcp": [{"HostPort": "81"}]}},
+        },
+        "bindings",
+        {PortSpec(81, "tcp"): (Binding("0.0.0.0", 81),)},
+    ),
+    ("a signal by its number, as podman has it", {"Config": {"StopSignal": 3}}, "stop_signal", 3),
+    ("a timeout that is no number", {"Config": {"StopTimeout": "5"}}, "stop_timeout_s", 10.0),
+    ("a huge number", {"State": {"Pid": 2**64}}, "pid", 0),
+    ("truth for a number", {"State": {"Pid": True}}, "pid", 0),
+    (
+        "addresses that are none",
+        {"networks": {"a": {"IPAddress": "10.1.1.2", "Gateway": "invalid IP", "IPv6Gateway": "x"}}},
+        "networks",
+        (Network("a", "10.1.1.2"),),
     ),
     (
         "running: only what is bound",
@@ -224,6 +272,23 @@ PATHS = [
     ("Id",),
     ("Name",),
 ]
+
+
+@any_of(st.sampled_from([path for path in PATHS if path[0] != "State"]), JSON, st.booleans())
+def test_whether_it_runs_is_read_from_any_document(path, anything, running):
+    """What cannot be read is known to have ended all the same, or its record would stay for ever."""
+    bad = document(ports={"80/tcp": 8000}, State={"Running": running})
+    inner = bad
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = anything
+    assert runs(bad) is running
+
+
+@any_of(JSON)
+def test_only_what_says_so_does_not_run(anything):
+    for said in (anything, {"State": anything}):
+        assert runs(said) or facts({"Id": ID, "Name": "/c", **said}).running is False
 
 
 @any_of(st.sampled_from(PATHS), JSON)
