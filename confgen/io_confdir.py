@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from confgen import resource
+from confgen.languages import BadTemplate, Template, compiled
 from confgen.resource import BadResource, Resource
-from confgen.templates import BadTemplate, Template, compiled
 
 MAX_FILE = 4 * 1024 * 1024  # octets of a resource or template
 Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]  # path, inode, size, time of change

@@ -21,8 +21,8 @@ from confgen.io_ledger import Ledger
 from confgen.io_lookups import Lookups
 from confgen.io_stage import CannotPlace, Wanted
 from confgen.keyspace import Keyspace
+from confgen.languages import BadTemplate
 from confgen.resource import BadResource, Command, Item, Resource
-from confgen.templates import BadTemplate
 
 LONGEST_OUTPUT = 2000  # characters of a command's output that a message shows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from confgen import functions, resource
 from confgen.io_lookups import Lookups
 from confgen.keyspace import Keyspace
-from confgen.templates import compiled
+from confgen.languages import compiled
 
 ENVIRON = {"HOSTNAME": "localhost", "EMPTY_ONE": ""}
 PLAIN = '[template]\nsrc = "t.tmpl"\nkeys = ["/"]\n'

@@ -18,7 +18,7 @@ from confgen import functions, gopath, io_lookups
 from confgen.gotime import Moment
 from confgen.io_lookups import Lookups
 from confgen.keyspace import Keyspace
-from confgen.templates import BadTemplate, compiled
+from confgen.languages import BadTemplate, compiled
 from tests.confgen.confd_kit import ENVIRON, render
 
 GO = json.loads((Path(__file__).parent / "go_answers.json").read_text(encoding="utf-8"))
