@@ -284,10 +284,14 @@ def items(resource: Resource, keys: Iterable[str]) -> tuple[list[Item], list[str
     depth, matches = resource.for_each.count("/"), gopath.matcher(resource.for_each)
     cut = {"/".join(key.split("/")[: depth + 1]) for key in keys if key.count("/") >= depth}
     found = [Item(key, key.rpartition("/")[2]) for key in sorted(cut) if matches(key)]
-    bad = [
-        f"{quoted(item.key)} is left out: its name cannot be a file's" for item in found if not _NAME.match(item.name)
-    ]
-    return [item for item in found if _NAME.match(item.name)], bad
+    bad = [item for item in found if not _is_safe(item.key)]
+    said = [f"{quoted(item.key)} is left out: it cannot name a file" for item in bad]
+    return [item for item in found if _is_safe(item.key)], said
+
+
+def _is_safe(key: str) -> bool:
+    """True when no part of a key means anything to a path or a shell."""
+    return all(_NAME.match(part) for part in key.split("/")[1:])
 
 
 def seen(resource: Resource, values: Mapping[str, str]) -> dict[str, str]:
@@ -309,7 +313,12 @@ def destination(resource: Resource, item: Item) -> str:
     """
     if not resource.for_each:
         return resource.dest
-    return _rendered(resource, "dest", resource.dest, item.fields)
+    found = _rendered(resource, "dest", resource.dest, item.fields)
+    if found.count("/") != resource.dest.count("/"):
+        raise BadResource(
+            f"{resource.name}: dest: its template may not make a path of several parts: use {{{{.name}}}}"
+        )
+    return found
 
 
 def checked(resource: Resource, src: str, dest: str, item: Item) -> Command | None:

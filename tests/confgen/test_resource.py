@@ -71,6 +71,7 @@ REFUSED = [
     ("dest is a template", '[template]\nsrc = "a"\ndest = "/a/{{.name}}"', "needs for_each"),
     ("for_each into one file", LEAST + 'for_each = "/a/*"', "must have {{.name}}"),
     ("for_each in a folder", '[template]\nsrc="a"\ndest="/{{.name}}/{{.name}}"\nfor_each="/a/*"', "last part only"),
+    ("for_each with a key in dest", '[template]\nsrc="a"\ndest="/a/{{.key}}"\nfor_each="/a/*"', "of several parts"),
     ("for_each without a slash", '[template]\nsrc="a"\ndest="/{{.name}}"\nfor_each="a/*"', "begin with a slash"),
     ("for_each is no pattern", '[template]\nsrc="a"\ndest="/{{.name}}"\nfor_each="/[]a]"', "syntax error in pattern"),
     ("a NUL in dest", '[template]\nsrc = "a"\ndest = "/a\\u0000b"', "without control characters"),
@@ -125,6 +126,15 @@ def test_names_that_cannot_be_a_file_are_left_out(name):
 
     assert found == [Item("/proxy/good", "good")]
     assert len(left_out) == 1
+
+
+def test_no_part_of_a_key_can_be_anything_else():
+    """`{{.key}}` may stand in a command, so its other parts are looked at too."""
+    one = Resource(name="s.toml", src="s", dest="/etc/{{.name}}", keys=("/",), for_each="/a/*/x")
+
+    found, left_out = resource.items(one, ["/a/$(id)/x", "/a/b/x"])
+
+    assert (found, len(left_out)) == ([Item("/a/b/x", "x")], 1)
 
 
 COMMANDS = [
