@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
 from confgen.functions import names
+from confgen.languages import BadTemplate
 from confgen.resource import BadResource
-from confgen.templates import BadTemplate
 from tests.confgen.confd_kit import ANSWERS, render
 
 NAMED = re.compile(r"calling (\w+)")
@@ -45,3 +46,27 @@ def test_the_table_has_every_function():
 
     assert {name for name in names() if not re.search(rf"{{[^}}]*\b{name}\b", called)} == elsewhere
     assert len(ANSWERS) > 700
+
+
+NGINX = (
+    "events {{}}\nhttp {{\n    access_log off;\n"
+    "    client_body_temp_path {folder}/t;\n    proxy_temp_path {folder}/t;\n"
+    "    fastcgi_temp_path {folder}/t;\n    scgi_temp_path {folder}/t;\n    uwsgi_temp_path {folder}/t;\n"
+    "    include {folder}/site;\n}}\n"
+)
+SEEDS = [row for row in ROWS if row["title"] in {"seed: two services", "seed: b is gone", "seed: nothing"}]
+
+
+@pytest.mark.parametrize("row", SEEDS, ids=lambda row: row["title"])
+def test_nginx_takes_what_the_seed_renders(row, one_nginx, tmp_path):
+    """The seed's template over its own keys is a configuration, also when no service is left."""
+    (tmp_path / "site").write_text(render(row["template"], row["keys"], row["toml"]))
+    (tmp_path / "proxy_params").write_text("proxy_set_header Host $http_host;\n")
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path))
+    checked = subprocess.run(
+        [one_nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log",
+         "-g", f"pid {tmp_path}/pid;"],
+        capture_output=True, text=True, check=False, timeout=20,
+    )  # fmt: skip
+
+    assert checked.returncode == 0, checked.stderr
