@@ -98,16 +98,24 @@ def _typed(name: str, takes: tuple[str, ...], function: Callable[..., object]) -
     def call(*values: object) -> object:
         if len(values) < len(fixed) or (len(values) > len(fixed) and not rest):
             raise TypeError(f"wrong number of args for {name}: want {len(fixed)} got {len(values)}")
-        for value, kind in zip(values, (*fixed, *[rest] * (len(values) - len(fixed))), strict=True):
+        kinds = (*fixed, *[rest] * (len(values) - len(fixed)))
+        for value, kind in zip(values, kinds, strict=True):
             if not _fits(value, kind):
                 raise TypeError(_refusal(value, kind))
-        return function(*values)
+        return function(
+            *(
+                _NIL[kind]() if value is None and kind in _NIL else value
+                for value, kind in zip(values, kinds, strict=True)
+            )
+        )
 
     return call
 
 
 def _fits(value: object, kind: str) -> bool:
     found = go_type(value)
+    if value is None and kind in _NIL:
+        return True
     if kind == "[]memkv.KVPair" and found == "memkv.KVPairs":
         return True
     return kind in {"any", found}
@@ -117,6 +125,10 @@ def _refusal(value: object, kind: str) -> str:
     if value is None:
         return f"invalid value; expected {kind}"
     return f"wrong type for value; expected {kind}; got {go_type(value)}"
+
+
+# A slice may be nil, which is an empty one.
+_NIL: Mapping[str, Callable[[], Slice]] = MappingProxyType({"[]string": Strings, "[]memkv.KVPair": PairSlice})
 
 
 def _int64(value: int) -> int:

@@ -10,6 +10,7 @@ import datetime as dt
 import fcntl
 import os
 import random
+import re
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -22,10 +23,12 @@ from confgen.functions import World
 from confgen.gotime import Moment
 from confgen.keyspace import Strings
 from pilotfish.catalog.gotemplate.values import Slice, Struct
+from pilotfish.catalog.values import is_ip
 
 DNS_PORT = 53
 SRV_TIMEOUT_S = 2.0  # for each server and try
 MAX_MESSAGE = 65535
+_NUMBERS = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\Z")
 RESOLV_CONF = Path("/etc/resolv.conf")
 SIOCGIFADDR = 0x8915  # netdevice(7)
 INET6 = Path("/proc/net/if_inet6")
@@ -122,6 +125,8 @@ def file_exists(path: str) -> bool:
 
 def lookup_ip(name: str) -> Strings:
     """All addresses of a name, sorted as text."""
+    if _NUMBERS.match(name) and not is_ip(name):
+        return Strings()  # the C library takes 7 for 0.0.0.7 and 127.1 for 127.0.0.1, Go does not
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

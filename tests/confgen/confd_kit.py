@@ -12,7 +12,8 @@ from confgen.languages import compiled
 
 ENVIRON = {"HOSTNAME": "localhost", "EMPTY_ONE": ""}
 PLAIN = '[template]\nsrc = "t.tmpl"\nkeys = ["/"]\n'
-ANSWERS = json.loads((Path(__file__).parent / "confd_answers.json").read_text(encoding="utf-8"))["rows"]
+_TABLE = json.loads((Path(__file__).parent / "confd_answers.json").read_text(encoding="utf-8"))
+ANSWERS = [{"keys": _TABLE["random_keys"], **row} for row in _TABLE["rows"]]
 
 
 def render(template: str, keys: dict[str, str], toml: str = "", prefix: str = "", src: str = "t.tmpl") -> str:

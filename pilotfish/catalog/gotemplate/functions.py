@@ -14,7 +14,7 @@ from types import MappingProxyType
 from urllib.parse import quote_plus
 
 from pilotfish.catalog.gotemplate.printf import sprintf
-from pilotfish.catalog.gotemplate.values import Slice, Struct, go_text, go_type, is_true, sprint
+from pilotfish.catalog.gotemplate.values import Slice, Struct, Uint8, go_text, go_type, is_true, sprint
 
 # `&` first would matter if these were replaced one after the other; translate replaces all in one pass.
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})
@@ -36,7 +36,7 @@ class Absent:
 
 def _kind(value: object) -> str:
     """The kinds that can be compared; "" for all others."""
-    name = go_type(value)
+    name = "int" if isinstance(value, Uint8) else go_type(value)  # numbers without fraction are compared as such
     return name if name in {"bool", "int", "float64", "string"} else ""
 
 
@@ -123,7 +123,7 @@ def _item(value: object, key: object) -> object:
         return value[key] if key in value else Absent(f"index {key!r}")
     if isinstance(value, str):
         octets = _octets(value)
-        return octets[_position(key, len(octets) - 1)]
+        return Uint8(octets[_position(key, len(octets) - 1)])
     if isinstance(value, Sequence):
         return value[_position(key, len(value) - 1)]
     raise ValueError(f"a {go_type(value)} cannot be indexed")

@@ -288,9 +288,7 @@ class _Parser:
 
     def declare(self, names: list[Token], assigns: bool) -> tuple[tuple[str, ...], bool]:
         for token in names:
-            if assigns and token.text not in self.variables:
-                self.fail(token.pos, f"undefined variable {token.text}; := makes a new one")
-            self.variables.append(token.text)
+            self.variables.append(token.text)  # whether `=` finds one to set is seen when it is run, as in Go
         return tuple(token.text for token in names), assigns
 
     def command(self) -> Command:

@@ -1,7 +1,7 @@
 """fmt.Sprintf for the values of templates.
 
 Flags, width, precision, argument indexes and Go's own complaints (`%!d(string=hi)`) come out as in Go. Not there, and
-refused by name: `*`, `%#v`, `%#q`, `% x` of text, `%p`, and `%x` and `%b` of floats.
+refused by name: `*`, `% x` of text, `%p`, and `%x` and `%b` of floats.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from pilotfish.catalog.gotemplate.values import (
     MAX_DEPTH,
     Struct,
+    Uint8,
     float_text,
     go_text,
     go_type,
@@ -123,6 +124,10 @@ def _expand(directive: _Directive, args: Sequence[object], turn: int) -> tuple[s
 def _write(directive: _Directive, value: object, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise ValueError(f"a value nested more than {MAX_DEPTH} deep cannot be printed")
+    if directive.verb == "v" and "#" in directive.flags:
+        return _pad(directive, _source(value, depth))
+    if value is None and depth:
+        return "<nil>"  # whatever the verb: so it is within lists and maps
     if directive.verb == "T":
         return _pad(directive, go_type(value))
     if isinstance(value, Mapping):
@@ -133,6 +138,25 @@ def _write(directive: _Directive, value: object, depth: int) -> str:
     if isinstance(value, Struct):
         return _write_struct(directive, value, depth)
     return _write_scalar(directive, value)
+
+
+def _source(value: object, depth: int) -> str:
+    """Write a value as Go source text: %#v."""
+    if value is None:
+        return "interface {}(nil)" if depth else "<nil>"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, Uint8):
+        return f"{value:#x}"
+    if isinstance(value, Mapping):
+        inside = [f"{quoted(str(key))}:{_source(item, depth + 1)}" for key, item in in_order(value)]
+    elif isinstance(value, Struct):
+        inside = [f"{name}:{_source(item, depth + 1)}" for name, item in value.fields.items()]
+    elif isinstance(value, Sequence):
+        inside = [_source(item, depth + 1) for item in value]
+    else:
+        return go_text(value)
+    return f"{go_type(value)}{{{', '.join(inside)}}}"
 
 
 def _write_struct(directive: _Directive, value: Struct, depth: int) -> str:
@@ -180,14 +204,21 @@ def _write_text(directive: _Directive, value: str) -> str:
     verb = directive.verb
     if verb not in "svqxX":
         return _bad_verb(directive, value)
-    _refuse(directive, "#" if verb in "sv" else "# ")
-    text = value if directive.precision is None or verb in "xX" else value[: directive.precision]
-    if verb == "q":
-        text = quoted(text, ascii_only="+" in directive.flags)
     if verb in "xX":
-        octets = value.encode("utf-8", "surrogatepass")[: directive.precision]
-        text = octets.hex() if verb == "x" else octets.hex().upper()
+        return _write_octets(directive, value)
+    text = value if directive.precision is None else value[: directive.precision]
+    if verb == "q":
+        raw = "#" in directive.flags and text.isprintable() and "`" not in text
+        text = f"`{text}`" if raw else quoted(text, ascii_only="+" in directive.flags)
     return _pad(directive, text)
+
+
+def _write_octets(directive: _Directive, value: str) -> str:
+    _refuse(directive, " ")
+    digits = value.encode("utf-8", "surrogatepass")[: directive.precision].hex()
+    prefix = "0x" if "#" in directive.flags and digits else ""
+    text = prefix + digits
+    return _pad(directive, text if directive.verb == "x" else text.upper())
 
 
 _DIGITS: dict[str, tuple[Callable[[int], str], str]] = {  # verb -> digits of a magnitude, prefix under the flag #

@@ -26,6 +26,12 @@ _NO_METHODS: Mapping[str, Callable[..., object]] = MappingProxyType({})
 _ESCAPES = {7: "\\a", 8: "\\b", 12: "\\f", 10: "\\n", 13: "\\r", 9: "\\t", 11: "\\v", 92: "\\\\"}
 
 
+class Uint8(int):
+    """An octet of a text, which `index` gives; Go does not take it for an int."""
+
+    go_type: ClassVar[str] = "uint8"
+
+
 class Slice(list[object]):
     """A list of one element type; a subclass says which. Like Go's it can be changed by whoever holds it."""
 
@@ -74,7 +80,7 @@ def go_type(value: object) -> str:
     >>> go_type(True), go_type([1])
     ('bool', '[]interface {}')
     """
-    if isinstance(value, Slice | Struct):
+    if isinstance(value, Slice | Struct | Uint8):
         return value.go_type
     for kinds, name in _TYPES:
         if isinstance(value, kinds):
