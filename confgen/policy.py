@@ -94,6 +94,11 @@ class Policy(msgspec.Struct, frozen=True):
     maintenance: bool = False
     paged: bool = False
 
+    @property
+    def plain(self) -> bool:
+        """Nothing is asked for, as in most routes: a template may skip what prints nothing, which takes its time."""
+        return self == PLAIN
+
 
 PLAIN = Policy(quote.scheme("http"))
 CLOSED_FOR_WORK = Policy(quote.scheme("http"), maintenance=True, paged=True)
@@ -165,6 +170,11 @@ def decide(service: str, route: Route, allow: Set[str] | None, around: Around) -
         ),
         notes=tuple(_notes(route, options, around)),
     )
+
+
+def key_of(endpoint_id: str) -> Token:
+    """What stands in a client's cookie for an endpoint; a container that is made anew under its name keeps it."""
+    return quote.digest(sha256(endpoint_id.encode()).hexdigest()[:16])
 
 
 def at(policy: Policy, host: str) -> Policy:

@@ -284,6 +284,8 @@ class ConfgenService:
             "serving": self._standing.serving,
             "nginx": {
                 "how": self._settings.nginx,
+                "version": self._views.around.can.shown,
+                "sticky": "cookie" if self._views.around.can.has("sticky") else "hash",
                 "pid": self._nginx.pid if self._nginx else 0,
                 "worker_generations": self._applier.generations(),
                 "error": self._standing.blame._asdict() if self._standing.blame else None,

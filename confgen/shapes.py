@@ -42,11 +42,13 @@ class Server(msgspec.Struct, frozen=True, order=True, gc=False):
         address: address and port.
         weight: its share.
         here: it runs on this host, so that its end is heard at once; a host that dies elsewhere says nothing.
+        key: names it in the cookie of a client that stays with it, the same at every proxy; None: nobody has to.
     """
 
     address: Token
     weight: Token
     here: bool
+    key: Token | None = None
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -90,7 +92,7 @@ class Location(msgspec.Struct, frozen=True):
     snippet: Token | None = None
 
     @property
-    def plain(self) -> bool:
+    def undivided(self) -> bool:
         """Nothing is told apart by method or upgrade: nginx forgets `if` and `return` inside `limit_except`."""
         return self.strip or self.policy.elsewhere is not None
 
@@ -125,7 +127,7 @@ class Site(msgspec.Struct, frozen=True):
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
         """Those whose upgrades are served at these hosts, each once."""
-        found = [one.upstream for one in self.locations if one.upstream and not one.plain and not one.policy.grpc]
+        found = [one.upstream for one in self.locations if one.upstream and not one.undivided and not one.policy.grpc]
         return tuple(dict.fromkeys(found))
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from confgen import quote
 from confgen.agree import Asked, agree
-from confgen.policy import CLOSED_FOR_WORK, JUST_SERVED, PLAIN, Around, Decided, Policy, at, decide
+from confgen.policy import CLOSED_FOR_WORK, JUST_SERVED, PLAIN, Around, Decided, Policy, at, decide, key_of
 from confgen.quote import Token
 from confgen.shapes import (
     Location,
@@ -116,6 +116,11 @@ class Views:
         """Decide about every service anew at the next update: nginx or the admin's folders give something else."""
         self._settings = msgspec.structs.replace(self._settings, around=around)
         self._all_anew = True
+
+    @property
+    def around(self) -> Around:
+        """What decides besides the routes."""
+        return self._settings.around
 
     @property
     def host_count(self) -> int:
@@ -260,7 +265,12 @@ def _standing(
     except quote.Unprintable as error:  # no record that can be decoded comes here; if one does, it costs only itself
         decided = Decided(PLAIN, f"{error}; nobody is let in")
     backend = agreed.route.backend  # nginx speaks one language with a group: who speaks another waits
-    servers = {server for asked, server in served if server is not None and asked.route.backend == backend}
+    sticky = decided.policy.sticky is not None and decided.policy.sticky.cookie is not None
+    servers = {
+        msgspec.structs.replace(server, key=key_of(asked.id)) if sticky else server
+        for asked, server in served
+        if server is not None and asked.route.backend == backend
+    }
     said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
     return _Standing(tuple(sorted(servers)), agreed.route.strip, decided), said
 

@@ -248,6 +248,26 @@ async def test_sticky(nginx, folder):
         assert (await get(running.port, WEB, headers=[("Cookie", cookie)])).status == 200  # elsewhere, rather than not
 
 
+async def test_a_client_stays_when_others_come_and_finds_a_container_that_was_made_anew(nginx, folder):
+    """Nginx's own cookie names the container; a hash moves its share of the clients to a newcomer, and no more."""
+    async with Backend("a") as a, Backend("b") as b, Backend("c") as c, Running(folder, nginx) as running:
+        await running.settle(*asking(a.port, b.port, sticky=True))
+        first = [await get(running.port, WEB) for _ in range(40)]
+        cookies = [(one.body[0], [("Cookie", one.headers["set-cookie"].partition(";")[0])]) for one in first]
+        await running.settle(*asking(a.port, b.port, c.port, sticky=True))
+        moved = [(was, (await get(running.port, WEB, headers=cookie)).body[0]) for was, cookie in cookies]
+        strays = [(was, now) for was, now in moved if was != now]
+        assert {now for _, now in strays} <= {"c"}
+        by_cookie = running.service._renderer._machine.can.has("sticky")
+        assert len(strays) == 0 if by_cookie else len(strays) < 30
+        await running.settle(*asking(c.port, b.port, sticky=True))  # the first container is made anew, elsewhere
+        if by_cookie:
+            expected = {"a": "c", "b": "b"}
+            assert {(was, (await get(running.port, WEB, headers=cookie)).body[0]) for was, cookie in cookies} == set(
+                expected.items()
+            )
+
+
 # Elsewhere
 
 REDIRECTS = [
