@@ -40,12 +40,22 @@ class Look(NamedTuple):
         facts: None: there is no such container, or it does not run.
         events: that led to the look, oldest first; empty when it was looked at just so.
         now: UNIX time in seconds.
+        behind_s: seconds that the clock of the engine, which events and facts tell times by, is behind that of `now`.
     """
 
     container: str
     facts: Facts | None
     events: Sequence[Event]
     now: float
+    behind_s: float = 0.0
+
+    def observed(self) -> float:
+        """When what was seen came about, by our clock: at the last event; 0 when no event told."""
+        return min(max(event.at for event in self.events) + self.behind_s, self.now) if self.events else 0.0
+
+    def observed_run(self, facts: Facts) -> float:
+        """The same of what runs: not before it was started, as an event that was told meanwhile is."""
+        return max(self.observed(), min(facts.started + self.behind_s, self.now)) if self.events else 0.0
 
 
 class Page:
@@ -82,11 +92,6 @@ class Page:
             why=checks.why(condition),
             deadline=condition.deadline,
         )
-
-
-def _observed(events: Sequence[Event], facts: Facts) -> float:
-    """When what was seen came about: at the last event, but for one that the engine told while it was starting it."""
-    return max(facts.started, *(event.at for event in events)) if events else 0.0
 
 
 def failed(facts: Facts) -> bool:
@@ -140,7 +145,7 @@ class Book:
         else:
             page = self._open(look.facts, recorded, look.now)
             self._signals(page, look)
-            page.observed = _observed(look.events, page.facts) or (before.observed if before else look.now)
+            page.observed = look.observed_run(page.facts) or (before.observed if before else look.now)
         return {look.container} | self._followers(look.container, look.now)
 
     def _stays(self, facts: Facts, recorded: Container | None) -> bool:
@@ -158,7 +163,7 @@ class Book:
             self._enter(page)
         if page is not None:
             page.facts = facts
-            page.observed = max((event.at for event in look.events), default=page.observed)
+            page.observed = look.observed() or page.observed
             page.conditions = {_spec(one): checks.begin(Gate.NONE) for one in page.wanted.container.endpoints}
 
     def answered(self, container: str, spec: Spec, at: float) -> bool:
@@ -315,7 +320,8 @@ class Book:
         for event in look.events:
             if event.kind is not Kind.KILL or not event.signal:
                 continue
-            deadline = checks.stop_deadline(page.facts, parse_signal(event.signal), event.at, look.now)
+            signal = parse_signal(event.signal)
+            deadline = checks.stop_deadline(page.facts, signal, event.at, look.now, look.behind_s)
             if deadline <= look.now:
                 continue
             for spec, condition in page.conditions.items():

@@ -20,6 +20,7 @@ from registrator.probe import Choice, Probe
 from registrator.progress import STEADY, Flaps, Progress
 
 DRAIN_GRACE_S = 5.0  # over the stop timeout: the engine needs a moment to kill, and to tell
+SET_BACK_S = 5.0  # more than two clocks that are taken for equal are apart, and a slow answer to what time it is
 SIGKILL = 9
 LOOPBACK = "127.0.0.1"
 
@@ -279,18 +280,23 @@ def recorded_endpoints(facts: Facts, record: Container | None) -> dict[tuple[int
     return {(endpoint.port, endpoint.protocol): endpoint for endpoint in record.endpoints}
 
 
-def stop_deadline(facts: Facts, signal: int, at: float, now: float) -> float:
+def stop_deadline(facts: Facts, signal: int, at: float, now: float, behind_s: float = 0.0) -> float:
     """When the draining that a signal begins ends; 0 for a signal that stops nothing (SIGHUP of a reload).
 
     Args:
         facts: of the container: its stop signal and stop timeout.
         signal: number of the signal that was sent.
-        at: UNIX time in seconds at which it was sent; before the container's start it belongs to an earlier run.
-        now: the same clock's; a start that lies after it was before the clock was set back, and says nothing.
+        at: UNIX time in seconds at which it was sent, by the engine's clock; before the container's start it belongs to
+            an earlier run.
+        now: by our clock, as is what is returned.
+        behind_s: seconds that the engine's clock is behind ours; see `EngineClock`.
+
+    A start that lies well ahead of now was before the engine's clock was set back, and says nothing.
     """
-    if signal not in {facts.stop_signal, SIGKILL} or at < facts.started <= now:
+    of_earlier_run = at < facts.started <= now - behind_s + SET_BACK_S
+    if signal not in {facts.stop_signal, SIGKILL} or of_earlier_run:
         return 0.0
-    return at + facts.stop_timeout_s + DRAIN_GRACE_S
+    return min(at + behind_s, now) + facts.stop_timeout_s + DRAIN_GRACE_S
 
 
 class Target(NamedTuple):

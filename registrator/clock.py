@@ -1,7 +1,10 @@
-"""Times of day that stay right when the clock of the host is set.
+"""Times of day: the engine's beside ours, and ours when it is set. Pure: clocks are handed in, or their times are.
 
-What waits for a time of day (a draining container) was given it by the clock as it was. When that jumps, by hand, by
-NTP's first step or over a suspend, what waits is to wait neither an hour longer nor end at once.
+One rule: two times of one engine are compared as it told them (a signal before a start is of an earlier run); before a
+time of the engine's meets one of ours, it is translated by `EngineClock`; and nothing that was told lies ahead of now.
+What waits for a time of ours (a draining container) was given it by the clock as it was. When that jumps, by hand, by
+NTP's first step or over a suspend, `DayClock` tells by how much: what waits is to wait neither an hour longer nor end
+at once.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 MOST_DRIFT_S = 1.0  # between two looks: a clock that is slewed, or looks that lie far apart
+MOST_APART_S = 1.0  # two clocks that agree; an event's time is then taken as it is
+LATE_S = 3.0  # an event that comes later than that was kept back, or the engine's clock was set since it was asked
 
 
 class DayClock:
@@ -32,3 +37,26 @@ class DayClock:
         if abs(jump) > MOST_DRIFT_S:
             self._on_jump(jump)
         return now
+
+
+class EngineClock:
+    """How far the engine's time of day is from ours; it may be another host's.
+
+    Attributes:
+        behind_s: seconds to add to a time of the engine's to have it in ours; 0 for clocks that agree.
+    """
+
+    def __init__(self) -> None:
+        self.behind_s = 0.0
+        self._width_s = 0.0
+
+    def asked(self, theirs: float, before: float, after: float) -> None:
+        """The engine said that it is `theirs`; by our clock it was asked at `before` and had answered at `after`."""
+        low, high = before - theirs, after - theirs
+        self._width_s = abs(after - before)
+        agree = low - MOST_APART_S <= 0 <= high + MOST_APART_S
+        self.behind_s = 0.0 if agree else (low + high) / 2
+
+    def is_doubtful(self, at: float, now: float) -> bool:
+        """True when an event that was told just now bears a time that is another than now: ask for the time anew."""
+        return abs(now - at - self.behind_s) > LATE_S + self._width_s

@@ -46,7 +46,7 @@ class Event(NamedTuple):
     Attributes:
         kind: see Kind.
         container: the engine's id of it.
-        at: UNIX time in seconds, by the engine's clock.
+        at: UNIX time in seconds, by the engine's clock: see `Engine.behind_s`.
         action: the engine's word, for logs.
         signal: of KILL: as the engine wrote it, a number or a name.
     """
@@ -134,6 +134,11 @@ SWARM_TYPES = ("service", NODE)
 
 class Engine(Protocol):
     """One container engine. Every method may raise EngineError and has a timeout of its own."""
+
+    @property
+    def behind_s(self) -> float:
+        """Seconds to add to a time that the engine tells to have it by our clock; as far as is known by now."""
+        ...
 
     def news(self) -> AsyncGenerator[News]:
         """What happens, for ever: reconnects by itself.

@@ -54,15 +54,16 @@ class Asking:
             probes = {Port(one, *spec): how for spec, how in self._book.probes(one).items()}
             self._rounds.want(one, probes, self._book.pages[one].facts.started if probes else 0.0)
 
-    async def first(self, container: str) -> None:
+    async def first(self, container: str, behind_s: float) -> None:
         """Wait until a container that is new to the store can be judged, but not for long.
 
         A young one: until each of its ports was asked once. An older one: until its checks have decided.
+        `behind_s`: seconds that the clock of its engine is behind ours.
         """
         page = self._book.pages.get(container)
         if page is None:
             return
-        older = self._now() - page.facts.started >= YOUNG_S
+        older = self._now() - behind_s - page.facts.started >= YOUNG_S
         within_s = OLDER_S if older else NEW_S
         waits = self._rounds.hurry(container) if older else self._rounds.waits(container)
         if older:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar, cast
@@ -24,6 +25,7 @@ from docker.types.daemon import CancellableStream
 
 from pilotfish.catalog.io_follow import Backoff
 from registrator import io_tls
+from registrator.clock import EngineClock
 from registrator.engine import (
     MIN_API,
     NO_SWARM,
@@ -114,12 +116,26 @@ class DockerEngine:
         self._closed = False
         self._burst, self._heard_at = 0, 0.0  # events that came without a pause, and when the last of them did
         self._in_doubt, self._list_at = False, 0.0  # a burst may have cost some; not to be listed for it before then
+        self._clock = EngineClock()
         self.on_swarm: Callable[[str], None] | None = None  # called with the type of what may have changed in a swarm
+
+    @property
+    def behind_s(self) -> float:
+        """How far the engine's clock is from ours; see `Engine.behind_s`."""
+        return self._clock.behind_s
 
     async def info(self) -> EngineInfo:
         """Who the engine is; see `Engine.info`."""
         client = await self._connected()
-        return read_info(await self._call(client.info), client.api_version)
+        return read_info(await self._about(client), client.api_version)
+
+    async def _about(self, client: docker.APIClient) -> Mapping[str, object]:
+        """What the engine says of itself; what time it is there is remembered."""
+        before = time.time()
+        about: Mapping[str, object] = await self._call(client.info)
+        if theirs := _system_time(about):
+            self._clock.asked(theirs, before, time.time())
+        return about
 
     async def running(self) -> tuple[str, ...]:
         """Ids of all containers that run; see `Engine.running`."""
@@ -135,7 +151,7 @@ class DockerEngine:
             EngineError: it cannot be asked.
         """
         client = await self._connected()
-        found = read_membership(await self._call(client.info))
+        found = read_membership(await self._about(client))
         if _types(found) != self._types:
             self.doubt("its place in a swarm is another than before")
         return found
@@ -191,7 +207,7 @@ class DockerEngine:
         """One connection: begins with ListAgain, ends when doubted, raises EngineError when it breaks."""
         client = await self._connected()
         await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
-        about = await self._call(client.info)
+        about = await self._about(client)
         since = self._since(about)
         self._types = types = _types(read_membership(about))
         stream = await self._call(lambda: self._open(client, since, types))
@@ -233,13 +249,18 @@ class DockerEngine:
         self._burst = len(came) + (self._burst if now - self._heard_at < QUIET_S else 0)
         self._in_doubt |= self._burst >= BURST
         self._heard_at = now
+        events = [event for raw in came if (event := read_event(raw))]
+        wall = time.time()
+        if any(self._clock.is_doubtful(event.at, wall) for event in events):
+            with contextlib.suppress(
+                EngineError
+            ):  # it is told as it was known then; whether the engine lives is pinged
+                await self._about(await self._connected())
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
                 self.on_swarm(str(raw.get("Type")))
-            event = read_event(raw)
-            if event is not None:
-                self._last = event
-                found.append(event)
+        found += events
+        self._last = events[-1] if events else self._last
         if inbox.overflowed():
             found.append(ListAgain("more events than could be taken in", dropped=True))
         if not found:
@@ -259,10 +280,7 @@ class DockerEngine:
         """Where the stream is to begin: at the last event, else now by the engine's clock."""
         if self._last is not None:
             return int(self._last.at)
-        try:
-            return int(datetime.fromisoformat(str(about.get("SystemTime"))).timestamp())
-        except ValueError:  # an engine that does not say: the list that follows has to do
-            return None
+        return int(_system_time(about)) or None  # an engine that does not say: the list that follows has to do
 
     async def _connected(self) -> docker.APIClient:
         async with self._connecting:
@@ -285,6 +303,14 @@ class DockerEngine:
             raise EngineUnavailable(f"{self._settings.url} did not answer within {limit_s:g} s") from None
         except Busy as error:
             raise EngineUnavailable(f"{self._settings.url} does not keep up: {error}") from error
+
+
+def _system_time(about: Mapping[str, object]) -> float:
+    """The engine's time of day in seconds; 0 when it does not say."""
+    try:
+        return datetime.fromisoformat(str(about.get("SystemTime"))).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _types(place: Membership) -> Sequence[str]:

@@ -41,6 +41,11 @@ class SwarmEngine:
         self._documents: dict[str, Document] = {}
         self._woken = asyncio.Event()
 
+    @property
+    def behind_s(self) -> float:
+        """As its manager's; see `Engine.behind_s`."""
+        return self._manager.behind_s
+
     async def info(self) -> EngineInfo:
         """The swarm is the engine, whichever manager tells of it: so one registrator takes over from another."""
         info = await self._manager.info()
@@ -83,7 +88,7 @@ class SwarmEngine:
             if not listed:
                 listed = True
                 yield ListAgain("looking at the swarm")
-            now = self._now()
+            now = self._now() - self.behind_s
             for container in sorted(before.keys() | self._documents.keys()):
                 if before.get(container) != self._documents.get(container):
                     yield Event(Kind.LOOK, container, now, "task")

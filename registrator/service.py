@@ -262,14 +262,14 @@ class RegistratorService:
             return
         before = self._record(container)
         recorded = self.writer.recorded.container(container)
-        marked = self.book.look(Look(container, seen, events, self._clock()), recorded)
+        look = Look(container, seen, events, self._clock(), self._engine.behind_s)
+        marked = self.book.look(look, recorded)
         self._asking.want(marked)
         if before is None and recorded is None:
-            await self._asking.first(container)
+            await self._asking.first(container, look.behind_s)
         self._remark(container)
         page = self.book.pages.get(container)
-        gone = max((event.at for event in events), default=0.0)
-        self.writer.mark(marked, page.observed if page and events else gone)
+        self.writer.mark(marked, page.observed if page and events else look.observed())
         if untold and not alike(before, self._record(container)):
             self.metrics.reconcile_fixed.inc()
             if self._listing.unexplained():

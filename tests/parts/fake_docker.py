@@ -283,7 +283,9 @@ class FakeDocker(Script):
     async def _info(self, _request: web.Request, _asked: str) -> web.StreamResponse:
         states = collections.Counter(own["State"]["Status"] for own in self.containers.values())
         counts = {"Containers": len(self.containers), "ContainersRunning": states["running"]}
-        about = {"ServerVersion": "20.10.24", "OSType": "linux", "Swarm": self.swarm}
+        about = {
+            "ServerVersion": "20.10.24", "OSType": "linux", "Swarm": self.swarm, "SystemTime": self._now()
+        }  # fmt: skip
         return self._json({"ID": self.engine_id, "Name": self.name, **counts, **about})
 
     async def _list(self, request: web.Request, _asked: str) -> web.StreamResponse:

@@ -137,6 +137,24 @@ def test_which_signals_begin_a_stop(seen, signal, at, deadline):
     assert checks.stop_deadline(seen, signal, at, now=200.0) == deadline
 
 
+APART = {
+    "behind: a stop now": (facts(started=100.0), 140.0, 200.0, 60.0, 215.0),
+    "behind: told late": (facts(started=100.0), 130.0, 200.0, 60.0, 205.0),
+    "ahead: a stop now": (facts(started=100.0), 260.0, 200.0, -60.0, 215.0),
+    "ahead: of an earlier run": (facts(started=260.5), 260.0, 201.0, -60.0, 0.0),
+    "ahead: started anew since, while we looked": (facts(started=261.0), 260.0, 200.9, -60.0, 0.0),
+    "behind: of an earlier run": (facts(started=140.5), 140.0, 201.0, 60.0, 0.0),
+    "behind: set back since it started": (facts(started=3700.0), 140.0, 200.0, 60.0, 215.0),
+    "nobody knows how far ahead": (facts(started=100.0), 260.0, 200.0, 0.0, 215.0),
+}
+
+
+@pytest.mark.parametrize(("seen", "at", "now", "behind_s", "deadline"), APART.values(), ids=APART)
+def test_a_signal_by_the_clock_of_another_host(seen, at, now, behind_s, deadline):
+    """Its deadline is by our clock; whether it belongs to an earlier run, by the engine's alone."""
+    assert checks.stop_deadline(seen, 15, at, now, behind_s) == deadline
+
+
 def test_a_start_that_lies_ahead_says_nothing_of_a_signal():
     """The clock was set back by an hour since: the signal is not one of an earlier run."""
     assert checks.stop_deadline(facts(started=3700.0), 15, 200.0, now=200.1) == 215.0

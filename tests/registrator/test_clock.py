@@ -1,10 +1,10 @@
-"""A clock that is set while something waits for a time of day."""
+"""A clock that is set while something waits for a time of day, and another host's beside it."""
 
 from __future__ import annotations
 
 import pytest
 
-from registrator.clock import DayClock
+from registrator.clock import DayClock, EngineClock
 
 ROWS = {
     "it goes on": ((0.25, 0.25), []),
@@ -24,3 +24,38 @@ def test_jumps(passed, jumps):
     steady, now = steady + passed[0], now + passed[1]
     assert [clock(), clock()] == [now, now]
     assert told == pytest.approx(jumps)
+
+
+ASKED = {
+    "it agrees": ((1000.0, 1000.0, 1000.1), 0.0),
+    "it agrees, and answers late": ((1005.0, 1000.0, 1010.0), 0.0),
+    "they are a little apart": ((999.5, 1000.0, 1000.1), 0.0),
+    "it is a minute behind": ((940.0, 1000.0, 1000.2), 60.1),
+    "it is a minute ahead": ((1060.0, 1000.0, 1000.2), -59.9),
+}
+
+
+@pytest.mark.parametrize(("asked", "behind_s"), ASKED.values(), ids=ASKED)
+def test_how_far_the_engine_is_behind(asked, behind_s):
+    """By what it answers, as exactly as that took; clocks that agree are one clock."""
+    clock = EngineClock()
+    clock.asked(*asked)
+    assert clock.behind_s == pytest.approx(behind_s)
+
+
+DOUBTS = {
+    "of this moment": (940.0, 1000.0, False),
+    "told a little late": (940.0, 1002.0, False),
+    "told again": (900.0, 1000.0, True),
+    "the engine's clock was set ahead": (4540.0, 1000.0, True),
+    "the engine's clock was set back": (-2660.0, 1000.0, True),
+    "ours was set": (940.0, 4600.0, True),
+    "both were set": (4540.0, 4600.0, False),
+}
+
+
+@pytest.mark.parametrize(("at", "now", "doubtful"), DOUBTS.values(), ids=DOUBTS)
+def test_when_the_engine_is_asked_for_its_time_anew(at, now, doubtful):
+    clock = EngineClock()
+    clock.asked(940.0, 1000.0, 1000.0)
+    assert clock.is_doubtful(at, now) is doubtful

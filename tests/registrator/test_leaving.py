@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from pilotfish.catalog.keys import container_key
+from pilotfish.catalog.record import Container, decode
 from pilotfish.catalog.verdict import PANIC_FROM, judge, situation
 from pilotfish.catalog.wishes import Wishes
+from registrator.io_asking import OLDER_S
 from registrator.signals import parse_signal
 from tests.registrator import harness
-from tests.registrator.harness import exports, records, web
+from tests.registrator.harness import NODE, exports, records, web
 
 
 @pytest.fixture
 async def world(tmp_path):
     async with harness.world(tmp_path) as there:
         yield there
+
+
+def _started(found, container):
+    key = container_key(NODE, container)
+    return decode(Container, found[key].value).started if key in found else 0.0
 
 
 async def passing(world, **changes):
@@ -48,6 +58,63 @@ async def test_a_stop_of_a_paused_container_drains(world):
     await world.see_states(web_1, {80: "failing"})
     world.engine.kill(web_1, signal=15)
     await world.see_states(web_1, {80: "draining"})
+
+
+APART = {"behind": -60.0, "ahead": 60.0, "an hour behind": -3600.0}
+
+
+@pytest.mark.parametrize("ahead_s", APART.values(), ids=APART)
+async def test_a_stop_on_an_engine_whose_clock_is_another(world, ahead_s):
+    """It drains, to a deadline by our clock, as on any."""
+    world.engine.set_clock(ahead_s)
+    _, web_1 = await passing(world)
+    began = time.time()
+    world.engine.kill(web_1, signal=15)
+    await world.see_states(web_1, {80: "draining"})
+    record = await world.record(web_1)
+    [endpoint] = record.endpoints
+    assert began + 10 < endpoint.deadline < time.time() + 15.1
+    assert began - 2 < record.observed <= time.time()
+
+
+async def test_the_engines_clock_is_set_while_it_is_heard(world):
+    """It is asked for its time when an event bears another."""
+    _, web_1 = await passing(world)
+    for ahead_s in (-3600.0, 3600.0):
+        world.engine.set_clock(ahead_s)
+        world.engine.restart_container(web_1)
+        world.engine.health_status(web_1, "healthy")
+        await world.see_states(web_1, {80: "passing"})
+        world.engine.kill(web_1, signal=15)
+        await world.see_states(web_1, {80: "draining"})
+
+
+@pytest.mark.parametrize("ahead_s", APART.values(), ids=APART)
+async def test_a_restart_that_is_seen_at_once_drains_nothing(world, ahead_s):
+    """The signal belongs to the run before, also where the engine's clock is another: both times are the engine's."""
+    world.engine.set_clock(ahead_s)
+    registrator, web_1 = await passing(world)
+    started = (await world.record(web_1)).started
+    world.engine.restart_container(web_1)
+    world.engine.health_status(web_1, "healthy")
+    await world.see("it runs anew", lambda found: _started(found, web_1) != started)
+    await registrator.service.writer.settled()
+    assert await world.states(web_1) == {80: "passing"}
+    assert {one.deadline for one in registrator.service.book.pages[web_1].conditions.values()} == {0.0}
+
+
+async def test_a_young_container_is_young_by_its_engines_clock(world):
+    """Its first record does not wait for a check that hangs as that of an older one does."""
+    world.engine.set_clock(-60.0)
+    await harness.listening(world)
+    began = time.monotonic()
+    one = world.engine.add(
+        web(
+            "web-1", health=None, networks={"bridge": "192.0.2.1"}, env={"SERVICE_CHECK_HTTP": "/", "SERVICE_NAME": "w"}
+        )
+    )
+    await world.see_states(one, {80: "starting"})
+    assert time.monotonic() - began < OLDER_S
 
 
 async def test_containers_that_are_paused_make_no_panic(world):

@@ -283,6 +283,8 @@ def test_whatever_a_manager_answers_is_read(services, tasks, nodes):
 class Manager:
     """A manager of a swarm whose lists can be changed, and which can lose its lead or be away."""
 
+    behind_s = 0.0
+
     def __init__(self):
         self.place = Membership("n1", manager=True, cluster="c" * 20)
         self.services, self.tasks, self.nodes = [service(ports=[port()])], [task()], [node(leader=True)]
