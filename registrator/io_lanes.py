@@ -1,7 +1,7 @@
 """One ordered queue per container: what concerns one is done one after another, and never waits for another one.
 
 What piled up for a container is handed over together, so that a storm of events costs one look. A failed look is tried
-again, alone. Bounded: a container's pile keeps the newest events, and only so many containers are looked at at once.
+again, alone. Bounded: a container's pile keeps the newest events, and the engine is asked for only so many at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.telemetry import Telemetry
 from registrator.engine import EngineError, Event
 
-AT_ONCE = 8  # looks in flight; the engine answers one in about a millisecond
+AT_ONCE = 8  # inspections in flight; the engine answers one in about a millisecond
 MAX_PILE = 64  # events of one container that wait; all but the signals say the same: look
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
@@ -27,13 +27,16 @@ class Lanes:
     Args:
         handle: looks at one container; gets the events that have come since the last look, oldest first.
         telemetry: for what went wrong.
+
+    Attributes:
+        slots: a handler holds one while it asks the engine, and not while it waits for anything else.
     """
 
     def __init__(self, handle: Handle, telemetry: Telemetry) -> None:
         self._handle, self._telemetry = handle, telemetry
         self._piles: dict[str, list[Event]] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self.slots = asyncio.Semaphore(AT_ONCE)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -71,8 +74,7 @@ class Lanes:
         while container in self._piles:
             events = self._piles.pop(container)
             try:
-                async with self._slots:
-                    await self._handle(container, events)
+                await self._handle(container, events)
                 backoff.reset()
             except EngineError as error:
                 self._piles[container] = [*events, *self._piles.get(container, [])][-MAX_PILE:]

@@ -255,7 +255,8 @@ class RegistratorService:
         """Look at one container and take in what is seen."""
         await self.writer.begun.wait()
         untold = self._listing.untold(container) and not events
-        document = await self._engine.inspect(container)
+        async with self._lanes.slots:
+            document = await self._engine.inspect(container)
         self.metrics.looks.inc()
         seen = self._facts(container, document)
         if seen is None and document is not None and runs(document):

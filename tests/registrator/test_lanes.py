@@ -1,0 +1,55 @@
+"""Who waits for whom when many containers are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from registrator.io_asking import OLDER_S
+from registrator.io_lanes import AT_ONCE
+from tests.registrator import harness
+from tests.registrator.harness import web
+
+LONG_AGO = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with harness.world(tmp_path) as there:
+        yield there
+
+
+def ran_before(world, document):
+    """A container that was started long ago."""
+    one = world.engine.add(document, start=False)
+    world.engine.containers[one]["State"].update(Running=True, Status="running", StartedAt=LONG_AGO)
+    return one
+
+
+async def test_checks_that_hang_hold_up_no_other_container(world):
+    """More containers than are inspected at once wait for their checks; one that is well is written before they are."""
+
+    async def hang(_reader, writer):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.5", 0) as server:
+        asked = {
+            "port": server.sockets[0].getsockname()[1],
+            "health": None,
+            "env": {"SERVICE_NAME": "hang", "SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TIMEOUT": "30s"},
+            "networks": {"bridge": "127.0.0.5"},
+        }
+        for number in range(2 * AT_ONCE):
+            ran_before(world, web(f"hang-{number}", host_port=9000 + number, container_id=f"{number:064x}", **asked))
+        good = ran_before(world, web("good", container_id="f" * 64))
+        registrator = world.start()
+        await harness.until(lambda: len(registrator.service._asking.judging) == 2 * AT_ONCE, "all hang")
+        began = time.monotonic()
+        await world.see_states(good, {80: "passing"})
+        assert time.monotonic() - began < OLDER_S
+        await registrator.stop()
