@@ -169,7 +169,7 @@ def _lint(files: tuple[str, ...], as_json: bool, strict: bool, **flags: Any) -> 
     FILE is a Compose file, saved JSON of `docker inspect` or `docker compose config`, or `-`. Several are judged
     together. The other flags of `pilotfish registrator` are taken, and have no effect.
 
-    Exit code: 0 nothing is wrong, 1 something is, 2 a file cannot be used.
+    Exit code: 0 nothing is wrong, 1 something is, 2 a file or all containers cannot be used.
     """
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "registrator", RegistratorSettings)

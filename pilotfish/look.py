@@ -18,14 +18,13 @@ from registrator.address import Host
 from registrator.compose import BadCompose, compose
 from registrator.compose_scalars import BadYaml
 from registrator.compose_yaml import parse
-from registrator.container import BadDocument, facts
 from registrator.engine import EngineError
 from registrator.engines import apart
-from registrator.inspect import any_usable, report
+from registrator.inspect import any_usable, read_document, report
 from registrator.inspect import inspect as inspected
 from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_where import addresses
-from registrator.lint import Finding, Seen
+from registrator.lint import Finding, Seen, Severity
 from registrator.lint import lint as linted
 from registrator.settings import RegistratorSettings
 
@@ -164,17 +163,23 @@ def lint(settings: RegistratorSettings, files: Sequence[str]) -> list[Finding]:
         files: Compose files, or saved JSON of `docker inspect` or `docker compose config`; `-` is standard input.
 
     Raises:
-        CannotStart: a file cannot be read, or is none of these.
+        CannotStart: a file cannot be read, or is none of these; or none of the containers can be used.
     """
     seen: list[Seen] = []
     said: list[Finding] = []
+    unusable = ""
     for file in files:
-        documents = _of_file(file, said)
-        for number, document in enumerate(documents, 1):
-            try:
-                seen.append(Seen(file, facts(document)))
-            except BadDocument as error:
-                raise CannotStart(f"{file}: container {number} cannot be used: {error}") from error
+        for number, document in enumerate(_of_file(file, said), 1):
+            read = read_document(document, number, file)
+            if read.notice:
+                severity: Severity = "notice" if read.facts else "finding"
+                said.append(Finding(file, read.name(), "", "document", severity, read.notice))
+            if read.facts:
+                seen.append(Seen(file, read.facts))
+            else:
+                unusable = unusable or f"{file}: {read.notice}"
+    if unusable and not seen:
+        raise CannotStart(unusable)
     host = Host(settings.node_name or "host", settings.ip or SOME_HOST)
     return [*said, *linted(seen, host, settings)]
 

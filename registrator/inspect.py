@@ -24,12 +24,23 @@ from registrator.templates import KeyTemplate
 from registrator.wanted import Wanted, explained
 
 
-class _Read(NamedTuple):
-    """A document as far as it could be read."""
+class Read(NamedTuple):
+    """A document as far as it could be read.
+
+    Attributes:
+        document: as it was given.
+        facts: None: it cannot be used.
+        notice: why not, or what was made up; else empty.
+    """
 
     document: object
     facts: Facts | None
     notice: str
+
+    def name(self) -> str:
+        """What the document calls its container; empty where it does not say."""
+        held = self.document if isinstance(self.document, dict) else {}
+        return held["Name"].removeprefix("/") if isinstance(held.get("Name"), str) else ""
 
 
 def inspect(documents: Sequence[object], host: Host, settings: RegistratorSettings) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def inspect(documents: Sequence[object], host: Host, settings: RegistratorSettin
         BadSettings: a key template is none.
     """
     parsed = templates.parse(settings.etcd_tmpl)
-    read = [_read(document, number) for number, document in enumerate(documents, 1)]
+    read = [read_document(document, number) for number, document in enumerate(documents, 1)]
     facts_of = finder([one.facts for one in read if one.facts])
     looked = [_decide(one.facts, host, settings, facts_of) if one.facts else None for one in read]
     decided = [one.wanted if one else None for one in looked]
@@ -63,7 +74,7 @@ def inspect(documents: Sequence[object], host: Host, settings: RegistratorSettin
 
 def any_usable(documents: Sequence[object]) -> bool:
     """True if `inspect` could decide about one of these documents at least."""
-    return any(_read(document, number).facts for number, document in enumerate(documents, 1))
+    return any(read_document(document, number).facts for number, document in enumerate(documents, 1))
 
 
 class _Decided(NamedTuple):
@@ -94,19 +105,25 @@ def finder(known: Sequence[Facts]) -> FactsOf:
     return find
 
 
-def _read(document: object, number: int) -> _Read:
-    """Facts of a document. A hand-written one may lack what only the engine needs, its id: another stands for it."""
+def read_document(document: object, number: int, file: str = "") -> Read:
+    """Facts of a document. A hand-written one may lack what only the engine needs, its id: another stands for it.
+
+    Args:
+        document: of a container (ContainerInspect).
+        number: of the document in its file, from 1.
+        file: where there are several.
+    """
     try:
-        return _Read(document, facts(document), "")
+        return Read(document, facts(document), "")
     except BadDocument as error:
         if not isinstance(document, dict) or not str(error).startswith("Id "):
-            return _Read(document, None, f"document {number} cannot be used: {error}")
+            return Read(document, None, f"document {number} cannot be used: {error}")
         notice = f"{error}: another stands for it here"
-    stand_in = hashlib.sha256(f"document {number}".encode()).hexdigest()
+    stand_in = hashlib.sha256(f"document {number} {file}".encode("utf-8", "replace")).hexdigest()
     try:
-        return _Read(document, facts({**document, "Id": stand_in}), notice)
+        return Read(document, facts({**document, "Id": stand_in}), notice)
     except BadDocument as error:
-        return _Read(document, None, f"document {number} cannot be used: {error}")
+        return Read(document, None, f"document {number} cannot be used: {error}")
 
 
 def _keys(
@@ -135,7 +152,7 @@ def _doubled(all_wanted: Iterable[Wanted]) -> frozenset[str]:
 
 
 def _container(
-    read: _Read, what: _Decided, keys: Sequence[tuple[dict[str, str], tuple[str, ...]]], doubled: frozenset[str]
+    read: Read, what: _Decided, keys: Sequence[tuple[dict[str, str], tuple[str, ...]]], doubled: frozenset[str]
 ) -> dict[str, Any]:
     container = what.wanted.container
     notices = [read.notice, *what.wanted.notices, *(problem for _, problems in keys for problem in problems)]
@@ -172,14 +189,11 @@ def _endpoint(endpoint: Endpoint, keys: dict[str, str], why: Sequence[Decision])
     }
 
 
-def _unusable(read: _Read) -> dict[str, Any]:
+def _unusable(read: Read) -> dict[str, Any]:
     held = read.document if isinstance(read.document, dict) else {}
-    named = {
-        key: held[field] if isinstance(held.get(field), str) else "" for key, field in (("id", "Id"), ("name", "Name"))
-    }
     return {
-        "id": named["id"],
-        "name": named["name"].removeprefix("/"),
+        "id": held["Id"] if isinstance(held.get("Id"), str) else "",
+        "name": read.name(),
         "endpoints": [],
         "left_out": [],
         "notices": [read.notice],

@@ -413,6 +413,7 @@ def test_any_document_is_a_compose_file_or_refused(anything):
 
 REGION = service("ports: ['80']\nlabels: {SERVICE_NAME: a, SERVICE_REGION: 1}")
 SAVED = json.dumps([document(ports={"80/tcp": 1}, env=["SERVICE_NAME=a b"])])
+WITHOUT_ID = json.dumps([document(ports={"80/tcp": 1}, env=["SERVICE_NAME=a"], id_="")])
 RUNS = [
     ("clean", service("ports: ['80']\nlabels: {SERVICE_NAME: a}"), [], 0, ""),
     ("a finding", service("ports: ['80']\nlabels: {SERVICE_NAME: a, SERVICE_WIGHT: 1}"), [], 1, "did you mean WEIGHT?"),
@@ -422,7 +423,9 @@ RUNS = [
     ("no Compose file", "a: b", [], 2, "no Compose file: it has no services"),
     ("saved JSON", SAVED, [], 1, "80/tcp: tag: SERVICE_NAME"),
     ("no JSON", "[1, ", [], 2, "JSON"),
-    ("no container", "[1]", [], 2, "container 1 cannot be used"),
+    ("no container", "[1]", [], 2, "document 1 cannot be used"),
+    ("one container of two", f"[1, {SAVED[1:]}", [], 1, "document 1 cannot be used: the document is a whole number"),
+    ("without an id, as inspect takes it", WITHOUT_ID, [], 0, "note: document: Id is '', which is none of a container"),
     ("JSON that is nested too deeply", "[" * 200_000, [], 2, "JSON is nested too deeply"),
 ]
 
