@@ -25,7 +25,7 @@ _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:\}|(:?[-+?]))|([A-Za-z_]\w
 _BRACE = re.compile(r"\$\$|\$\{|\}")
 _PORT = re.compile(
     r"(?:(?P<ip>\[[0-9A-Fa-f:.]+\]|[0-9]+(?:\.[0-9]+){3}|[0-9A-Fa-f:]*::[0-9A-Fa-f:]*):)?"
-    r"(?:(?P<host>[0-9]*(?:-[0-9]+)?):)?(?P<port>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?\Z"
+    r"(?:(?P<host>[0-9]*(?:-[0-9]+)?):)?(?P<port>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[A-Za-z]+))?\Z"
 )
 
 
@@ -126,8 +126,9 @@ class _Work:
         labels |= {"com.docker.compose.project": self.project, "com.docker.compose.service": name}
         environment = self.pairs(one.get("environment"))
         self.unseen(one.get("environment"))
-        ports = self.ports(one.get("ports"))
-        exposed = self.exposed(one.get("expose"))
+        self.swarms(one.get("deploy"), labels)
+        ports = self.ports(self.a_list(one, "ports"))
+        exposed = self.exposed(self.a_list(one, "expose"))
         names, number = self.names(name, one)
         if number > 1 and one.get("container_name"):
             self.problems.append((name, f"container_name is {quoted(names[0])} for {number} containers"))
@@ -153,6 +154,20 @@ class _Work:
                     "State": {"Running": True},
                 }
             )
+
+    def a_list(self, one: Mapping[str, Any], field: str) -> object:
+        """What stands in a field that is to be a list; it is read all the same, and what is wrong is said."""
+        value = one.get(field)
+        if value is not None and not isinstance(value, list):
+            self.problems.append((self.current, f"{field}: {quoted(_text(value))} is no list: put `- ` before it"))
+        return value
+
+    def swarms(self, deploy: object, own: Mapping[str, str]) -> None:
+        """Tags in `deploy.labels` are those of a swarm's service; a container has only what stands in `labels`."""
+        labels = self.pairs(deploy.get("labels")) if isinstance(deploy, Mapping) else {}
+        for key in labels:
+            if key.startswith(PREFIX) and key not in own:
+                self.note(f"deploy.labels: {quoted(key)[1:-1]} is read in a swarm only; else it belongs under labels")
 
     def names(self, name: str, one: Mapping[str, Any]) -> tuple[list[str], int]:
         """Names of the containers of a service that are looked at, and how many it has."""
@@ -225,6 +240,9 @@ class _Work:
 
     def long(self, entry: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
         fields = {key: self.filled(_text(entry.get(key))) for key in ("target", "published", "protocol", "host_ip")}
+        if not fields["target"]:
+            self.problems.append((self.current, "ports: an entry without target: name the port of the container by it"))
+            return []
         published = f"{fields['published']}:" if fields["published"] else ""
         made = self.short(f"{published}{fields['target']}/{fields['protocol'] or 'tcp'}")
         ip = fields["host_ip"] if is_ip(fields["host_ip"]) else ""
@@ -233,16 +251,22 @@ class _Work:
     def short(self, text: str) -> list[tuple[str, dict[str, str]]]:
         text = self.filled(text)
         found = _PORT.match(text)
-        ports = _range(found["port"]) if found else []
+        ports = _range(found["port"]) if found else range(0)
         ip = (found["ip"] or "").strip("[]") if found else ""
         if not found or not ports or (ip and not is_ip(ip)):
-            self.problems.append((self.current, f"ports: {quoted(text)} is none, or more than {MAX_PORTS}"))
+            self.problems.append((self.current, f"ports: {quoted(text)} is none"))
+            return []
+        if len(ports) > MAX_PORTS:
+            self.problems.append(
+                (self.current, f"ports: {quoted(text)} are {len(ports)}, at most {MAX_PORTS} are looked at")
+            )
             return []
         hosts = _range(found["host"] or "") or ports
-        hosts = hosts if len(hosts) == len(ports) else hosts[:1] * len(ports)  # of a range the engine takes one
+        protocol = (found["protocol"] or "tcp").lower()  # the engine takes UDP for udp
+        chosen = hosts if len(hosts) == len(ports) else [hosts[0]] * len(ports)  # of a range the engine takes one
         return [
-            (f"{port}/{found['protocol'] or 'tcp'}", {"HostIp": ip, "HostPort": str(host)})
-            for port, host in zip(ports, hosts, strict=True)
+            (f"{port}/{protocol}", {"HostIp": ip, "HostPort": str(host)})
+            for port, host in zip(ports, chosen, strict=True)
         ]
 
     def exposed(self, value: object) -> list[str]:
@@ -290,10 +314,10 @@ def _closing(text: str) -> dict[int, int]:
     return found
 
 
-def _range(text: str) -> list[int]:
+def _range(text: str) -> range:
     """`80` or `8000-8003`; empty for what is no range of ports."""
     low, dash, high = text.partition("-")
     if not low.isdigit() or (dash and not high.isdigit()) or len(low) > 5 or len(high) > 5:
-        return []
+        return range(0)
     first, last = int(low), int(high or low)
-    return list(range(first, last + 1)) if 1 <= first <= last <= 65535 and last - first < MAX_PORTS else []
+    return range(first, last + 1) if 1 <= first <= last <= 65535 else range(0)

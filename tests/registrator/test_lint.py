@@ -48,6 +48,11 @@ CLEAN = [
     ("nothing tagged", service("ports: ['80:80']")),
     ("a default within a default", service('ports: ["${PORT:-${OTHER:-8080}}:80"]\nenvironment: {SERVICE_NAME: web}')),
     ("defaults three deep", service('ports: ["80:80"]\nlabels: {SERVICE_NAME: "${A:-${B:-w${C-e}}b}"}')),
+    ("a protocol in upper case", service("ports: ['53:53/UDP']\nlabels: {SERVICE_53_NAME: a}")),
+    (
+        "a protocol in upper case, in the long form",
+        service("ports: [{target: 80, published: 80, protocol: TCP}]\nlabels: {SERVICE_80_PROXY: http}"),
+    ),
     ("scaled", service("ports: ['80']\nscale: 3\nenvironment: {SERVICE_NAME: web}")),
 ]
 
@@ -111,6 +116,8 @@ WRONG = [
     ),
     ("more ports than are looked at", "ports: [1-999, 1000-1002]", ("web", "", "compose", "finding")),
     ("more exposed ports than are looked at", "expose: [1-999, 1000-1002]", ("web", "", "compose", "finding")),
+    ("ports that are no list", "ports: '80:80'", ("web", "", "compose", "finding")),
+    ("exposed ports that are no list", "expose: 80", ("web", "", "compose", "finding")),
     ("a merge in braces", "ports: [80]\nlabels: {<<: *bad, SERVICE_TTL: 5}", ("web-1", "80/tcp", "tag", "finding")),
     ("one name for several containers", "container_name: x\nscale: 2", ("web", "", "compose", "finding")),
 ]
@@ -190,6 +197,26 @@ def test_shared_networks_of_a_service_with_a_name_of_its_own():
         "network_mode: service:pause\nexpose: [80]\nlabels: {SERVICE_NAME: a}"
     ).removeprefix("services:\n")
     assert [one for one in of(text) if one[3] == "finding"] == []
+
+
+SENTENCES = [
+    ("no port", "ports: ['80:http']", "ports: '80:http' is none"),
+    ("too many in one", "ports: ['1-1001']", "ports: '1-1001' are 1001, at most 1000 are looked at"),
+    ("no target", "ports: [{published: 80}]", "ports: an entry without target: name the port of the container by it"),
+    ("no list", "ports: '80:80'", "ports: '80:80' is no list: put `- ` before it"),
+]
+
+
+@pytest.mark.parametrize(("body", "sentence"), [row[1:] for row in SENTENCES], ids=[row[0] for row in SENTENCES])
+def test_what_compose_would_refuse_is_said(body, sentence):
+    assert compose(parse(service(body)), "shop").problems == [("web", sentence)]
+
+
+def test_tags_that_only_a_swarm_reads():
+    """Labels under `deploy` are the service's, not the container's."""
+    labels = "deploy: {labels: {SERVICE_NAME: a, SERVICE_TTL: 5, other: x}}\nlabels: {SERVICE_TTL: 5}"
+    text = "deploy.labels: SERVICE_NAME is read in a swarm only; else it belongs under labels"
+    assert compose(parse(service(labels)), "shop").notes == [("web", text)]
 
 
 UNSEEN = [
