@@ -197,7 +197,11 @@ def chosen(given: Mapping[str, object], own: Callable[[str], bool], protocol: st
     first = [how for how in asked if own(how.value)]
     ignore = given.get("health") == "ignore"
     if given.get("check") == "none" and (own("check") or not first):
-        return Choice(unasked=True, ignores_health=ignore)
+        # A port that says so for itself is taken out of a container's check on purpose.
+        meant = [how for how in (first if own("check") else asked) if protocol == "tcp" or own(how.value)]
+        dropped = ", ".join(how.value.upper() for how in meant)
+        unread = (f"CHECK: none is said too, so it is not asked by {dropped}",) if dropped else ()
+        return Choice(unasked=True, ignores_health=ignore, notices=unread)
     usable, notices = [], []
     for how in first or asked:
         problem = _problem(how, given, protocol, scripts=scripts)

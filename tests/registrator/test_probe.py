@@ -95,6 +95,14 @@ REFUSED = {
         ),
     ),
     "two at once": ("CHECK_HTTP=/|CHECK_TCP=1", "80/tcp: CHECK_HTTP is used, not CHECK_TCP: one check a port"),
+    "none and another": (
+        "CHECK=none|CHECK_HTTP=/|CHECK_TCP=1",
+        "80/tcp: CHECK: none is said too, so it is not asked by CHECK_HTTP, CHECK_TCP",
+    ),
+    "none and another, of one port": (
+        "80_CHECK=none|80_CHECK_HTTP=/|CHECK_TCP=1",
+        "80/tcp: CHECK: none is said too, so it is not asked by CHECK_HTTP",
+    ),
     "an interval out of bounds": (
         "CHECK_HTTP=/|CHECK_INTERVAL=1ms",
         "SERVICE_CHECK_INTERVAL (env): '1ms' is out of bounds: from 0.1 s to 86400 s; the default is used",
@@ -123,6 +131,13 @@ def test_what_is_refused_by_name(given, message):
     decided = decide(ports={"80/tcp": 8000}, env=env)
     assert decided.notices == (message,)
     assert len(decided.container.endpoints) == 1
+
+
+def test_one_port_is_taken_out_of_a_containers_check():
+    """That is what CHECK=none of a port is for: nothing is said."""
+    env = ["SERVICE_NAME=web", "SERVICE_CHECK_HTTP=/", "SERVICE_80_CHECK=none"]
+    decided = decide(ports={"80/tcp": 8000}, env=env)
+    assert (decided.notices, decided.checks[80, "tcp"].unasked) == ((), True)
 
 
 def test_a_folder_of_scripts():
