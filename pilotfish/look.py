@@ -130,12 +130,23 @@ def _decoded(data: bytes) -> str:
 
 
 async def _asked(each: Sequence[RegistratorSettings], what: str | None) -> list[object]:
-    """What each engine's containers would publish, one engine after another."""
+    """What each engine's containers would publish, one engine after another.
+
+    One that is away matters for a container that none of the others has, and where all are asked for.
+    """
     found: list[object] = []
+    away: list[str] = []
     for settings in each:
-        documents = await _documents(settings, what)
+        try:
+            documents = await _documents(settings, what)
+        except EngineError as error:
+            away.append(str(error))
+            continue
         host = Host(settings.node_name, await addresses(settings.docker[0], settings.ip))
         found += inspected(documents, host, settings)["containers"]
+    if away and (what is None or not found):
+        no_file = "" if what is None else f"; and there is no file {quoted(what)}"
+        raise CannotReach(f"{'; '.join(away)}{no_file}")
     if what is not None and not found:
         where = ", ".join(settings.docker[0] for settings in each)
         raise CannotStart(f"{quoted(what)} is neither a file nor a container of {where}")
@@ -147,9 +158,6 @@ async def _documents(settings: RegistratorSettings, what: str | None) -> list[ob
     try:
         wanted = [what] if what is not None else list(await engine.running())
         found = [await engine.inspect(container) for container in wanted]
-    except EngineError as error:
-        no_file = "" if what is None else f"; and there is no file {quoted(what)}"
-        raise CannotReach(f"{error}{no_file}") from error
     finally:
         await engine.close()
     return [document for document in found if document is not None]

@@ -21,4 +21,8 @@ def unpublished(facts: Facts, spec: PortSpec) -> str:
     if facts.network_mode.startswith("container:"):
         return "the container whose network it shares does not publish it"
     seen = "exposed, but not published on the host" if spec in facts.exposed else "neither exposed nor published"
-    return f"{seen}: publish it, or tag it with PROXY or INTERNAL"
+    if all(network.name == "bridge" for network in facts.networks):
+        return f"{seen}: publish it, or tag it with PROXY or INTERNAL"
+    # Which driver a network has is not in the container's document.
+    routable = "ROUTABLE where its network is one that other hosts reach (macvlan, ipvlan)"
+    return f"{seen}: publish it, or tag it with PROXY or INTERNAL, or {routable}"

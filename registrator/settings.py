@@ -189,8 +189,8 @@ class RegistratorSettings(Shared):
         metavar="WHAT",
     )
     deregister: str = option(
-        "which containers that ended are taken away: always, or on-success (what ended by itself with an error stays,"
-        " failing, until it is removed or started again)",
+        "which containers that ended are taken away: always, or on-success (what ended by itself with an error,"
+        " a code below 128, stays, failing, until it is removed or started again)",
         "always",
         flag="--deregister",
         parse=choice("always", "on-success"),

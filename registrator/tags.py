@@ -35,6 +35,7 @@ COSTS: Mapping[Cost, str] = MappingProxyType(
     }
 )
 LONGEST_SLIP = 64  # characters of a key that may be meant for one of ours
+MAX_FIXED = 16  # addresses of an IP tag: each is written with every port
 MAX_ATTRS = 64  # of one port
 MAX_ATTRS_TEXT = 8192  # characters of all attributes of one port: 64 ports of them still fit into one record
 
@@ -128,8 +129,10 @@ def _whole(noun: str, highest: int) -> Callable[[str], int]:
 
 
 def _addresses(text: str) -> tuple[str, ...]:
-    parts = [values.parse_ip(part.strip()) for part in text.split(",") if part.strip()]
-    return tuple(dict.fromkeys(parts))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) > MAX_FIXED:
+        raise BadValue(f"{quoted(text)} holds {len(parts)} addresses, {MAX_FIXED} are the most")
+    return tuple(dict.fromkeys(map(values.parse_ip, parts)))
 
 
 def _drain(text: str) -> float:

@@ -203,6 +203,16 @@ ROWS = [
         {"expose": ["80/tcp"], "env": ["SERVICE_IP=10.3.0.1", "SERVICE_INTERNAL=1"]},
         ["lan 10.3.0.1:80"],
     ),
+    Row(
+        "IP with sixteen addresses, the most",
+        {"ports": {"80/tcp": 8000}, "env": ["SERVICE_IP=" + ",".join(f"10.3.0.{n}" for n in range(1, 17))]},
+        [*(f"lan 10.3.0.{n}:8000" for n in range(1, 17)), NEAR],
+    ),
+    Row(
+        "IP with more",
+        {"ports": {"80/tcp": 8000}, "env": ["SERVICE_IP=" + ",".join(["10.3.0.1"] * 17)]},
+        "tag",
+    ),
     Row("IP with loopback", {"ports": {"80/tcp": 8000}, "env": ["SERVICE_IP=127.0.0.1"]}, "address"),
     Row(
         "IP beats --use-ip-from-label",

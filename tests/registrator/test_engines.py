@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import generate_latest
 
+from pilotfish import look
 from pilotfish.catalog.failure import CannotReach
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.keys import node_key
@@ -236,6 +237,19 @@ async def test_once_writes_what_it_can_and_says_what_it_could_not(store, two):
         with pytest.raises(CannotReach, match=str(far.path)):
             await asyncio.wait_for(asyncio.shield(task), 30)
         assert records(await entries(store), "h1") == {shop}
+
+
+async def test_a_container_is_looked_for_on_all_engines(two):
+    """One that is away matters only for a container that no other one has."""
+    near, far = two
+    near.add(web("shop-1"), quiet=True)
+    await far.down()
+    settings = told(f"h2={far.url}", f"h1={near.url}", docker_ip=("h1=192.0.2.1", "h2=192.0.2.2"))
+    found = await asyncio.to_thread(look.inspect, settings, "shop-1", as_json=False)
+    assert found.text.startswith("shop-1 (")
+    for nowhere, words in (("db-1", "there is no file 'db-1'"), (None, str(far.path))):
+        with pytest.raises(CannotReach, match=words):
+            await asyncio.to_thread(look.inspect, settings, nowhere, as_json=False)
 
 
 async def test_one_engine_is_a_service_as_before(store, two):

@@ -470,3 +470,17 @@ def test_default_name(image, expected):
 
 def test_to_label_keeps_what_may_stay():
     assert [to_label(text) for text in ("web", "my_app", "_x.y-", "é", "")] == ["web", "my_app", "x-y", "", ""]
+
+
+ADVICE = {
+    "on the bridge": ({}, "or tag it with PROXY or INTERNAL"),
+    "on a network of its own": ({"networks": {"lan": "192.168.1.50"}, "mode": "lan"}, "or ROUTABLE where its network"),
+}
+
+
+@pytest.mark.parametrize(("where", "advice"), ADVICE.values(), ids=ADVICE)
+def test_what_to_do_about_a_port_that_is_not_published(where, advice):
+    """On macvlan nothing is published, and all the same others reach it."""
+    [left] = decide(expose=["80/tcp"], env=["SERVICE_NAME=a"], **where).left_out
+    assert advice in left.reason
+    assert ("ROUTABLE" in left.reason) is ("ROUTABLE" in advice)
