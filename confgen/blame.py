@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 MAX_LINE = 500  # characters of one line of nginx that we pass on
+MOST_CRASHES = 4  # workers that end by a signal within one reload; former ones may, when they are told to go
 _GRAVE = re.compile(r"\[(?:emerg|alert|crit)\] (?:\d+#\d+: )?(.*)")
 _WHERE = re.compile(r" in (\S+?):(\d+)$")
 _GENERATION = re.compile(r"/generations/[^/]+/(.+)$")
@@ -55,10 +56,15 @@ def blame(output: str, services: Mapping[str, str]) -> Blame:
 def graves(log: str) -> list[str]:
     """The messages of a piece of error log that say a start or a reload failed.
 
-    nginx tries five times to listen before it gives up; until then `bind() to` lines decide nothing.
+    nginx tries five times to listen before it gives up; until then `bind() to` lines decide nothing. Workers that die
+    as soon as they are there leave nobody who accepts: nginx ends the former ones all the same.
     """
-    found = [match.group(1) for line in log.splitlines() if "[emerg]" in line and (match := _GRAVE.search(line))]
-    return [message for message in found if not message.startswith(("bind() to", "listen() to"))]
+    found = [match.group(1) for line in log.splitlines() if (match := _GRAVE.search(line))]
+    crashes = [message for message in found if "exited on signal" in message]
+    decisive = [message for message in found if "cannot be respawned" in message]
+    emergencies = [match.group(1) for line in log.splitlines() if "[emerg]" in line and (match := _GRAVE.search(line))]
+    given_up = [message for message in emergencies if not message.startswith(("bind() to", "listen() to"))]
+    return given_up + decisive + (crashes if len(crashes) >= MOST_CRASHES else [])
 
 
 def _without_file(messages: list[str], output: str) -> str:

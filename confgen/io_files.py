@@ -54,6 +54,7 @@ class Folder:
         self._lock = -1
         self._last: Tree | None = None
         self._stamps: dict[str, Stamp] = {}  # of its files, as we wrote them
+        self._proved: tuple[str, dict[str, Stamp]] = ("", {})  # the last one that was accepted, with its files
 
     def open(self) -> None:
         """Make the folder, take it for ourselves, and remove what a killed process left.
@@ -128,6 +129,17 @@ class Folder:
                 found.add(name)
         return frozenset(found)
 
+    def intact(self) -> bool:
+        """True while what was proved last stands as we wrote it and is what nginx reads; no file is opened for that."""
+        generation, stamps = self._proved
+        if not generation:
+            return True
+        try:
+            found = {name: _stamp(f"{self._generations}/{generation}/{name}") for name in stamps}
+        except OSError:
+            return False
+        return self.current == generation and found == stamps
+
     def stage(self, tree: Tree) -> None:
         """Write a whole generation; it stands under its name when this returns, and nowhere when it raises.
 
@@ -139,6 +151,7 @@ class Folder:
             self._last, self._stamps = tree, self._stamps_of(tree)
             return
         aside = self._generations / f".staging-{tree.generation}"
+        self._generations.mkdir(exist_ok=True)
         _remove(aside)
         try:
             aside.mkdir()
@@ -205,6 +218,8 @@ class Folder:
     def accept(self, generation: str) -> None:
         """Point `good` at a generation, and remove those that are too old."""
         self._point("good", generation)
+        if self._last is not None and self._last.generation == generation:
+            self._proved = generation, self._stamps
         self.prune()
 
     def _point(self, link: str, generation: str) -> None:

@@ -175,20 +175,22 @@ class Nginx:
             in_a_row = in_a_row + 1 if answer and answer.generation == generation and not old_ones else 0
             if in_a_row >= ANSWERS_IN_A_ROW:
                 return
-            if graves(said := self._said()):
-                raise NotServing(said, refused=True)
+            if graves(said := self._said("[emerg]", "[alert]")):
+                raise NotServing(said, refused="[emerg]" in said)  # a worker that dies may be anybody's fault
             await asyncio.sleep(ASK_EVERY_S)
-        raise NotServing(self._said() or f"new connections did not see the new configuration within {timeout_s:g} s")
+        raise NotServing(
+            self._said("[emerg]") or f"new connections did not see the new configuration within {timeout_s:g} s"
+        )
 
-    def _said(self) -> str:
-        """What nginx wrote into its error log since the last reload, grave lines only."""
+    def _said(self, *levels: str) -> str:
+        """The lines of some levels that nginx wrote into its error log since the last reload."""
         try:
             with self._errors.open("rb") as log:
                 log.seek(self._mark)
                 text = log.read(MAX_LOG).decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(line for line in text.splitlines() if "[emerg]" in line)
+        return "\n".join(line for line in text.splitlines() if any(level in line for level in levels))
 
     async def stop(self) -> None:
         """End nginx: let it finish for a moment, then insist."""

@@ -98,6 +98,18 @@ class Publisher:
         self._changed |= found
         return bool(found)
 
+    async def edited(self) -> bool:
+        """True when somebody changed what nginx reads, by hand; said once for each time that it is found."""
+        before = self._standing.generation
+        if self._applier.state is not State.IDLE or await in_thread(self._folder.intact):
+            return False
+        if self._applier.state is not State.IDLE or self._standing.generation != before:
+            return False  # we did
+        self._telemetry.log.warning(
+            "the configuration was changed by hand; it is written anew", extra={"cause": before}
+        )
+        return True
+
     async def publish(self, revision: int) -> bool:
         """Bring nginx to what the views say now; False when that has to be tried again.
 

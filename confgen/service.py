@@ -41,6 +41,7 @@ from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 
 RETRY_LOOK_S = 0.5  # between two looks at quarantine and pin
+EDITS_LOOK_S = 5.0  # and at whether somebody edited what nginx reads
 LONGEST_SOCKET = 107  # octets of a unix socket's path, unix(7)
 KNOWN = "known.snapshot"  # in the nginx folder: who is an orphan is known only by who was there before
 
@@ -130,7 +131,7 @@ class ConfgenService:
                     tasks.create_task(self._keeper.run())
                 tasks.create_task(self._follower.run())
                 tasks.create_task(self._apply_changes())
-                tasks.create_task(self._try_again())
+                tasks.create_task(self._look_about())
                 tasks.create_task(self._extras.follow(self._reconsider))
                 if self._nginx is not None:
                     tasks.create_task(self._record.run())
@@ -235,12 +236,17 @@ class ConfgenService:
             self._telemetry.converged("proxy", when)
         return True
 
-    async def _try_again(self) -> None:
-        """See when services may leave quarantine, and when an operator pins a generation or lets it go."""
+    async def _look_about(self) -> None:
+        """See when services may leave quarantine, when an operator pins a generation, and who edits our files."""
+        publisher, edits_at = self._publisher, time.monotonic() + EDITS_LOOK_S
         while True:
             await asyncio.sleep(RETRY_LOOK_S)
-            if self._publisher.try_again() or await self._publisher.pin_changed():
+            if publisher.try_again() or await publisher.pin_changed():
                 self._wake.set()
+            elif time.monotonic() >= edits_at:
+                edits_at = time.monotonic() + EDITS_LOOK_S
+                if await publisher.edited():
+                    self._wake.set()
 
     def _show(self, serving: bool) -> None:
         self._standing.metrics.show(self._views, serving=serving)

@@ -360,7 +360,7 @@ async def test_fault_B3_a_generator_that_starts_without_the_store_leaves_what_is
     await store.close()
 
 
-async def test_the_same_bytes_do_nothing(one_nginx, folder):
+async def test_fault_C9_the_same_bytes_do_nothing(one_nginx, folder):
     async with Backend("one") as one, Running(folder, one_nginx) as running:
         await running.settle(web(one.port), claim("web", WEB))
         workers = await all_workers(running)
@@ -392,7 +392,7 @@ async def test_changes_back_and_forth_end_where_they_end(one_nginx, folder):
         assert (await running.service._nginx.served()).generation == first
 
 
-async def test_other_hosts_are_served_while_one_has_no_endpoint(one_nginx, folder):
+async def test_fault_C10_a_host_without_endpoints_is_503_and_others_are_served(one_nginx, folder):
     async with Backend("one") as one, Running(folder, one_nginx) as running:
         other = put(container("two", endpoint("two", to=one.port)))
         await running.settle(web(one.port), other, claim("web", WEB), claim("two", f"two.{DOMAIN}"))
