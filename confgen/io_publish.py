@@ -74,7 +74,7 @@ class Publisher:
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
         self._chronicle = Chronicle(self._history, self._telemetry)
-        self._saved = b""
+        self._saved = quarantine.saved()  # what stands on disk; nothing is the same as nobody
         self._changed: set[str] = set()  # services to be rendered anew
         self._pending: set[str] = set()  # services that nginx may serve otherwise than their views say
         self._served: dict[str, ServiceView] = {}  # as nginx serves them
@@ -84,7 +84,8 @@ class Publisher:
     async def open(self) -> None:
         """Take in who was in quarantine when the generator ended."""
         with contextlib.suppress(OSError):
-            self._quarantine.restore(await in_thread(lambda: read_small(self._path)), time.monotonic())
+            self._saved = await in_thread(lambda: read_small(self._path))
+            self._quarantine.restore(self._saved, time.monotonic())
         self._changed |= set(self._quarantine.levels)
 
     def changed(self, services: Iterable[str]) -> None:
@@ -197,8 +198,7 @@ class Publisher:
         """Whoever would have other files now than were refused is no longer in quarantine."""
         for service in self._quarantine.levels.keys() & self._changed:
             view = self._views.services.get(service)
-            if view is None or self._renderer.digest(view) != self._quarantine.digest(service):
-                self._quarantine.release(service)
+            if self._quarantine.changed(service, self._renderer.digest(view) if view else "", time.monotonic()):
                 self._telemetry.log.info("out of quarantine: it changed", extra={"service": service})
 
     async def _round(self) -> tuple[Result | None, Tree | None]:
@@ -282,7 +282,8 @@ class Publisher:
             return False
         guilty = blame._replace(service=service)
         digest = self._renderer.digest(view)
-        if not self._quarantine.add(guilty, digest, now=self._telemetry.now(), clock=time.monotonic()):
+        now, costly = self._telemetry.now(), failed in _RELOADED
+        if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=costly):
             return False
         self._changed.add(service)
         self._telemetry.log.error(
@@ -310,8 +311,6 @@ class Publisher:
             self._telemetry.log.warning("%s cannot be written: %s", self._path, error.strerror)
 
     async def _accept(self, tree: Tree, revision: int, reason: str) -> None:
-        names = tuple(entry.service for entry in self._quarantine.entries)
-        await self._chronicle.remember(tree, revision, reason, names)
         for entry in self._quarantine.accepted():
             self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
         standing = self._standing
@@ -319,6 +318,8 @@ class Publisher:
         standing.blame, standing.outcome = None, "accept"
         self._telemetry.ready.good(CONFIG)
         self._telemetry.ready.good(NGINX)
+        names = tuple(entry.service for entry in self._quarantine.entries)
+        await self._chronicle.remember(tree, revision, reason, names)
 
     def _report(self, result: Result) -> None:
         standing = self._standing

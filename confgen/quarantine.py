@@ -1,7 +1,7 @@
 """Services that nginx refused, and what is served instead: 503 at their places, or nothing at all. Pure.
 
 A service is in quarantine for exactly the files that were refused. Other files, because its containers or its claims
-changed, end it at once; the same ones are tried again with growing waits, since a cause may lie elsewhere (another
+changed, end it; the same ones are tried again with growing waits, since a cause may lie elsewhere (another
 nginx, a port that is free again). It outlives a restart of the config generator. Invariant: whoever is out has a
 reason.
 """
@@ -41,6 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
         file: which file nginx named, relative to the configuration; empty for none.
         line: in that file, 0 when unknown.
         reason: nginx's own words, shortened.
+        costly: it was refused by a reload, not by a check: each try costs two reloads.
     """
 
     service: str
@@ -51,6 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
     file: str
     line: int
     reason: str
+    costly: bool = False
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -67,6 +69,7 @@ class Quarantine:
         self._entries: dict[str, Entry] = {}
         self._former: dict[str, Entry] = {}  # let out on trial: refused again, they keep their count and time
         self._due: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -79,12 +82,7 @@ class Quarantine:
         """How far each service is out; those that are not are absent."""
         return {service: entry.level for service, entry in self._entries.items()}
 
-    def digest(self, service: str) -> str:
-        """The files for which a service is out; empty when it is not."""
-        entry = self._entries.get(service)
-        return entry.digest if entry else ""
-
-    def add(self, blame: Blame, digest: str, *, now: float, clock: float) -> bool:
+    def add(self, blame: Blame, digest: str, *, now: float, clock: float, costly: bool = False) -> bool:
         """Take the service that a refusal names out, or further out; False when it cannot go further.
 
         Args:
@@ -92,6 +90,7 @@ class Quarantine:
             digest: of its files as they should be.
             now: UNIX time, seconds.
             clock: monotonic time, seconds.
+            costly: a reload refused it.
         """
         service = blame.service
         before = self._entries.get(service)
@@ -110,15 +109,33 @@ class Quarantine:
             file=blame.file,
             line=blame.line,
             reason=before.reason if before else blame.message,
+            costly=costly,
         )
+        self._refused_at[service] = clock
         self._due[service] = clock + min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** (tries - 1))
         return True
 
-    def release(self, service: str) -> bool:
-        """Let a service back in: what it is now is something else. False when it was not out."""
-        self._due.pop(service, None)
-        self._former.pop(service, None)
-        return self._entries.pop(service, None) is not None
+    def changed(self, service: str, digest: str, clock: float) -> bool:
+        """Let a service back in if it has other files now; True when it is.
+
+        One that was refused by reloads waits for FIRST_RETRY_S: changing again and again, it would cost everybody two
+        reloads each time.
+
+        Args:
+            service: in quarantine.
+            digest: of its files as they should be; empty when it has none any more.
+            clock: monotonic time, seconds.
+        """
+        entry = self._entries[service]
+        if entry.digest == digest:
+            return False
+        earliest = self._refused_at.get(service, float("-inf")) + FIRST_RETRY_S
+        if digest and entry.costly and clock < earliest:
+            self._due[service] = min(self._due[service], earliest)
+            return False
+        for held in (self._entries, self._due, self._former, self._refused_at):
+            held.pop(service, None)
+        return True
 
     def try_again(self, clock: float) -> frozenset[str]:
         """Let those back in whose time has come; refused again, they wait for longer. Returns them."""

@@ -335,7 +335,8 @@ async def test_fault_C7_killed_in_a_step_the_next_start_serves_what_is_wanted_an
             served = await again.service._nginx.served()
             assert served.generation == (folder / "current").readlink().name == again.state["generation"]
             assert "weight=9 " in (folder / "current" / "services" / "web.conf").read_text()
-            assert leftovers(folder) == []
-            history = json.loads((folder / "history" / f"{served.generation}.json").read_text())
-            assert history["generation"] == served.generation
+            await until(lambda: not leftovers(folder), "nothing is left aside")
+            note = folder / "history" / f"{served.generation}.json"
+            await until(note.exists, "it is in the history")
+            assert json.loads(note.read_text())["generation"] == served.generation
     await store.close()

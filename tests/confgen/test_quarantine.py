@@ -44,6 +44,24 @@ def test_the_same_files_are_tried_again_with_growing_waits_that_end():
     assert (entry.since, entry.tries) == (1000.0, 11)
 
 
+CHANGES = {
+    "the same files": ("d1", False, 51.0, False),
+    "other files": ("d2", False, 51.0, True),
+    "none any more": ("", False, 51.0, True),
+    "other files, right after a reload refused it": ("d2", True, 51.0, False),
+    "other files, some time after": ("d2", True, 50.0 + FIRST_RETRY_S, True),
+    "none any more, right after": ("", True, 51.0, True),
+}
+
+
+@pytest.mark.parametrize(("digest", "costly", "clock", "back"), CHANGES.values(), ids=CHANGES)
+def test_what_changed_is_back_unless_trying_costs_reloads(digest, costly, clock, back):
+    found = with_web(costly=costly)
+    assert found.changed("web", digest, clock) is back
+    assert found.levels == ({} if back else {"web": Level.SILENT})
+    assert found.next_due() == (float("inf") if back else 50.0 + FIRST_RETRY_S)
+
+
 def test_other_files_that_are_refused_are_a_first_refusal():
     found = with_web()
     found.try_again(found.next_due())
