@@ -280,6 +280,8 @@ async def test_fault_B14_packets_are_lost(standing, tmp_path):
         for host in standing.hosts:
             host.iptables("-F", "INPUT")
         line.mark("healed")
+        for host in standing.hosts:
+            host.docker(["rm", "-f", f"late-{host.name}"])
         standing.converged()
         line.mark("verified equal")
         await load.flow()
