@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MAX_OUTPUT = 64 * 1024  # octets kept of what a program prints; the rest is read and dropped
+LEFT_OPEN_S = 0.5  # how long output is waited for after the program's end
 END_S = 2.0  # a killed program is gone within this time, unless the kernel holds it
 
 
@@ -38,31 +39,42 @@ async def run(argv: Sequence[str], *, timeout_s: float) -> Outcome:
     Raises:
         CannotRun: it does not exist, or may not be run.
     """
+    ours, theirs = os.pipe()  # our own, since a process with a pipe of asyncio's has not ended before that is closed
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
         )
     except (OSError, ValueError) as error:
+        os.close(ours)
         raise CannotRun(f"{argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        os.close(theirs)
+    kept = bytearray()
+    reading = asyncio.ensure_future(_read(ours, kept))
     try:
         async with asyncio.timeout(timeout_s):
-            output = await _read(process)
-            return Outcome(await process.wait(), output)
+            code = await process.wait()
+        await asyncio.wait({reading}, timeout=LEFT_OPEN_S)  # a daemon that it left may hold it open for ever
+        return Outcome(code, kept.decode(errors="replace"))
     except TimeoutError:
         return Outcome(None, f"{argv[0]} did not end within {timeout_s:g} s and was killed")
     finally:
+        reading.cancel()
         await _end(process)
+        await asyncio.wait({reading})
 
 
-async def _read(process: asyncio.subprocess.Process) -> str:
-    kept = bytearray()
-    while process.stdout is not None and (piece := await process.stdout.read(16384)):
-        kept += piece[: MAX_OUTPUT - len(kept)]
-    return kept.decode(errors="replace")
+async def _read(handle: int, kept: bytearray) -> None:
+    """Collect what comes out of a pipe, and close it."""
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(handle, "rb", 0)
+    )
+    try:
+        while piece := await stream.read(16384):
+            kept += piece[: MAX_OUTPUT - len(kept)]
+    finally:
+        transport.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -63,6 +63,7 @@ class Keys:
             _, task = self._followers.pop(gone)
             task.cancel()
             self._telemetry.ready.good(f"store {gone}")
+            self._telemetry.mirrors.drop(gone)
         for prefix in wanted:
             if prefix not in self._followers:
                 follower = Follower(self._store, prefix, self._take, self._telemetry, verify_s=self._verify_s)

@@ -22,7 +22,8 @@ from confgen.resource import Command
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.telemetry import Telemetry
 
-TOGETHER_S = 1.0  # how long a reload waits for other resources that share it; a slow check must not hold it longer
+TOGETHER_S = 2.0  # how long a reload waits for other resources that share it; a slow check must not hold it longer
+FINISH_S = 5.0  # how long a command that runs may go on when we end
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 30.0
 
 
@@ -88,7 +89,7 @@ class Reloads:
             due.clear()
             last, entries = time.monotonic(), self._ledger.begun(command)
             self._counted[command] = entries
-            error = await reload_once(command, self._timeouts[command])
+            error = await self._run(command, entries)
             self._runs.labels("failed" if error else "done").inc()
             if error:
                 self._bad(command, error)
@@ -99,6 +100,19 @@ class Reloads:
             self._good(command)
             await in_thread(lambda entries=entries: self._ledger.cross_out(command, entries))  # type: ignore[misc]
             self._telemetry.log.info("reloaded", extra={"command": shown(command)})
+
+    async def _run(self, command: Command, entries: frozenset[int]) -> str:
+        """Run a command; when we are told to end, it may finish first."""
+        running = asyncio.ensure_future(reload_once(command, self._timeouts[command]))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running}, timeout=FINISH_S)
+            if running.done() and running.result() == "":
+                self._ledger.cross_out(command, entries)
+            running.cancel()
+            await asyncio.wait({running})
+            raise
 
     async def _together(self, command: Command) -> None:
         with contextlib.suppress(TimeoutError):

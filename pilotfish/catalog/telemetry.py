@@ -85,9 +85,13 @@ class MirrorMetrics:
     def forget(self) -> None:
         """Show this part's mirrors no more: it has ended, and they would only grow older."""
         for prefix in dict.fromkeys(self.shown):
-            for family in (self._age, self._entries, self._revision, self._repaired):
-                family.remove(self.part, prefix)
-        self.shown = ()
+            self.drop(prefix)
+
+    def drop(self, prefix: str) -> None:
+        """Show one mirror no more: nobody follows it any longer."""
+        for family in (self._age, self._entries, self._revision, self._repaired):
+            family.remove(self.part, prefix)
+        self.shown = tuple(one for one in self.shown if one != prefix)
 
     def repaired(self, prefix: str, entries: int) -> None:
         """Count entries that were mended."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 
 import pytest
@@ -43,6 +45,18 @@ async def test_fault_C8_a_hung_program_is_killed_with_its_children(tmp_path):
     children = [int(pid) for pid in pids.read_text().split()]
     assert len(children) == 2  # it did hang
     await until(lambda: not any(look(pid) for pid in children), "nobody is left")
+
+
+async def test_a_daemon_that_holds_the_output_is_not_waited_for():
+    """What a reload starts may keep its output open; it has succeeded all the same, and what it left lives."""
+    began = time.monotonic()
+    outcome = await run(["sh", "-c", "echo started; setsid sleep 20 & echo $!"], timeout_s=10)
+
+    said, pid = outcome.output.split()
+    assert (outcome.code, said) == (0, "started")
+    assert time.monotonic() - began < 8
+    await until(lambda: (found := look(int(pid))) is not None and "sleep" in found.title)
+    os.kill(int(pid), signal.SIGKILL)
 
 
 async def test_cancelling_ends_the_program_too(tmp_path):

@@ -12,9 +12,13 @@ import time
 import pytest
 
 from confgen import io_stage
+from confgen.io_beside import confgen_service
 from confgen.io_processes import look
+from confgen.settings import ConfgenSettings
 from pilotfish.catalog.failure import CannotReach, CannotStart
+from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Put, StoreUnavailable
+from pilotfish.catalog.telemetry import Telemetry
 from tests.confgen.kit import until
 from tests.confgen.resources_kit import Place
 
@@ -227,6 +231,16 @@ async def test_fault_C8_hung_commands_are_killed_with_their_children_and_delay_n
         await until(lambda: not any(look(pid) for pid in hung), "nobody of them is left")
 
 
+async def test_a_reload_that_runs_may_finish(place):
+    """We are told to end in the middle of it: it ends first, and is not due any more."""
+    begun = place.path / "begun"
+    place.resource("a", "x", reload_cmd=f"touch {begun}; sleep 1; {reload(place)}")
+    async with place.running():
+        await until(begun.exists)
+
+    assert (place.lines(), place.due()) == (["reload"], [])
+
+
 async def test_commands_without_a_shell(place):
     place.resource("a", "x", check_cmd=["test", "-s", "{{.src}}"], reload_cmd=["cp", "{{.dest}}", str(place.log)])
     await place.service().once()
@@ -239,6 +253,43 @@ async def test_sync_only_runs_no_command(place):
     await place.service(sync_only=True).once()
 
     assert (place.text(), place.lines()) == ("x", [])
+
+
+async def test_jinja_and_go_side_by_side(place):
+    place.resource("a", ALL)
+    place.resource("b", '{% for pair in gets("/x/*") %}{{ base(pair.Key) }}={{ pair.Value }};{% endfor %}', ending="j2")
+    place.resource("c", "{{ nope }}", ending="j2")
+    await place.put(one="1", two="2")
+    async with place.running():
+        await until(lambda: place.text("a") == place.text("b") == "one=1;two=2;")
+        await until(lambda: "template c.j2, line 1: 'nope' is undefined" in place.missing().get("resource c.toml", ""))
+
+
+async def test_beside_nginx(place):
+    """With --with-nginx both are at work in one process, under one status."""
+    place.resource("a", ALL)
+    await place.put(one="1")
+    settings = ConfgenSettings(
+        confdir=str(place.path / "c"), state_dir=str(place.path / "state"), with_nginx=True, nginx="off",
+        nginx_dir=str(place.path / "nginx"), node_name="h1", ip=("10.0.0.1",),
+    )  # fmt: skip
+    telemetry = Telemetry("confgen", time.time)
+    both = confgen_service(settings, place.store, telemetry)
+    task = asyncio.create_task(both.run())
+    try:
+        await until(lambda: place.text() == "one=1;" and both.state()["generation"])
+        await until(lambda: telemetry.ready.missing == {})
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert both.state()["resources"][0]["status"] == "in sync"
+    assert (place.path / "nginx/current/nginx.conf").exists()
+
+
+def test_flags_of_template_resources_need_a_folder(place):
+    with pytest.raises(BadSettings, match="--noop is for template resources: name their folder with --confdir"):
+        confgen_service(ConfgenSettings(noop=True), place.store, Telemetry("confgen", time.time))
 
 
 # --- bad neighbours

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pilotfish.catalog.store import StoreUnavailable
 from tests.confgen.killed_once import POINTS
 from tests.confgen.kit import until
 from tests.confgen.resources_kit import Place
@@ -54,6 +55,21 @@ async def test_fault_C7_killed_and_started_again(place, point):
         await until(lambda: [one["status"] for one in service.state()["resources"]] == ["in sync"])
 
     assert len(place.lines()) == tries  # nothing is due any more
+
+
+async def test_fault_C7_what_is_due_does_not_wait_for_the_store(place):
+    """The store is away when we start again: the file is in place, so its reload needs nothing from there."""
+
+    class Away:
+        async def read(self, *_):
+            raise StoreUnavailable("nobody answers")
+
+        survey = read
+
+    place.resource("a", TEXT, reload_cmd=keep(place))
+    assert run(place, "before the reload", "new").returncode == -signal.SIGKILL
+    async with place.running(store=Away()):
+        await until(lambda: place.lines() == ["new"] and place.due() == [])
 
 
 async def test_fault_C7_once_finds_what_is_due_as_well(place):
