@@ -40,6 +40,11 @@ def _files(folder: str) -> list[Path]:
     return sorted(path for path in Path(folder).iterdir() if path.name[0] != "." and path.is_file())[:MAX_FILES]
 
 
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    facts = path.stat()
+    return str(path), facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 def _read(path: Path, longest: int) -> bytes | None:
     try:
         with path.open("rb") as file:
@@ -63,15 +68,21 @@ class Watched:
         self._snippets, self._pages = settings.snippets, settings.pages
         self._telemetry = telemetry
         self._around = Around(machine.can, machine.h2c, self._htpasswd)
+        self._seen: list[tuple[str, int, int, int]] | None = None  # how every file looked when they were read
 
     def look(self) -> Around:
         """What decides about routes besides themselves, as it is now."""
         try:
+            seen = [_stamp(path) for each in (self._htpasswd, self._snippets, self._pages) for path in _files(each)]
+            if seen == self._seen:
+                return self._around
             found = look(self._htpasswd, self._snippets, self._pages)
         except OSError as error:
+            self._seen = None
             self._telemetry.ready.bad(FOLDERS, f"{error.filename}: {error.strerror}; what was read before counts")
             return self._around
         self._telemetry.ready.good(FOLDERS)
+        self._seen = seen
         if found != self._around.extras:
             self._around = msgspec.structs.replace(self._around, extras=found)
             for problem in found.problems:

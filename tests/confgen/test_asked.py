@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from pilotfish.catalog.options import Options, parse_networks, parse_rate, parse_redirect
+from pilotfish.catalog.record import Address
 from tests.confgen.asking import WEB, asking, hashed, login, statuses, websocket
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
+from tests.registrator.builders import decide
 
 # Guards
 
@@ -81,6 +83,16 @@ async def test_rate_and_burst(nginx, folder):
         assert await statuses(running.port, 1, method="POST") == [429]
         assert await statuses(running.port, 1, host=f"b.{DOMAIN}") == [200]
         assert await statuses_from("127.0.0.2", running.port, 4) == [200, 200, 200, 429]
+
+
+async def test_a_rate_that_changes_counts_anew_from_the_next_reload_on(nginx, folder):
+    """A zone that changed under its old name would be refused by the reload, after `nginx -t` had taken it."""
+    async with Backend("one") as one, Running(folder, nginx) as running:
+        for rate in ("1/m,burst=0", "2/m,burst=0,connections=1", "2/m,burst=1,connections=2", "1/s,burst=0"):
+            before = running.state["generation"]
+            await running.settle(*asking(one.port, rate=parse_rate(rate)))
+            assert running.state["generation"] != before
+            assert 429 in await statuses(running.port, 4)
 
 
 async def statuses_from(source, port, count):
@@ -352,3 +364,33 @@ async def test_snippets_of_a_host_and_of_a_path(nginx, folder):
 
 async def _says(port, path, body):
     return (await get(port, WEB, path)).body.startswith(body)
+
+
+# From the tag on
+
+TAGGED = {
+    "PROXY_AUTH=staff": (401, "/"),
+    "PROXY_ALLOW=10.0.0.0/8": (403, "/"),
+    "PROXY_REDIRECT=302:https://a.test": (302, "/"),
+    "PROXY_MAINTENANCE=yes": (503, "/"),
+    "PROXY_BODY=3": (413, "/"),
+    "PROXY_TIMEOUT=5m": (200, "/"),
+    "PROXY_PATH=/api": (404, "/"),
+}
+
+
+@pytest.mark.parametrize("tag", TAGGED)
+async def test_what_the_tags_of_a_container_say_is_what_a_client_sees(one_nginx, folder, users, tag):
+    """All the way: environment, record, store, configuration, answer."""
+    status, path = TAGGED[tag]
+    env = ["SERVICE_NAME=web", "SERVICE_80_PROXY=http", f"SERVICE_80_{tag}"]
+    record = decide(ports={"80/tcp": 8000}, env=env).container
+    async with Backend("one") as one, Running(folder, one_nginx, htpasswd=str(users)) as running:
+        here = [
+            msgspec.structs.replace(each, addresses=(Address("127.0.0.1", one.port, "lan"),))
+            for each in record.endpoints
+        ]
+        record = msgspec.structs.replace(record, endpoints=tuple(here))
+        await running.settle(put(record), claim("web", WEB, here[0].route.path))
+        answer = await get(running.port, WEB, path, method="PUT", body="four")
+        assert (answer.status, "nothing serves" in answer.body) == (status, False)

