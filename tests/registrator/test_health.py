@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from pilotfish.catalog.keys import node_key
 from tests.parts.fake_docker import container
 from tests.registrator import harness
 from tests.registrator.applications import BAD, ELSEWHERE, ENDLESS, HANG, OK, application
-from tests.registrator.harness import exports
+from tests.registrator.harness import NODE, exports
 
 QUICK = {"SERVICE_CHECK_INTERVAL": "100ms", "SERVICE_CHECK_TIMEOUT": "100ms"}
 
@@ -139,6 +140,7 @@ async def test_reasons_that_alternate_write_nothing(world, app):
     app.answer = BAD
     one = world.engine.add(checked(app))
     await world.see("the reason is told", lambda found: any(b"GET /health: 500" in one.value for one in found.values()))
+    await world.see("the key says so", lambda found: b'"listed":true' in found[node_key(NODE)].value)
     revision = (await world.store.read("/")).revision
     app.answer = [BAD.replace(b"500", status) for status in (b"503", b"500") * 5] + [HANG] * 1000
     await harness.until(lambda: len(app.answer) < 1000, "it was asked")
