@@ -11,6 +11,7 @@ from pathlib import Path
 
 from confgen.history import FOLDER, PIN, Note, Pin, decode_note, decode_pin, encode
 from confgen.io_files import is_generation, pointed_at, read_small, write_whole
+from confgen.shapes import service_file
 
 MAX_FILE = 64 * 1024 * 1024  # octets that are read of one file of a generation
 
@@ -67,6 +68,17 @@ class History:
         if not found:
             raise FileNotFoundError(2, "no such generation", str(root))
         return dict(sorted(found.items()))
+
+    def served(self) -> frozenset[str]:
+        """The files of services in the generation that was proved last, without those that it served as 503."""
+        good = self.good
+        known = self.note(good)
+        out = known.quarantined if known else ()
+        try:
+            names = os.listdir(self.path / "generations" / good / "services") if good else []  # noqa: PTH208
+        except OSError:
+            names = []
+        return frozenset(f"services/{name}" for name in names) - {service_file(name).text for name in out}
 
     def note(self, generation: str) -> Note | None:
         """What is remembered of a generation; None when nothing is."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from confgen.blame import Blame
 from confgen.culprit import listener, search
+from confgen.guard import Guard
 from confgen.history import Pin
 from confgen.io_apply import Applier, Result, in_thread
 from confgen.io_chronicle import Chronicle
@@ -25,6 +26,7 @@ from confgen.io_nginx import NotServing
 from confgen.pipeline import Action, State
 from confgen.quarantine import Level, Quarantine, told
 from confgen.render import Renderer, RenderFailed, Tree, generation_of
+from confgen.settings import ConfgenSettings
 from confgen.shapes import ServiceView
 from confgen.standing import CONFIG, NGINX, PINNED, QUARANTINE, WORKERS, Standing
 from confgen.urgency import only_adds
@@ -51,8 +53,7 @@ class Publisher:
         applier: takes trees through the pipeline.
         standing: what is served; set here.
         quarantine: who is out.
-        wait_s: least time between two reloads.
-        worker_generations: so many may live before additions wait.
+        settings: how far reloads are apart, how many generations of workers may live, how long a loss is held back.
     """
 
     def __init__(
@@ -64,12 +65,11 @@ class Publisher:
         standing: Standing,
         *,
         quarantine: Quarantine,
-        wait_s: float,
-        worker_generations: int,
+        settings: ConfgenSettings,
     ) -> None:
         self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
-        self._quarantine, self._standing, self._wait_s = quarantine, standing, wait_s
-        self._most = worker_generations
+        self._quarantine, self._standing, self._guard = quarantine, standing, Guard(settings.guard_s)
+        self._wait_s, self._most = settings.wait_s, settings.worker_generations
         self._telemetry, self._metrics = standing.telemetry, standing.metrics
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
@@ -125,6 +125,7 @@ class Publisher:
         while True:
             result, tree = await self._round()
             if result is None:
+                await self._keep()
                 return False
             if tree is not None and result.action is Action.ACCEPT:
                 self._telemetry.ready.good(PINNED)
@@ -137,6 +138,7 @@ class Publisher:
                 self._report(result)
                 await self._keep()
                 return False
+            await self._keep()  # named at once, and over a crash in the next round
             if result.failed in _RELOADED:
                 await asyncio.sleep(max(0.0, self.last_reload + self._wait_s - time.monotonic()))
 
@@ -209,7 +211,7 @@ class Publisher:
             return Result(Action.REFUSE, Blame(error.service, "", 0, str(error)), State.STAGING), None
         if await self._applier.is_served(tree):
             return Result(Action.ACCEPT, None), tree
-        if self._waits():
+        if self._waits() or await self._held_back():
             return None, tree
         return await self._apply(tree), tree
 
@@ -225,6 +227,22 @@ class Publisher:
             self._telemetry.log.warning("%s, for an hour at most", why)
         self._telemetry.ready.bad(WORKERS, why)
         return True
+
+    async def _held_back(self) -> bool:
+        """True while too much of what is served would be lost to quarantine."""
+        levels = self._quarantine.levels
+        if not levels:
+            self._guard.left_s(0, 0, time.monotonic())
+            return False
+        served = await in_thread(self._history.served)
+        files = {view.file.text for name in levels if (view := self._views.services.get(name)) is not None}
+        lost = files & served
+        left_s = self._guard.left_s(len(lost), len(served), time.monotonic())
+        if left_s:
+            how = f"the last good one stays for {self._guard.grace_s:g} s at most (--guard)"
+            why = f"{len(lost)} of {len(served)} services were refused: {how}; {told(self._quarantine.entries)}"
+            self._report(Result(Action.REFUSE, Blame("", "", 0, why)))
+        return left_s > 0
 
     async def _apply(self, tree: Tree) -> Result:
         with self._metrics.seconds.time():

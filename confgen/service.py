@@ -101,8 +101,7 @@ class ConfgenService:
             self._applier,
             self._standing,
             quarantine=self._quarantine,
-            wait_s=self._settings.wait_s,
-            worker_generations=self._settings.worker_generations,
+            settings=self._settings,
         )
 
     def _watch(self, nginx: Nginx) -> Watch:

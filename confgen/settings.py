@@ -203,3 +203,10 @@ class ConfgenSettings(Shared):
         parse=whole("number", 1, 1000),
         metavar="N",
     )
+    guard_s: float = option(
+        "how long the last good configuration stays when more than half of what it serves was refused; 0s: not at all",
+        300.0,
+        flag="--guard",
+        parse=values.parse_duration,
+        metavar="TIME",
+    )

@@ -103,6 +103,29 @@ async def test_a_service_in_quarantine_stays_there_over_a_restart_and_is_not_tri
     await store.close()
 
 
+async def test_when_most_services_are_refused_the_last_good_one_stays_for_a_while(one_nginx, folder):
+    store = EmbeddedStore(quiet_s=1.0)
+    names = ["a", "b", "c"]
+    async with Backend("one") as one:
+        entries = [entry for name in names for entry in broken(name, one.port)]
+        async with Running(folder, one_nginx, store=store, nginx_on_exit="keep") as first:
+            await first.settle(web(one.port), claim("web", WEB), *entries)
+        options = {"store": store, "port": first.port, "templates": fragile()}
+        async with Running(folder, one_nginx, guard_s=300.0, nginx_on_exit="keep", **options) as held:
+            error = await until(lambda: held.state["nginx"]["error"], "it is held back")
+            assert error["message"].startswith("3 of 4 services were refused: the last good one stays for 300 s")
+            assert [entry["service"] for entry in held.state["quarantined"]] == names
+            answers = [(await get(first.port, f"{name}.{DOMAIN}", "/broken")).body for name in [*names, "web"]]
+            assert answers == ["one GET /broken"] * 4
+            assert applied(held, "accept") == 0
+        async with Running(folder, one_nginx, guard_s=1.0, **options) as over:
+            await until(lambda: over.state["serving"] and applied(over, "accept"), "applied after its grace time")
+            assert (await get(first.port, WEB)).body == "one GET /"
+            assert (await get(first.port, f"a.{DOMAIN}", "/broken")).status == 503
+            assert set(over.telemetry.ready.missing) == {"quarantine"}
+    await store.close()
+
+
 async def test_what_is_mended_elsewhere_returns_by_itself(one_nginx, folder, monkeypatch):
     monkeypatch.setattr(quarantine, "FIRST_RETRY_S", 0.5)
     included = folder.parent / "included.conf"
