@@ -12,7 +12,7 @@ import pytest
 from pilotfish.catalog.options import Options, parse_networks, parse_rate, parse_redirect
 from pilotfish.catalog.record import Address
 from tests.confgen.asking import WEB, asking, hashed, login, statuses, websocket
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
+from tests.confgen.kit import DOMAIN, NODE, Backend, Running, claim, container, endpoint, get, key_of, put, until
 from tests.registrator.builders import decide
 
 # Guards
@@ -386,11 +386,10 @@ async def test_what_the_tags_of_a_container_say_is_what_a_client_sees(one_nginx,
     env = ["SERVICE_NAME=web", "SERVICE_80_PROXY=http", f"SERVICE_80_{tag}"]
     record = decide(ports={"80/tcp": 8000}, env=env).container
     async with Backend("one") as one, Running(folder, one_nginx, htpasswd=str(users)) as running:
-        here = [
-            msgspec.structs.replace(each, addresses=(Address("127.0.0.1", one.port, "lan"),))
-            for each in record.endpoints
-        ]
-        record = msgspec.structs.replace(record, endpoints=tuple(here))
-        await running.settle(put(record), claim("web", WEB, here[0].route.path))
+        [found] = record.endpoints
+        there = (Address("127.0.0.1", one.port, "lan"),)
+        ready = msgspec.structs.replace(found, addresses=there, state="passing")
+        record = msgspec.structs.replace(record, node=NODE, endpoints=(ready,))
+        await running.settle(put(record), claim("web", WEB, found.route.path))
         answer = await get(running.port, WEB, path, method="PUT", body="four")
         assert (answer.status, "nothing serves" in answer.body) == (status, False)
