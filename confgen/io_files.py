@@ -54,7 +54,7 @@ class Folder:
         self._lock = -1
         self._last: Tree | None = None
         self._stamps: dict[str, Stamp] = {}  # of its files, as we wrote them
-        self._proved: tuple[str, dict[str, Stamp]] = ("", {})  # the last one that was accepted, with its files
+        self._proved: tuple[Tree | None, dict[str, Stamp]] = (None, {})  # the last one that was accepted, likewise
 
     def open(self) -> None:
         """Make the folder, take it for ourselves, and remove what a killed process left.
@@ -131,14 +131,13 @@ class Folder:
 
     def intact(self) -> bool:
         """True while what was proved last stands as we wrote it and is what nginx reads; no file is opened for that."""
-        generation, stamps = self._proved
-        if not generation:
+        tree, stamps = self._proved
+        if tree is None:
             return True
         try:
-            found = {name: _stamp(f"{self._generations}/{generation}/{name}") for name in stamps}
+            return self.current == tree.generation and self._stamps_of(tree) == stamps
         except OSError:
             return False
-        return self.current == generation and found == stamps
 
     def stage(self, tree: Tree) -> None:
         """Write a whole generation; it stands under its name when this returns, and nowhere when it raises.
@@ -219,7 +218,7 @@ class Folder:
         """Point `good` at a generation, and remove those that are too old."""
         self._point("good", generation)
         if self._last is not None and self._last.generation == generation:
-            self._proved = generation, self._stamps
+            self._proved = self._last, self._stamps
         self.prune()
 
     def _point(self, link: str, generation: str) -> None:
@@ -243,8 +242,11 @@ class Folder:
 
     def discard(self, generation: str) -> None:
         """Remove a generation, unless a link points at it, or an operator holds it."""
-        if generation not in {self.current, self.good, self._pinned()}:
-            _remove(self._generations / generation)
+        if generation in {self.current, self.good, self._pinned()}:
+            return
+        _remove(self._generations / generation)
+        if self._last is not None and self._last.generation == generation:
+            self._last, self._stamps = self._proved  # the next one has to link to files that stand
 
     def prune(self) -> None:
         """Remove generations beyond those that are kept, oldest use first; what a link or a pin points at stays."""

@@ -151,6 +151,29 @@ async def test_fault_C5_a_template_that_fails_for_one_service_spoils_only_that(o
         assert (await get(running.port, BAD, "/broken")).status == 503
 
 
+SHARED = {
+    "the one that leads the host": ("/broken", "/broken/api", "/broken/api/x", "/broken/x"),
+    "one that has a path there": ("/broken", "/", "/x", "/broken/x"),
+}
+
+
+@pytest.mark.parametrize("at", SHARED)
+async def test_others_at_the_host_of_a_refused_service_are_served(one_nginx, folder, at):
+    refused, other, served, silent = SHARED[at]
+    async with Backend("one") as one, Running(folder, one_nginx, templates=fragile()) as running:
+        await running.settle(
+            put(container("bad", endpoint("bad", to=one.port, hosts=("www.test",), path=refused))),
+            put(container("good", endpoint("good", to=one.port, hosts=("www.test",), path=other))),
+            claim("bad", "www.test", refused),
+            claim("good", "www.test", other),
+        )
+        assert [entry["service"] for entry in running.state["quarantined"]] == ["bad"]
+        assert (await get(running.port, "www.test", served)).body == f"one GET {served}"
+        answer = await get(running.port, "www.test", silent)
+        assert (answer.status, "in quarantine" in answer.body) == (503, True)
+        assert int(answer.headers["retry-after"]) > 0
+
+
 async def test_a_service_whose_503_is_refused_too_is_left_out_alone(one_nginx, folder):
     templates = fragile()
     refused = "{% if one.path == '/broken' %}no_such_directive on;{% endif %}"

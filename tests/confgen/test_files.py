@@ -50,6 +50,22 @@ def test_unchanged_files_are_the_same_file(opened):
     assert opened.holds(two)
 
 
+def test_after_a_refused_one_unchanged_files_are_linked_to_the_one_that_was_proved(opened):
+    one = tree(1)
+    refused = Tree({**one.files, "services/b.conf": b"bad"}, f"{2:032x}", {})
+    mended = Tree({**one.files, "services/b.conf": b"good"}, f"{3:032x}", {})
+    opened.stage(one)
+    opened.swap(one.generation)
+    opened.accept(one.generation)
+    opened.stage(refused)
+    opened.discard(refused.generation)
+    opened.stage(mended)
+    paths = [opened.path / "generations" / each.generation / "nginx.conf" for each in (one, mended)]
+    assert paths[0].stat().st_ino == paths[1].stat().st_ino
+    assert opened.holds(mended)
+    assert opened.intact() == (opened.current == one.generation)
+
+
 def test_a_file_that_was_edited_by_hand_is_not_believed(opened):
     one = tree(1)
     opened.stage(one)
