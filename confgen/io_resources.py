@@ -228,7 +228,8 @@ class ResourcesService:
                 self._start(name, loaded, tasks)
         self._keys.follow((path for one in self._entries.values() for path in one.loaded.resource.prefixes), tasks)
         self._reloads.forget(lambda command: any(self._has(one, command) for one in self._entries.values()))
-        self._metrics.resources.set(len(self._entries) + len(self._bad.keys() - self._entries.keys()))
+        self._metrics.resources.set(len(self._entries.keys() | self._bad.keys()))
+        self._count_failing()
 
     def _start(self, name: str, loaded: Loaded, tasks: asyncio.TaskGroup) -> None:
         entry = self._entries[name] = Entry(loaded)
@@ -334,7 +335,11 @@ class ResourcesService:
             self._telemetry.ready.good(f"resource {name}")
         outcome = "failed" if placed.problems else "written" if placed.changed else "in sync"
         self._metrics.runs.labels(outcome).inc()
-        self._metrics.failing.set(sum(bool(one.problems) for one in self._entries.values()))
+        self._count_failing()
+
+    def _count_failing(self) -> None:
+        failing = {name for name, one in self._entries.items() if one.problems}
+        self._metrics.failing.set(len(failing | self._bad.keys()))
 
     def _show_diffs(self, placed: Placed) -> None:
         for text in placed.diffs:
@@ -385,6 +390,8 @@ class Metrics:
             "pilotfish_confgen_renderings", "Template resources rendered, by outcome", ["outcome"], registry=registry
         )
         self.failing = Gauge(
-            "pilotfish_confgen_failing_resources", "Resources whose last run failed", registry=registry
+            "pilotfish_confgen_failing_resources",
+            "Template resources that failed last, or cannot be read",
+            registry=registry,
         )
         self.resources = Gauge("pilotfish_confgen_resources", "Template resources", registry=registry)

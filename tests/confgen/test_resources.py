@@ -348,6 +348,23 @@ async def test_roots_are_kept(place):
     assert (place.text("c"), (place.path / "escaped").exists()) == ("x", False)
 
 
+async def test_metrics_count(place):
+    """What went well and what did not, and how much is red now."""
+    place.resource("a", ALL, reload_cmd=reload(place))
+    place.resource("b", '{{getv "/x/nope"}}')
+    place.resource("c", "x", mode=644)
+    await place.put(one="1")
+
+    def value(name, **labels):
+        return place.telemetry.registry.get_sample_value(f"pilotfish_confgen_{name}", labels) or 0
+
+    async with place.running():
+        await until(lambda: value("reloads_total", outcome="done") == 1)
+        await until(lambda: value("renderings_total", outcome="failed") >= 2)
+        assert value("renderings_total", outcome="written") == 1
+        assert (value("resources"), value("failing_resources")) == (3, 2)
+
+
 # --- conf.d
 
 
