@@ -57,6 +57,7 @@ RENDERED = [
         "{{index .Name 0}} {{printf `%T %c %s` (index .Name 0) (index .Name 0) (index .Name 0)}}",
         "101 uint8 e %!s(uint8=101)",
     ),
+    ("plus is no sign in %v", "{{printf `%+v %+v %+d` 1 2.5 3}}", "1 2.5 +3"),
     ("an octet compared", "{{eq (index .Name 0) 101}} {{lt (index .Name 0) 102}}", "true true"),
     (
         "hexadecimal with its prefix",

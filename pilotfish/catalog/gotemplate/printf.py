@@ -137,6 +137,8 @@ def _write(directive: _Directive, value: object, depth: int) -> str:
         return f"[{' '.join(_write(directive, item, depth + 1) for item in value)}]"
     if isinstance(value, Struct):
         return _write_struct(directive, value, depth)
+    if directive.verb == "v":  # there the flag + is about the names of fields, and no sign
+        directive = msgspec.structs.replace(directive, flags=directive.flags - {"+"})
     return _write_scalar(directive, value)
 
 
