@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -107,14 +108,14 @@ async def test_a_young_container_is_young_by_its_engines_clock(world):
     """Its first record does not wait for a check that hangs as that of an older one does."""
     world.engine.set_clock(-60.0)
     await harness.listening(world)
-    began = time.monotonic()
-    one = world.engine.add(
-        web(
-            "web-1", health=None, networks={"bridge": "192.0.2.1"}, env={"SERVICE_CHECK_HTTP": "/", "SERVICE_NAME": "w"}
-        )
-    )
-    await world.see_states(one, {80: "starting"})
-    assert time.monotonic() - began < OLDER_S
+    with socket.create_server(("127.0.0.5", 0)) as silent:
+        asked = {"SERVICE_NAME": "w", "SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TIMEOUT": "30s"}
+        place = {"port": silent.getsockname()[1], "networks": {"bridge": "127.0.0.5"}}
+        one = world.engine.add(web("web-1", health=None, env=asked, **place), start=False)
+        began = time.monotonic()
+        world.engine.start(one)
+        await world.see_states(one, {place["port"]: "starting"})
+        assert time.monotonic() - began < OLDER_S
 
 
 async def test_containers_that_are_paused_make_no_panic(world):
