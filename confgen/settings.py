@@ -6,7 +6,8 @@ import dataclasses
 
 from pilotfish.catalog import values
 from pilotfish.catalog.options import parse_network
-from pilotfish.catalog.settings import Shared, choice, option, spelled_too, whole
+from pilotfish.catalog.setting_values import choice, whole
+from pilotfish.catalog.settings import Shared, option, spelled_too
 
 
 @dataclasses.dataclass(frozen=True)

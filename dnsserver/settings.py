@@ -8,7 +8,8 @@ import ipaddress
 from dnsserver.message import dname
 from dnsserver.message.dname import BadName
 from pilotfish.catalog import values
-from pilotfish.catalog.settings import BadSettings, Shared, address_and_port, option, whole
+from pilotfish.catalog.setting_values import address_and_port, whole
+from pilotfish.catalog.settings import BadSettings, Shared, option
 from pilotfish.catalog.values import BadValue, quoted
 
 DNS_PORT = 53

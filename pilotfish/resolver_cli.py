@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from dnsserver.settings import server
-from pilotfish.catalog.settings import BadSettings, choice, domain
+from pilotfish.catalog.setting_values import choice, domain
+from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import BadValue
 from pilotfish.flags import Given, environment, options
 from pilotfish.folders import host_name

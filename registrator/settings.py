@@ -6,7 +6,8 @@ import dataclasses
 from urllib.parse import urlsplit
 
 from pilotfish.catalog import values
-from pilotfish.catalog.settings import Shared, choice, option, whole
+from pilotfish.catalog.setting_values import choice, whole
+from pilotfish.catalog.settings import Shared, option
 from registrator.filters import Filter, parse_filter
 from registrator.tags import parse_network
 

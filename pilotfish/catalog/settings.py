@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from pilotfish.catalog import values
+from pilotfish.catalog import setting_values, values
 from pilotfish.catalog.guard import Limit
 from pilotfish.catalog.route import Reserved
 from pilotfish.catalog.values import BadValue, quoted
@@ -212,71 +212,6 @@ def _unknown(name: str, names: Iterable[str]) -> str:
     return f"{quoted(name)} is no setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def choice(*allowed: str) -> Callable[[str], str]:
-    """Parser of a word out of a few."""
-
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise BadValue(f"{quoted(text)} is none of {', '.join(allowed)}")
-        return text
-
-    return parse
-
-
-def whole(noun: str, lowest: int, highest: int) -> Callable[[str], int]:
-    """Parser of a whole number within bounds."""
-    return lambda text: values.parse_integer(noun, text, lowest, highest)
-
-
-def address_and_port(text: str) -> tuple[str, int]:
-    """`127.0.0.1:9700`, `[::1]:9700` or `:9700` (loopback): a socket to listen on.
-
-    >>> address_and_port("[::1]:53")
-    ('::1', 53)
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not colon or not values.is_ip(host):
-        raise BadValue(f"{quoted(text)} is no address and port: 127.0.0.1:53 or [::1]:53")
-    return values.parse_ip(host), values.parse_integer("port", port, 0, 65535)
-
-
-def log_level(text: str) -> str:
-    """A level; also the names that confd has for some.
-
-    >>> log_level("warn")
-    'warning'
-    """
-    level = {"warn": "warning", "fatal": "error", "panic": "error"}.get(text, text)
-    return choice("debug", "info", "warning", "error")(level)
-
-
-def etcd_url(text: str) -> str:
-    """One etcd endpoint: `http://h:2379`, `https://h:2379` or `h:2379`, as one URL without a path."""
-    scheme, found, rest = text.partition("://")
-    scheme, rest = (scheme, rest) if found else ("http", text)
-    host, colon, port = rest.rstrip("/").rpartition(":")
-    if scheme not in {"http", "https"} or not colon or not host or "/" in host or "@" in host:
-        raise BadValue(f"{quoted(text)} is no etcd endpoint: http://HOST:2379 or https://HOST:2379")
-    return f"{scheme}://{host}:{values.parse_port(port)}"
-
-
-def domain(text: str) -> str:
-    """A domain that we are authoritative for: lower case, without its last dot."""
-    host = values.parse_host(text)
-    if host.startswith("*"):
-        raise BadValue(f"{quoted(text)} is no domain")
-    return host
-
-
-def skydns_prefix(text: str) -> str:
-    """The prefix of SkyDNS keys: `/skydns`."""
-    stripped = "/" + text.strip("/")
-    if not all(values.NODE.pattern.match(part) for part in stripped[1:].split("/")):
-        raise BadValue(f"{quoted(text)} is no key prefix such as /skydns")
-    return stripped
-
-
 @dataclasses.dataclass(frozen=True)
 class EtcdOptions:
     """How the store is reached."""
@@ -286,7 +221,7 @@ class EtcdOptions:
         " part alone asks http://127.0.0.1:2379",
         (),
         flag="--etcd",
-        parse=etcd_url,
+        parse=setting_values.etcd_url,
         metavar="URL",
         env=("ETCD_ENDPOINTS", "ETCD_MACHINES"),
         repeat=True,
@@ -327,7 +262,7 @@ class Shared(EtcdOptions):
         "domain that names live under; may be repeated",
         ("svc.internal",),  # .internal is reserved for private use; .local belongs to mDNS (RFC 6762)
         flag="--domain",
-        parse=domain,
+        parse=setting_values.domain,
         metavar="DOMAIN",
         env=("SKYDNS_DOMAIN",),
         repeat=True,
@@ -346,7 +281,7 @@ class Shared(EtcdOptions):
         "key prefix of SkyDNS records",
         "/skydns",
         flag="--skydns-prefix",
-        parse=skydns_prefix,
+        parse=setting_values.skydns_prefix,
         metavar="PREFIX",
         env=("SKYDNS_PATH_PREFIX",),
     )
@@ -354,21 +289,21 @@ class Shared(EtcdOptions):
         "where /health, /ready, /metrics and /api/state answer",
         ("127.0.0.1", 9700),
         flag="--status",
-        parse=address_and_port,
+        parse=setting_values.address_and_port,
         metavar="ADDR:PORT",
     )
     log_level: str = option(
         "least level that is logged: debug, info, warning or error",
         "info",
         flag="--log-level",
-        parse=log_level,
+        parse=setting_values.log_level,
         metavar="LEVEL",
     )
     log_format: str = option(
         "text for people, json for machines",
         "text",
         flag="--log-format",
-        parse=choice("text", "json"),
+        parse=setting_values.choice("text", "json"),
         metavar="FORMAT",
     )
     verify_s: float = option(
@@ -396,7 +331,7 @@ class Shared(EtcdOptions):
         "how many of all containers, in percent, may be taken away within a minute without --guard's doing",
         50,
         flag="--guard-percent",
-        parse=whole("percentage", 1, 100),
+        parse=setting_values.whole("percentage", 1, 100),
         metavar="PERCENT",
     )
 

@@ -270,7 +270,7 @@ async def test_a_client_stays_when_others_come_and_finds_a_container_that_was_ma
         moved = [(was, (await get(running.port, WEB, headers=cookie)).body[0]) for was, cookie in cookies]
         strays = [(was, now) for was, now in moved if was != now]
         assert {now for _, now in strays} <= {"c"}
-        by_cookie = running.service._renderer._machine.can.has("sticky")
+        by_cookie = running.service._publisher._renderer._machine.can.has("sticky")
         assert len(strays) == 0 if by_cookie else len(strays) < 30
         await running.settle(*asking(c.port, b.port, sticky=True))  # the first container is made anew, elsewhere
         if by_cookie:

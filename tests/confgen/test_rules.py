@@ -194,8 +194,8 @@ RULES = {
         a_get_meets_a_kept_connection, ((SERVICE, "    keepalive_requests 10000;\n", ""),),
     ),
     "an hour for upgraded connections": Rule(
-        PLACES, "    location {{ upstream.upgrade }} {\n        proxy_read_timeout {{ rules.upgraded }};",
-        "    location {{ upstream.upgrade }} {", a_silent_websocket_lives, (QUICK_READS,),
+        PLACES, "        proxy_read_timeout {{ policy.timeout or rules.upgraded }};", "",
+        a_silent_websocket_lives, (QUICK_READS,),
     ),
     "worker_shutdown_timeout": Rule(
         MAIN, "worker_shutdown_timeout {{ main.shutdown }};", "worker_shutdown_timeout 1s;",
