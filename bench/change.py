@@ -23,7 +23,8 @@ from confgen import io_machine
 from confgen.io_files import Folder as Generations
 from confgen.io_nginx import Nginx
 from confgen.render import Renderer, Tree, builtin_templates
-from confgen.view import Views, ViewSettings
+from confgen.rights import ViewSettings
+from confgen.view import Views
 from dnsserver import zone
 from dnsserver.finished import Data
 from dnsserver.own.index import OwnNames

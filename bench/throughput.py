@@ -21,7 +21,8 @@ from bench.parts import LOCAL, Folder, folder
 from confgen import io_machine
 from confgen.io_files import Folder as Generations
 from confgen.render import Renderer, builtin_templates
-from confgen.view import Views, ViewSettings
+from confgen.rights import ViewSettings
+from confgen.view import Views
 from lab.waiting import wait_until
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Mirror

@@ -1,8 +1,9 @@
 """What counts when the containers of one service ask for different things at one place, and that it is said.
 
 Pure. One rule: what protects is joined, so that nobody who starts a container beside others can open what they closed:
-a name of users beats none, networks are intersected, the lower rate counts. All else is as the newest container asks,
-because it is what its admin last said. Newest: started last, then the greater id.
+a name of users beats none, networks are intersected, the lower rate counts, https beats http. All else is as the
+newest container asks, because it is what its admin last said; of https, as the newest that asks for https. Newest:
+started last, then the greater id.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from pilotfish.catalog.options import NOTHING, Options, Rate
+from pilotfish.catalog.options import NOTHING, Rate
 from pilotfish.catalog.route import Route
 
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -21,7 +22,6 @@ Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Field of a route or of its options -> the tag that an admin knows.
 NEWEST = {
     "backend": "PROXY_BACKEND",
-    "scheme": "PROXY",
     "strip": "PROXY_STRIP",
     "sticky": "PROXY_STICKY",
     "timeout_s": "PROXY_TIMEOUT",
@@ -31,7 +31,8 @@ NEWEST = {
     "security": "PROXY_SECURITY",
     "maintenance": "PROXY_MAINTENANCE",
 }
-GUARDS = {"auth": "PROXY_AUTH", "allow": "PROXY_ALLOW", "rate": "PROXY_RATE"}
+OF_HTTPS = {"cert": "PROXY_CERT", "hsts": "PROXY_HSTS"}
+GUARDS = {"scheme": "PROXY", "auth": "PROXY_AUTH", "allow": "PROXY_ALLOW", "rate": "PROXY_RATE"}
 
 
 class Asked(NamedTuple):
@@ -68,7 +69,8 @@ def agree(asked: Sequence[Asked]) -> Agreed:
     if all(one.route == first for one in asked):
         allow = (first.options or NOTHING).allow
         return Agreed(first, frozenset(allow) if allow else None)
-    newest = max(asked, key=lambda one: (one.started, one.id))
+    newest = _newest(asked)
+    over = secured(asked)
     wishes = [(one.route, one.route.options or NOTHING) for one in asked]
     options = msgspec.structs.replace(
         newest.route.options or NOTHING,
@@ -76,18 +78,34 @@ def agree(asked: Sequence[Asked]) -> Agreed:
         rate=_rate(wish.rate for _, wish in wishes),
     )
     route = msgspec.structs.replace(newest.route, options=options)
+    if over is not None:
+        route = msgspec.structs.replace(route, scheme="https", cert=over.cert, hsts=over.hsts)
     lists = [wish.allow for _, wish in wishes if wish.allow]
-    return Agreed(route, intersection(lists) if lists else None, tuple(_notes(wishes, newest.id)))
+    return Agreed(route, intersection(lists) if lists else None, tuple(_notes(asked)))
 
 
-def _notes(wishes: Sequence[tuple[Route, Options]], newest: str) -> list[str]:
+def secured(asked: Iterable[Asked]) -> Route | None:
+    """The route of the newest of those that ask for https; None when nobody does."""
+    found = [one for one in asked if one.route.scheme == "https"]
+    return _newest(found).route if found else None
+
+
+def _newest(asked: Sequence[Asked]) -> Asked:
+    return max(asked, key=lambda one: (one.started, one.id))
+
+
+def _notes(asked: Sequence[Asked]) -> list[str]:
     notes = []
-    for field, tag in (*NEWEST.items(), *GUARDS.items()):
-        said = {getattr(route if hasattr(route, field) else options, field) for route, options in wishes}
-        if len(said) > 1:
-            counts = "what protects most counts" if field in GUARDS else f"{newest}, the newest, counts"
+    for field, tag in (*NEWEST.items(), *OF_HTTPS.items(), *GUARDS.items()):
+        among = [one for one in asked if one.route.scheme == "https"] if field in OF_HTTPS else asked
+        if len({_said(one.route, field) for one in among}) > 1:
+            counts = "what protects most counts" if field in GUARDS else f"{_newest(among).id}, the newest, counts"
             notes.append(f"its containers disagree about {tag}: {counts}")
     return notes
+
+
+def _said(route: Route, field: str) -> object:
+    return getattr(route if hasattr(route, field) else route.options or NOTHING, field)
 
 
 def _auth(asked: Sequence[Asked]) -> str:

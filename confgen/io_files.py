@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from confgen.history import PIN, decode_pin
 from confgen.render import Tree
+from confgen.tls import is_secret
 
 _NAME = re.compile(r"[0-9a-f]{32}\Z")
 _PART = re.compile(r"[A-Za-z0-9._@+~-]+\Z")
@@ -172,7 +173,7 @@ class Folder:
         for name, text in tree.files.items():
             stamp = self._link(aside, name, text)
             if stamp is None:
-                _write_new(f"{aside}/{name}", text)
+                _write_new(f"{aside}/{name}", text, 0o600 if is_secret(name) else 0o644)
                 written.append(f"{aside}/{name}")
                 stamp = _stamp(f"{aside}/{name}")
             stamps[name] = stamp
@@ -291,7 +292,7 @@ def write_whole(place: Path, text: bytes) -> None:
     aside = place.parent / f".note-{place.name}"
     aside.unlink(missing_ok=True)
     try:
-        _write_new(str(aside), text)
+        _write_new(str(aside), text, 0o644)
         _sync(aside)
         aside.replace(place)
     finally:
@@ -310,8 +311,8 @@ def _stamp(path: str) -> Stamp:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _write_new(path: str, text: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+def _write_new(path: str, text: bytes, mode: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(text)
 

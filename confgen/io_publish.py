@@ -21,6 +21,7 @@ from confgen.io_apply import Applier, Result, in_thread
 from confgen.io_chronicle import Chronicle
 from confgen.io_command import CannotRun
 from confgen.io_files import Folder, UnsafePath, read_small, write_whole
+from confgen.io_front import FrontCare
 from confgen.io_history import History
 from confgen.io_nginx import NotServing
 from confgen.pipeline import Action, State
@@ -52,6 +53,7 @@ class Publisher:
         folder: opened.
         applier: takes trees through the pipeline.
         standing: what is served; set here.
+        front: https and streams.
         quarantine: who is out.
         settings: how far reloads are apart, how many generations of workers may live, how long a loss is held back.
     """
@@ -64,12 +66,14 @@ class Publisher:
         applier: Applier,
         standing: Standing,
         *,
+        front: FrontCare,
         quarantine: Quarantine,
         settings: ConfgenSettings,
     ) -> None:
         self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
         self._quarantine, self._standing, self._guard = quarantine, standing, Guard(settings.guard_s)
         self._wait_s, self._most = settings.wait_s, settings.worker_generations
+        self._front = front
         self._telemetry, self._metrics = standing.telemetry, standing.metrics
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
@@ -120,6 +124,7 @@ class Publisher:
         pin = await self._pin()
         if pin is not None:
             return await self._publish_pinned(pin)
+        self.changed(self._front.settle(self._views))
         self._let_back()
         ends = time.monotonic() + ROUND_S
         while True:
@@ -200,8 +205,12 @@ class Publisher:
         """Whoever would have other files now than were refused is no longer in quarantine."""
         for service in self._quarantine.levels.keys() & self._changed:
             view = self._views.services.get(service)
-            if self._quarantine.changed(service, self._renderer.digest(view) if view else "", time.monotonic()):
+            digest = self._digest(view) if view else ""
+            if self._quarantine.changed(service, digest, time.monotonic()):
                 self._telemetry.log.info("out of quarantine: it changed", extra={"service": service})
+
+    def _digest(self, view: ServiceView) -> str:
+        return self._renderer.digest(view, self._views.streams.views.get(view.name))
 
     async def _round(self) -> tuple[Result | None, Tree | None]:
         """One try: how it ended, and what was tried; no result when it has to wait for old workers."""
@@ -219,7 +228,7 @@ class Publisher:
         """True while as many generations of workers live as may, and nothing but additions is to be applied."""
         living = self._applier.generations()
         adds = (only_adds(self._served.get(one), self._views.services.get(one)) for one in self._pending)
-        if living < self._most or not self._sure or not all(adds):
+        if living < self._most or not self._sure or not self._front.only_adds() or not all(adds):
             self._telemetry.ready.good(WORKERS)
             return False
         why = f"{living} generations of nginx's workers have open connections: what was added waits for one to end"
@@ -257,7 +266,10 @@ class Publisher:
     def _render(self, more: frozenset[str] = frozenset()) -> Tree:
         views, out = self._views, self._quarantine.levels
         out |= {service: Level.SILENT for service in more if service not in out}
-        tree = self._renderer.render(views.services, self._changed, views.host_count, views.longest_host, out)
+        front = self._front.front(views, out)
+        tree = self._renderer.render(
+            views.services, self._changed, views.host_count, views.longest_host, out=out, front=front
+        )
         self._changed.clear()
         return tree
 
@@ -299,7 +311,7 @@ class Publisher:
         if blame is None or view is None:
             return False
         guilty = blame._replace(service=service)
-        digest = self._renderer.digest(view)
+        digest = self._digest(view)
         now, costly = self._telemetry.now(), failed in _RELOADED
         if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=costly):
             return False
@@ -331,6 +343,7 @@ class Publisher:
     async def _accept(self, tree: Tree, revision: int, reason: str) -> None:
         for entry in self._quarantine.accepted():
             self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
+        self._front.accepted(tree.files)
         standing = self._standing
         standing.generation, standing.revision, standing.serving = tree.generation, revision, True
         standing.blame, standing.outcome = None, "accept"

@@ -58,6 +58,8 @@ def misfit(settings: ConfgenSettings, can: Features) -> str:
         return f"--h2c-port: {why}"
     if settings.h2c_port == settings.http_port:
         return "--h2c-port: it is that of --http-port; choose another"
+    if settings.certs and settings.https_port in {settings.http_port, settings.h2c_port}:
+        return "--https-port: it is that of --http-port or --h2c-port; choose another"
     for flag, folder in (
         ("--htpasswd", settings.htpasswd),
         ("--snippets", settings.snippets),

@@ -57,6 +57,11 @@ class Machine(msgspec.Struct, frozen=True):
         """HTTP/2 without TLS is served on some port."""
         return self.can.has("http_v2") and (self.h2c_port > 0 or self.can.h2c_shares)
 
+    @property
+    def told(self) -> bool:
+        """Balancers say in HTTP headers who the client is and how it came."""
+        return bool(self.trusted) and not self.proxy_protocol
+
 
 class Main(msgspec.Struct, frozen=True):
     """What the main file prints."""
@@ -71,6 +76,7 @@ class Main(msgspec.Struct, frozen=True):
     lock_file: Token
     error_log: Token
     access_log: Token
+    stream_log: Token
     temp: Token
     generation_socket: Token
     names_bucket: Token
@@ -106,6 +112,7 @@ class Rules(msgspec.Struct, frozen=True):
     h2c_port: Token | None
     http2: Literal["directive", "parameter", "none"]
     proxy_protocol: bool
+    told: bool  # balancers that we trust say whether their clients came over https
 
 
 def rules(machine: Machine) -> Rules:
@@ -123,6 +130,7 @@ def rules(machine: Machine) -> Rules:
         h2c_port=quote.number(machine.h2c_port) if machine.h2c_port else None,
         http2=machine.can.http2,
         proxy_protocol=machine.proxy_protocol,
+        told=machine.told,
     )
 
 
@@ -146,6 +154,7 @@ def main(machine: Machine, *, hosts: int, longest: int) -> Main:
         lock_file=quote.file(f"{machine.folder}/run/nginx.lock"),
         error_log=quote.file(f"{machine.folder}/logs/error.log"),
         access_log=quote.file(f"{machine.folder}/logs/access.log"),
+        stream_log=quote.file(f"{machine.folder}/logs/streams.log"),
         temp=quote.file(f"{machine.folder}/temp"),
         generation_socket=quote.file(f"{machine.folder}/run/generation.sock"),
         names_bucket=quote.number(names_bucket(longest)),

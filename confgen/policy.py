@@ -147,7 +147,7 @@ def decide(service: str, route: Route, allow: Set[str] | None, around: Around) -
         around: what else decides.
     """
     options = route.options or NOTHING
-    if options == NOTHING and allow is None and route.backend == "http" and route.scheme == "http":
+    if options == NOTHING and allow is None and route.backend == "http" and route.scheme != "grpc":
         return JUST_SERVED
     closed = _closed(route, options, around)
     if closed:

@@ -15,9 +15,11 @@ from jinja2 import DictLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from confgen import layout, quote
+from confgen.front import PLAIN, Front
 from confgen.layout import Machine
 from confgen.quarantine import Level
-from confgen.shapes import ServiceView
+from confgen.shapes import ServiceView, clear_file
+from confgen.streams import Stream, StreamView
 
 GENERATION_FILE = "generation.conf"
 DIGITS = 32  # of the hash: 128 bits
@@ -90,6 +92,7 @@ class Renderer:
             keep_trailing_newline=True,
         )
         self._of_service: dict[str, dict[str, bytes]] = {}
+        self._of_stream: dict[str, tuple[StreamView, bytes]] = {}
         self._digests: dict[str, bytes] = {}
         for name in templates:
             self._compiled(name)
@@ -100,7 +103,9 @@ class Renderer:
         changed: Iterable[str],
         hosts: int,
         longest: int,
+        *,
         out: Mapping[str, Level] | None = None,
+        front: Front = PLAIN,
     ) -> Tree:
         """The tree for all views.
 
@@ -110,6 +115,7 @@ class Renderer:
             hosts: how many host names there are.
             longest: length of the longest, octets.
             out: services in quarantine.
+            front: https, its certificates, and streams.
 
         Raises:
             RenderFailed: a template failed; what was rendered before stays usable.
@@ -119,20 +125,25 @@ class Renderer:
             self._replace(service, self._own(views[service], levels.get(service)) if service in views else {})
         main = layout.main(self._machine, hosts=hosts, longest=longest)
         common = {
-            "nginx.conf": self._text("nginx.conf.j2", main=main),
+            "nginx.conf": self._text("nginx.conf.j2", main=main, front=front),
             "unknown.conf": self._text("unknown.conf.j2"),
+            **front.files,
         }
+        if front.secure is not None:
+            common["https.conf"] = self._text("https.conf.j2", secure=front.secure, main=main)
+        common |= self._streams(front.stream, main)
         files = dict(common)
         for own in self._of_service.values():
             files.update(own)
         generation = self._hash(common)
         files[GENERATION_FILE] = self._text("generation.conf.j2", generation=quote.digest(generation))
         services = {name: service for service, own in self._of_service.items() for name in own}
+        services |= {view.file.text: service for service, view in front.stream.views} if front.stream else {}
         return Tree(files, generation, services)
 
-    def digest(self, view: ServiceView) -> str:
-        """Hash of a service's files as they should be, or of why they cannot be made."""
-        whole = sha256()
+    def digest(self, view: ServiceView, stream: StreamView | None = None) -> str:
+        """Hash of a service's files as they should be, those of its streams too, or of why they cannot be made."""
+        whole = sha256(repr(stream).encode() if stream else b"")
         try:
             for name, text in self._service(view).items():
                 whole.update(name.encode() + b"\0" + sha256(text).digest())
@@ -154,8 +165,23 @@ class Renderer:
         files = {view.file.text: self._text(service, service=view, rules=self._rules)}
         files.update((file.text, text) for file, text in view.copies)
         for file, site in view.parts:
-            files[file.text] = self._text(part, site=site, rules=self._rules)
+            for clear in site.sides:
+                name = clear_file(file) if clear and site.certificate else file
+                files[name.text] = self._text(part, site=site, rules=self._rules, clear=clear)
         return files
+
+    def _streams(self, stream: Stream | None, main: layout.Main) -> dict[str, bytes]:
+        """The files of streams; of a service, only when its view is another than at the last call."""
+        if stream is None:
+            self._of_stream.clear()
+            return {}
+        before, self._of_stream = self._of_stream, {}
+        for service, view in stream.views:
+            known, text = before.get(service, (None, b""))
+            text = text if known == view else self._text("pools.conf.j2", view=view, rules=self._rules)
+            self._of_stream[service] = view, text
+        own = {view.file.text: text for view, text in self._of_stream.values()}
+        return {"stream.conf": self._text("stream.conf.j2", stream=stream, main=main), **own}
 
     def _replace(self, service: str, files: dict[str, bytes]) -> None:
         for name in self._of_service.pop(service, {}):

@@ -16,6 +16,7 @@ import msgspec
 from confgen import io_folders, io_setup
 from confgen.io_apply import Applier, in_thread
 from confgen.io_files import Folder, FolderTaken, UnsafePath
+from confgen.io_front import FrontCare
 from confgen.io_lease import ProxyRecord
 from confgen.io_nginx import Nginx
 from confgen.io_publish import Publisher
@@ -25,9 +26,10 @@ from confgen.policy import Around
 from confgen.quarantine import Quarantine
 from confgen.quote import Unprintable
 from confgen.render import Renderer, RenderFailed, builtin_templates
+from confgen.rights import ViewSettings
 from confgen.settings import ConfgenSettings
 from confgen.standing import ADDRESS, CONFIG, Standing, quarantined, routes
-from confgen.view import Views, ViewSettings
+from confgen.view import Views
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.guard import Guard
@@ -79,6 +81,8 @@ class ConfgenService:
         )
         self._record = ProxyRecord(store, settings.node_name, settings.proxy_ttl_s, telemetry)
         self._standing, self._quarantine = Standing(telemetry), Quarantine()
+        nginx = self._nginx
+        self._front = FrontCare(settings, telemetry, (lambda: nginx.pid) if nginx else None)
         panic.show(telemetry, self._registry.panics)
         self._reserved = settings.reserved.hosts()
         self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved))
@@ -100,6 +104,7 @@ class ConfgenService:
             self._folder,
             self._applier,
             self._standing,
+            front=self._front,
             quarantine=self._quarantine,
             settings=self._settings,
         )
@@ -132,6 +137,7 @@ class ConfgenService:
                 tasks.create_task(self._apply_changes())
                 tasks.create_task(self._look_about())
                 tasks.create_task(self._extras.follow(self._reconsider))
+                tasks.create_task(self._front.run(self._wake.set))
                 if self._nginx is not None:
                     tasks.create_task(self._record.run())
                     tasks.create_task(self._watch(self._nginx).run())
@@ -150,6 +156,7 @@ class ConfgenService:
         try:
             await in_thread(self._folder.open)
             machine = await io_setup.machine(self._settings, self._path, self._reserved)
+            await self._front.open(self._path / "current", machine)
             self._publisher = self._make_publisher(Renderer(machine, self._templates))
             await self._publisher.open()
             self._extras = io_folders.Watched(self._settings, machine, self._telemetry)
@@ -266,6 +273,8 @@ class ConfgenService:
                 node=self._settings.node_name,
                 addresses=addresses,
                 http_port=self._settings.http_port,
+                https_port=self._front.https_port,
+                alpn=self._front.alpn,
                 generation=self._standing.generation,
                 revision=self._standing.revision,
                 boot=io_host.boot_id(),
@@ -304,6 +313,7 @@ class ConfgenService:
                 for note in view.notes
             ],
             "bad_records": dict(self._registry.refused),
+            **self._front.state(),
             **self._care.state(),
         }
 

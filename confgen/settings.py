@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
+from confgen.streams import PortRange
 from pilotfish.catalog import values
 from pilotfish.catalog.options import parse_network
 from pilotfish.catalog.setting_values import choice, whole
 from pilotfish.catalog.settings import Shared, option, spelled_too
+from pilotfish.catalog.values import BadValue, quoted
+
+
+def parse_range(text: str) -> PortRange:
+    """One port, or two with `-` between.
+
+    >>> parse_range("5000-5010"), parse_range("53")
+    (PortRange(first=5000, last=5010), PortRange(first=53, last=53))
+    """
+    first, dash, last = text.partition("-")
+    found = PortRange(values.parse_port(first), values.parse_port(last if dash else first))
+    if found.first > found.last:
+        raise BadValue(f"{quoted(text)} is no range of ports: the lower one stands first")
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +117,12 @@ class ConfgenSettings(Shared):
         metavar="HOW",
     )
     nginx_bin: str = option("the nginx program", "nginx", flag="--nginx-bin", metavar="FILE")
+    nginx_modules: str = option(
+        "folder of nginx's loadable modules; default: the one that it was built for",
+        "",
+        flag="--nginx-modules",
+        metavar="DIR",
+    )
     nginx_dir: str = option(
         "folder for configurations, pid file and logs; default: nginx/ in the data folder",
         "",
@@ -117,12 +138,6 @@ class ConfgenSettings(Shared):
     )
     http_port: int = option(
         "port on which nginx serves http", 80, flag="--http-port", parse=values.parse_port, metavar="PORT"
-    )
-    nginx_modules: str = option(
-        "folder of nginx's loadable modules; default: the one that it was built for",
-        "",
-        flag="--nginx-modules",
-        metavar="DIR",
     )
     h2c_port: int = option(
         "port on which nginx serves HTTP/2 without TLS, for gRPC; 0: none of its own. From nginx 1.25.1 on --http-port "
@@ -162,6 +177,28 @@ class ConfgenSettings(Shared):
         "",
         flag="--pages",
         metavar="DIR",
+    )
+    https_port: int = option(
+        "port on which nginx serves https, once there are certificates",
+        443,
+        flag="--https-port",
+        parse=values.parse_port,
+        metavar="PORT",
+    )
+    certs: str = option(
+        "folder of certificates (NAME.crt or NAME.pem with NAME.key; NAME/fullchain.pem with NAME/privkey.pem); "
+        "default: none, and no https",
+        "",
+        flag="--certs",
+        metavar="DIR",
+    )
+    stream_ports: tuple[PortRange, ...] = option(
+        "ports that PROXY=tcp and udp may ask for: one, or the first and the last with '-' between",
+        (PortRange(1024, 65535),),
+        flag="--stream-ports",
+        parse=parse_range,
+        metavar="PORTS",
+        repeat=True,
     )
     wait_s: float = option(
         "least time between two reloads", 0.5, flag="--wait", parse=values.parse_duration, metavar="TIME"

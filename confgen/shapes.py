@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import msgspec
 
-from confgen import quote
+from confgen import quote, tls
 from confgen.policy import PLAIN, Limits, Policy
 from confgen.quote import Token
 from pilotfish.catalog.route import Place
@@ -82,6 +82,8 @@ class Location(msgspec.Struct, frozen=True):
         strip: the prefix is taken off.
         policy: what stands in it besides.
         snippet: file with the admin's own directives for it.
+        secure: who comes over http is sent to https.
+        hsts: the value of Strict-Transport-Security over https.
     """
 
     path: str
@@ -90,6 +92,8 @@ class Location(msgspec.Struct, frozen=True):
     strip: bool
     policy: Policy = PLAIN
     snippet: Token | None = None
+    secure: bool = False
+    hsts: Token | None = None
 
     @property
     def undivided(self) -> bool:
@@ -116,6 +120,7 @@ class Site(msgspec.Struct, frozen=True):
         parts: files with the locations of other services at this host.
         rest: True when no location covers the whole host, so that the rest has to be answered 404.
         own: what the admin's folders give the hosts.
+        certificate: with which these hosts are served over https too; None: over http alone.
     """
 
     hosts: tuple[Token, ...]
@@ -123,6 +128,17 @@ class Site(msgspec.Struct, frozen=True):
     parts: tuple[Token, ...]
     rest: bool
     own: Own = NOTHING_OWN
+    certificate: tls.Certificate | None = None
+
+    @property
+    def sides(self) -> tuple[bool, ...]:
+        """Server blocks of these hosts: True for http, False for https. Two, because what http is answered differs."""
+        return (True,) if self.certificate is None else (True, False)
+
+    @property
+    def clear_parts(self) -> tuple[Token, ...]:
+        """The files of `parts` for http."""
+        return self.parts if self.certificate is None else tuple(clear_file(part) for part in self.parts)
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
@@ -201,6 +217,11 @@ def snippet_file(place: Place) -> Token:
 def page_file(host: str) -> Token:
     """Where the page of a host stands in the configuration."""
     return quote.file(f"pages/{stem(host)}.html")
+
+
+def clear_file(part: Token) -> Token:
+    """The file of a part for http, where the host is served over https too."""
+    return quote.file(f"{part.text.removesuffix('.conf')}+http.conf")
 
 
 def upstream(service: str, turn: int, servers: tuple[Server, ...], policy: Policy = PLAIN) -> Upstream:

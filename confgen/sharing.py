@@ -14,11 +14,21 @@ from pilotfish.catalog.route import Place
 
 
 class Holding(NamedTuple):
-    """A place that a service has a right to, and since when (UNIX time in seconds)."""
+    """A place that a service has a right to.
+
+    Attributes:
+        place: where.
+        service: whose.
+        since: UNIX time in seconds.
+        https: its endpoints ask for https; None: there is none to say so.
+        cert: the certificate that they name.
+    """
 
     place: Place
     service: str
     since: float
+    https: bool | None = False
+    cert: str = ""
 
 
 def _reach(path: str) -> str:
@@ -32,6 +42,8 @@ class Hosts:
         self._held: dict[str, dict[Place, Holding]] = {}  # by host
         self._of: dict[str, dict[Place, Holding]] = {}  # by service
         self._lengths: dict[int, int] = {}
+        self._passed: dict[str, Holding] = {}  # names that streams take on the port of https
+        self._passes_of: dict[str, dict[str, Holding]] = {}  # the same by service
 
     def __len__(self) -> int:
         return len(self._held)
@@ -43,16 +55,48 @@ class Hosts:
 
     def replace(self, service: str, holdings: Iterable[Holding]) -> set[str]:
         """Set what a service holds; returns every service that stands at a host which this changed."""
-        before, after = self._of.pop(service, {}), {one.place: one for one in holdings}
+        before, after = self._of.get(service, {}), {one.place: one for one in holdings}
+        if before == after:
+            return set()
+        self._of.pop(service, None)
         if after:
             self._of[service] = after
         changed = {place.host for place, _ in before.items() ^ after.items()}
-        affected = {one.service for host in changed for one in self._held.get(host, {}).values()}
+        affected = self._at(changed)
         for place in before.keys() - after.keys():
             self._drop(place, service)
         for holding in after.values():
             self._put(holding)
-        return affected | {one.service for host in changed for one in self._held.get(host, {}).values()}
+        return affected | self._at(changed)
+
+    def _at(self, hosts: Iterable[str]) -> set[str]:
+        """All services at these hosts, those that take them as a stream included."""
+        found = {one.service for host in hosts for one in self._held.get(host, {}).values()}
+        return found | {self._passed[host].service for host in hosts if host in self._passed}
+
+    def pass_on(self, service: str, holdings: Iterable[Holding]) -> set[str]:
+        """Set which names a service takes as streams on the port of https; returns the services at changed ones."""
+        before, after = self._passes_of.pop(service, {}), {one.place.name: one for one in holdings}
+        if after:
+            self._passes_of[service] = after
+        changed = {host for host, _ in before.items() ^ after.items()}
+        affected = self._at(changed)
+        for host in before.keys() - after.keys():
+            if self._passed[host].service == service:  # else its new owner came first
+                del self._passed[host]
+        self._passed.update(after)
+        return affected | self._at(changed)
+
+    def passes(self, host: str) -> Holding | None:
+        """Who takes a name as a stream on the port of https; None when nobody does, or https was asked for first."""
+        one = self._passed.get(host)
+        if one is None:
+            return None
+        mine = (one.since, one.service)
+        rivals = self._winners(host).values()
+        return (
+            None if any(rival.https is not False and (rival.since, rival.service) < mine for rival in rivals) else one
+        )
 
     def _put(self, holding: Holding) -> None:
         host = holding.place.host
@@ -90,6 +134,21 @@ class Hosts:
     def others(self, host: str, leader: str) -> tuple[str, ...]:
         """The other services that serve something at a host, sorted."""
         return tuple(sorted({one.service for one in self._winners(host).values()} - {leader}))
+
+    def secured(self, host: str) -> str | None:
+        """The certificate that is named for a host, "" when any will do; None when nobody asks for https there.
+
+        A place without endpoints counts as asking: who came over https is to be answered 503, not refused.
+        """
+        found = sorted(self._winners(host).items())
+        if all(one.https is False for _, one in found) or self.passes(host):
+            return None
+        return next((one.cert for _, one in found if one.cert), "")
+
+    def secured_services(self) -> set[str]:
+        """The services that stand at a host which anybody asks to be served over https."""
+        asking = {one.place.host for held in self._of.values() for one in held.values() if one.https is not False}
+        return {one.service for host in asking for one in self._held[host].values()}
 
     def covers_all(self, host: str) -> bool:
         """True when somebody serves `/`, so that no path of the host is left over."""

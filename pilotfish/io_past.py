@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from confgen.history import FORMAT, Pin
 from confgen.io_history import History
+from confgen.tls import is_secret
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.history import Past
 
@@ -43,13 +45,14 @@ class Books:
         self.past = Past(generations, notes, history.current, history.good, held)
 
     def files(self, generation: str) -> dict[str, bytes]:
-        """The files of a generation.
+        """The files of a generation, private keys as no more than whether they changed.
 
         Raises:
             CannotStart: they are gone, or may not be read.
         """
         with self._said(generation):
-            return self._history.files(generation)
+            found = self._history.files(generation)
+        return {name: _hidden(text) if is_secret(name) else text for name, text in found.items()}
 
     def hold(self, generation: str, for_s: float) -> None:
         """Pin a generation.
@@ -89,3 +92,7 @@ class Books:
             yield
         except OSError as error:
             raise CannotStart(f"{what}: {error.strerror}") from error
+
+
+def _hidden(key: bytes) -> bytes:
+    return f"a private key, not shown; its SHA-256 is {sha256(key).hexdigest()}\n".encode()

@@ -14,7 +14,7 @@ import msgspec
 
 from pilotfish.catalog.keys import claim_key
 from pilotfish.catalog.record import Claim, Endpoint, encode
-from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, places_of, spelled_by
+from pilotfish.catalog.route import Place, Reserved, places_of, spelled_by
 from pilotfish.catalog.store import Absent, Condition, Delete, ModifiedAt, Operation, Put
 
 IDLE_S = 24 * 3600.0  # a claim without an endpoint is free after this time
@@ -58,8 +58,8 @@ class Conflict(NamedTuple):
 
 
 def asked(endpoint: Endpoint, domains: tuple[str, ...]) -> tuple[Place, ...]:
-    """The places that an endpoint asks for; none without an HTTP route."""
-    if endpoint.route is None or endpoint.route.scheme not in HTTP_SCHEMES:
+    """The places that an endpoint asks for; none without a route."""
+    if endpoint.route is None:
         return ()
     return places_of(endpoint.route, endpoint.service.lower(), endpoint.proxydns, domains)
 
@@ -113,22 +113,23 @@ class Askers:
         self._absolute: dict[Place, set[str]] = {}
         self._relative: dict[Place, set[str]] = {}  # with the host without its domain
         for endpoint in endpoints:
-            if endpoint.route is None or endpoint.route.scheme not in HTTP_SCHEMES:
+            if endpoint.route is None:
                 continue
-            service, path = endpoint.service.lower(), endpoint.route.path
+            service = endpoint.service.lower()
             spelled = spelled_by(endpoint.route, service, endpoint.proxydns)
             for host in spelled.absolute:
-                self._absolute.setdefault(Place(host, path), set()).add(service)
+                self._absolute.setdefault(Place(f"{host}{spelled.port}", spelled.path), set()).add(service)
             for name in spelled.relative:
-                self._relative.setdefault(Place(name.lower(), path), set()).add(service)
+                self._relative.setdefault(Place(f"{name.lower()}{spelled.port}", spelled.path), set()).add(service)
 
     def of(self, place: Place) -> frozenset[str]:
         """The services, in lower case, that may ask for a place."""
         found = set(self._absolute.get(place, ()))
-        at = place.host.find(".")
+        name, colon, port = place.host.partition(":")
+        at = name.find(".")
         while at >= 0:
-            found |= self._relative.get(Place(place.host[:at], place.path), set())
-            at = place.host.find(".", at + 1)
+            found |= self._relative.get(Place(f"{name[:at]}{colon}{port}", place.path), set())
+            at = name.find(".", at + 1)
         return frozenset(found)
 
 

@@ -24,6 +24,7 @@ from registrator.templates import KeyTemplate, TemplateProblem, render, variable
 
 SKYDNS_DEFAULTS = MappingProxyType({"priority": DEFAULT_PRIORITY, "weight": DEFAULT_WEIGHT, "ttl": 0})
 HTTP_PORT = 80  # of the proxies, as long as none of them has said so
+HTTPS_PORT = 443  # of a stream that is told by its name there
 
 
 class Exported(NamedTuple):
@@ -160,4 +161,4 @@ def _skydns(node: str, endpoint: Endpoint, where: tuple[str, int]) -> str:
 def _proxy_port(endpoint: Endpoint, http: int) -> int:
     """The port of the proxies, never the application's."""
     route = endpoint.route
-    return route.port if route and route.scheme not in HTTP_SCHEMES else http
+    return (route.port or HTTPS_PORT) if route and route.scheme not in HTTP_SCHEMES else http

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from pilotfish.catalog.options import NOTHING, Options
-from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Reserved, Route, Scheme
+from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Hsts, Reserved, Route, Scheme
 from pilotfish.catalog.values import quoted
 from registrator.container import PortSpec
 from registrator.tags import GUARDS, PortTags
@@ -45,7 +45,18 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "proxy_maintenance": "maintenance",
     }
 )
-HTTP_ONLY = ("proxy_host", "proxy_path", "proxy_strip", "proxy_backend", *OPTIONS)
+HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_backend", *OPTIONS)
+HTTPS_ONLY = ("proxy_cert", "proxy_hsts")
+# What has no effect with a scheme. PROXY_HOST with tcp: the host that a client asks for in its TLS greeting.
+IDLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "http": ("proxy_port", *HTTPS_ONLY),
+        "https": ("proxy_port",),
+        "grpc": ("proxy_port", *HTTPS_ONLY),
+        "tcp": (*HTTP_ONLY, *HTTPS_ONLY),
+        "udp": ("proxy_host", *HTTP_ONLY, *HTTPS_ONLY),
+    }
+)
 
 
 class Proxied(NamedTuple):
@@ -136,6 +147,8 @@ def _http(one: PortTags, scheme: Scheme) -> Route:
         strip=bool(one.values.get("proxy_strip", False)),
         backend=cast("Backend", one.values.get("proxy_backend", default)),
         options=_options(one),
+        cert=cast("str", one.values.get("proxy_cert", "")) if scheme == "https" else "",
+        hsts=cast("Hsts | None", one.values.get("proxy_hsts")) if scheme == "https" else None,
     )
 
 
@@ -146,14 +159,15 @@ def _options(one: PortTags) -> Options | None:
 
 
 def _stream(one: PortTags, scheme: Scheme) -> Route:
-    return Route(scheme=scheme, port=cast("int", one.values.get("proxy_port", one.port.port)))
+    hosts = cast("tuple[str, ...]", one.values.get("proxy_host", ())) if scheme == "tcp" else ()
+    default = 0 if hosts else one.port.port  # several names share the port of https
+    return Route(scheme=scheme, hosts=hosts, port=cast("int", one.values.get("proxy_port", default)))
 
 
 def _no_effect(one: PortTags, scheme: Scheme) -> tuple[str, ...]:
-    idle = ("proxy_port",) if scheme in HTTP_SCHEMES else HTTP_ONLY
-    return tuple(f"{one.raw[key].name}: has no effect with PROXY={scheme}" for key in idle if key in one.values)
+    return tuple(f"{one.raw[key].name}: has no effect with PROXY={scheme}" for key in IDLE[scheme] if key in one.values)
 
 
 def _without_proxy(one: PortTags) -> tuple[str, ...]:
-    idle = (key for key in (*HTTP_ONLY, "proxy_port") if key in one.values and one.own(key))
+    idle = (key for key in ("proxy_host", *HTTP_ONLY, "proxy_port", *HTTPS_ONLY) if key in one.values and one.own(key))
     return tuple(f"{one.raw[key].name}: has no effect without PROXY" for key in idle)

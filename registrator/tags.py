@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from pilotfish.catalog import options, values
 from pilotfish.catalog.record import MAX_DRAIN_S, MAX_TEXT
 from pilotfish.catalog.values import BadValue, quoted
-from registrator import probe
+from registrator import probe, secured
 from registrator.container import PREFIX, Facts, PortSpec
 
 Source: TypeAlias = Literal["env", "label"]
@@ -180,6 +180,8 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "proxy_compress": Rule(values.parse_boolean, "route"),
         "proxy_security": Rule(values.parse_boolean, "route"),
         "proxy_maintenance": Rule(values.parse_boolean, "route"),
+        "proxy_cert": Rule(secured.parse_cert, "route"),  # with another certificate clients would not trust it
+        "proxy_hsts": Rule(secured.parse_hsts, "default"),
         "weight": Rule(_whole("weight", 65535), "default"),
         "priority": Rule(_whole("priority", 65535), "default"),
         "ttl": Rule(_whole("number of seconds", 2**31 - 1), "default"),
@@ -214,17 +216,11 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
 
 # Checks stay in attrs too: other readers of the exports know them.
 CHECKS = frozenset(key for key in KNOWN if key.split("_")[0] in {"check", "health"})
-LATER = frozenset(
-    {
-        "proxy_cert",
-        "proxy_hsts",
-    }
-)
 # A stream that asks for these and would not get them is open to everybody: it is not served at all.
 GUARDS = frozenset({"proxy_auth", "proxy_allow"})
 SECRETS = frozenset({"proxy_auth"})  # never kept, never quoted
 
-ALL_KEYS = frozenset(KNOWN) | LATER
+ALL_KEYS = frozenset(KNOWN)
 
 
 class PortTags(NamedTuple):
@@ -317,9 +313,7 @@ def _nearest(key: str) -> str:
 def _unknown(raw: Mapping[str, Tag]) -> list[str]:
     found = []
     for key, tag in sorted(raw.items()):
-        if key in LATER and tag.value:
-            found.append(f"{tag.name}: not yet acted on, kept for templates")
-        elif key not in ALL_KEYS:
+        if key not in ALL_KEYS:
             near = _nearest(key) if len(key) <= LONGEST_SLIP else ""
             hint = f"; did you mean {near.upper()}?" if near else ""
             found.append(f"{quoted(tag.name)[1:-1]}: no tag of ours, kept for templates as {quoted(key)}{hint}")

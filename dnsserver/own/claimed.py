@@ -33,7 +33,7 @@ class Claimed:
 
     def touch(self, place: Place) -> set[bytes]:
         """A claim came, changed or went; returns the names whose answers change."""
-        host, path = place
+        host, path = place.name, f"{place.port}{place.path}"
         claim = self._registry.claims.get(place)
         paths = self._services.setdefault(host, {})
         former = paths.pop(path, None)
@@ -78,4 +78,4 @@ class Claimed:
 
     def _asks(self, placed: Placed, host: str) -> bool:
         routed = judge_route(placed.endpoint, self._registry.claims, self._domains)
-        return any(place.host == host for place in routed.granted)
+        return any(place.name == host for place in routed.granted)

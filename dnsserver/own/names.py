@@ -233,7 +233,7 @@ def _each_once(addresses: Iterable[Addressed]) -> tuple[Addressed, ...]:
 
 
 class Wanted(NamedTuple):
-    """What the proxies serve a name as: over http, over https too, as streams at these ports."""
+    """What the proxies serve a name as: over http, over https too, as streams at these ports (0: that of https)."""
 
     http: bool = False
     https: bool = False
@@ -250,8 +250,8 @@ def wanted_of(members: Iterable[Placed]) -> Wanted:
     routes = [placed.endpoint.route for placed in members]
     http = any(route is None or route.scheme in HTTP_SCHEMES for route in routes)
     https = any(route is not None and route.scheme == "https" for route in routes)
-    streams = sorted({route.port for route in routes if route is not None and route.scheme not in HTTP_SCHEMES} - {0})
-    return Wanted(http, https, tuple(streams))
+    streams = {route.port for route in routes if route is not None and route.scheme not in HTTP_SCHEMES}
+    return Wanted(http, https, tuple(sorted(streams)))
 
 
 def of_proxies(proxies: Proxies, wanted: Wanted, domain: bytes, proxy_name: bytes) -> Own:
@@ -324,4 +324,5 @@ def _offered(
 
 
 def _ports(host: ProxyHost, wanted: Wanted) -> list[int]:
-    return [*((host.http_port, host.https_port) if wanted.http else ()), *wanted.streams]
+    streams = [port or host.https_port for port in wanted.streams]
+    return [*((host.http_port, host.https_port) if wanted.http else ()), *streams]

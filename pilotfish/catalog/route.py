@@ -6,7 +6,7 @@ Pure. A route is one endpoint's wish to be served; whether it is served is decid
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,24 @@ Backend: TypeAlias = Literal["http", "https", "grpc", "grpcs"]
 
 HTTP_SCHEMES: frozenset[Scheme] = frozenset({"http", "https", "grpc"})
 
+CERT_PATTERN = r"^[A-Za-z0-9_*][A-Za-z0-9_.*-]{0,254}\Z"  # a file name: www.example.com, _wildcard.example.com
+CertName: TypeAlias = Annotated[str, msgspec.Meta(pattern=CERT_PATTERN)]
+MAX_AGE_S = 10 * 365 * 86400  # of HSTS: browsers themselves keep it for about a year or two
+
+
+class Hsts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What browsers are told to keep of a host, RFC 6797.
+
+    Attributes:
+        max_age: seconds for which they use https alone; 0: they forget it.
+        subdomains: for all hosts below it too.
+        preload: it may stand in the browsers' own lists.
+    """
+
+    max_age: Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_S)]
+    subdomains: bool = False
+    preload: bool = False
+
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     """How an endpoint asks to be served by the proxies.
@@ -27,9 +45,12 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
         hosts: PROXY_HOST as given: a host with a dot stands as it is, one without stands under every domain.
         path: prefix of the paths that it serves.
         strip: the prefix is taken off before the application sees the request.
-        port: the port of a stream on the proxies; 0 for the others.
+        port: the port of a stream on the proxies; 0 for the others, and for a stream that is told by its host name
+            (SNI) on the port of https.
         backend: what nginx speaks with the application.
         options: what it asks for besides; None: nothing.
+        cert: PROXY_CERT, the certificate that https takes; empty: the best that covers the host.
+        hsts: PROXY_HSTS; None: nothing is told.
     """
 
     scheme: Scheme
@@ -39,13 +60,29 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     port: Port | Literal[0] = 0
     backend: Backend = "http"
     options: Options | None = None
+    cert: CertName | Literal[""] = ""
+    hsts: Hsts | None = None
 
 
 class Place(NamedTuple):
-    """Where a route stands: a host and a path prefix. At most one service owns a place."""
+    """Where a route stands: a host and a path prefix. At most one service owns a place.
+
+    A stream stands at `*:PORT`, or at `HOST:PORT` when the host name that a client asks for decides (SNI), with the
+    path `/tcp` or `/udp`; `https` stands for the port of https, which only the proxy knows.
+    """
 
     host: str
     path: str
+
+    @property
+    def name(self) -> str:
+        """Its host without a port: `www.example.com` of `www.example.com:https`."""
+        return self.host.partition(":")[0]
+
+    @property
+    def port(self) -> str:
+        """The port of a stream as it is spelled; empty for all others."""
+        return self.host.partition(":")[2]
 
 
 class Reserved(NamedTuple):
@@ -67,6 +104,7 @@ class Reserved(NamedTuple):
         >>> Reserved(("a.test",), ("proxy",)).covers("proxy.example.com")
         False
         """
+        name = name.partition(":")[0]  # of a stream
         relative = name.lower()
         for domain in self.domains:
             relative = relative.removesuffix(f".{domain}")
@@ -94,27 +132,42 @@ def under_domains(names: Iterable[str], domains: Iterable[str]) -> tuple[str, ..
 def places_of(
     route: Route, service: Name, proxy_names: tuple[Name, ...], domains: tuple[str, ...]
 ) -> tuple[Place, ...]:
-    """All places at which an HTTP route asks to be served.
+    """All places at which a route asks to be served.
 
-    PROXY_HOST if given, and the PROXYDNS names, else the service's name, each under every domain.
+    PROXY_HOST if given, and the PROXYDNS names, else the service's name, each under every domain. A stream asks for a
+    port, or with PROXY_HOST for these names on a port.
 
     >>> places_of(Route(scheme="http"), "estest", (), ("svc.internal",))
     (Place(host='estest.svc.internal', path='/'),)
+    >>> places_of(Route(scheme="tcp", hosts=("db",)), "db", (), ("a.test",))
+    (Place(host='db.a.test:https', path='/tcp'),)
     """
     spelled = spelled_by(route, service, proxy_names)
     hosts = dict.fromkeys([*spelled.absolute, *under_domains(spelled.relative, domains)])
-    return tuple(Place(host, route.path) for host in hosts)
+    return tuple(Place(f"{host}{spelled.port}", spelled.path) for host in hosts)
 
 
 class Spelled(NamedTuple):
-    """The hosts of a route as they are given: those that stand as they are, and those that stand under each domain."""
+    """Where a route asks to be served, whatever the domains are.
+
+    Attributes:
+        absolute: hosts that stand as they are.
+        relative: those that stand under each domain.
+        port: what stands behind each host: `:5432` for a stream, else nothing.
+        path: at all of them.
+    """
 
     absolute: tuple[str, ...]
     relative: tuple[str, ...]
+    port: str = ""
+    path: str = "/"
 
 
 def spelled_by(route: Route, service: Name, proxy_names: tuple[Name, ...]) -> Spelled:
-    """The hosts at which an HTTP route asks to be served, whatever the domains are."""
+    """Where a route asks to be served, as it is given."""
     absolute = tuple(host for host in route.hosts if "." in host)
-    relative = (*(host for host in route.hosts if "." not in host), *proxy_names)
-    return Spelled(absolute, relative or (() if absolute else (service,)))
+    relative = tuple(host for host in route.hosts if "." not in host)
+    if route.scheme not in HTTP_SCHEMES:
+        return Spelled(absolute if route.hosts else ("*",), relative, f":{route.port or 'https'}", f"/{route.scheme}")
+    relative = (*relative, *proxy_names)
+    return Spelled(absolute, relative or (() if absolute else (service,)), "", route.path)

@@ -16,9 +16,10 @@ from pathlib import Path
 from confgen.io_processes import everybody, look, workers_of
 from confgen.layout import Machine
 from confgen.render import Renderer, builtin_templates
+from confgen.rights import ViewSettings
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
-from confgen.view import Views, ViewSettings
+from confgen.view import Views
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.mirror import Difference
@@ -36,8 +37,9 @@ DEADLINE_S = 20.0
 def endpoint(service, port=80, *, name=None, node=NODE, ip="127.0.0.1", to=None, scheme="http", route=True, **more):
     """A published endpoint of `service`, served at `<service>.svc.test`."""
     name = name or service
-    known = {"hosts", "path", "strip", "backend", "options"}
-    wish = Route(scheme=scheme, **{key: value for key, value in more.items() if key in known}) if route else None
+    known = {"hosts", "path", "strip", "backend", "options", "cert", "hsts", "port_"}
+    wishes = {key.rstrip("_"): value for key, value in more.items() if key in known}
+    wish = Route(scheme=scheme, **wishes) if route else None
     rest = {key: value for key, value in more.items() if key not in known}
     rest.setdefault("state", "passing")
     rest.setdefault("addresses", (Address(ip=ip, port=to or port, scope="node"), Address("10.0.0.9", port, "lan")))
@@ -250,6 +252,12 @@ class Backend:
             await writer.drain()
 
 
+def modules_of(program):
+    """The loadable modules of an nginx that was unpacked, not installed; those of an installed one it knows itself."""
+    beside = Path(program).parent.parent / "lib" / "nginx" / "modules"
+    return str(beside) if beside.is_dir() else ""
+
+
 class Running:
     """A config generator over an embedded store and a real nginx."""
 
@@ -260,7 +268,7 @@ class Running:
         self._keep_store = store is not None
         self.settings = ConfgenSettings(
             node_name=NODE, domain=(DOMAIN,), nginx_dir=str(folder), nginx_bin=str(program),
-            http_port=self.port,
+            http_port=self.port, nginx_modules=modules_of(program),
             **{"ip": ("10.0.0.1",), "wait_s": 0.05, "quiet_s": 0.05, "nginx_on_exit": "quit", **settings},
         )  # fmt: skip
         self.telemetry = Telemetry("confgen", time.time)

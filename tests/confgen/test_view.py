@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confgen.rights import choose_address
 from confgen.shapes import stem
-from confgen.view import choose_address
 from pilotfish.catalog.record import Address
 from pilotfish.catalog.verdict import Placed, Verdict
 from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, key_of, put, tree_of
@@ -77,18 +77,44 @@ ROWS = [
         [],
     ),
     (
-        "https is not served yet",
-        [endpoint("web", scheme="https")],
+        "grpc, where no port speaks it",
+        [endpoint("web", scheme="grpc", backend="grpc")],
         [("web", WEB, "/")],
-        {f"{WEB}/": ("web", [])},
-        [("'h1:web:80'", "PROXY=https is not served yet: only http and grpc")],
+        {f"{WEB}/": ("web", ["127.0.0.1:80"])},
+        [
+            (
+                f"{WEB}/",
+                "PROXY=grpc: no HTTP/2 without TLS: nginx 1.22.1 needs a port of its own for it: give --h2c-port",
+            )
+        ],
     ),
     (
-        "a stream is not served yet",
-        [endpoint("web", scheme="tcp")],
+        "https without a certificate is http",
+        [endpoint("web", scheme="https")],
+        [("web", WEB, "/")],
+        {f"{WEB}/": ("web", ["127.0.0.1:80"])},
+        [(f"{WEB}/", "served over http alone: no --certs is given")],
+    ),
+    (
+        "a stream whose port nobody has claimed",
+        [endpoint("web", scheme="tcp", port_=5432)],
         [],
         {},
-        [("'h1:web:80'", "PROXY=tcp is not served yet: only http and grpc")],
+        [("*:5432/tcp", "nobody has claimed it yet")],
+    ),
+    (
+        "a stream of an nginx that has none",
+        [endpoint("web", scheme="tcp", port_=5432)],
+        [("web", "*:5432", "/tcp")],
+        {},
+        [("*:5432/tcp", "this configuration has no streams")],
+    ),
+    (
+        "a claim to a port that nobody uses any more",
+        [],
+        [("web", "*:5432", "/tcp")],
+        {},
+        [],
     ),
     (
         "an https backend",

@@ -460,6 +460,35 @@ def test_proxies_are_offered_at_their_own_ports(http_port, https_port, expected)
     assert services(world.ask(f"app.{DOMAIN}", "SRV")) == expected
 
 
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        (Route(scheme="tcp", port=5432), ["10 100 5432 h1.node"]),
+        (Route(scheme="tcp", hosts=("app",)), ["10 100 8443 h1.node"]),
+        (Route(scheme="tcp", hosts=("app",), port=8883), ["10 100 8883 h1.node"]),
+        (Route(scheme="https"), ["10 100 80 h1.node", "10 100 8443 h1.node"]),
+    ],
+    ids=["a port", "a name on the port of https", "a name on another port", "https"],
+)
+def test_streams_are_offered_at_the_ports_of_the_proxies(route, expected):
+    """SRV leads to where the proxies take the stream, also when only they know the port."""
+    world = World()
+    world.put(proxy("h1", P1, https=8443), container(1, endpoint("app", 80, lan(H1), route=route)))
+    assert sorted(services(world.ask(f"app.{DOMAIN}", "SRV"))) == expected
+
+
+def test_a_host_of_a_stream_leads_to_the_proxies():
+    """PROXY_HOST inside a served domain resolves by itself, whatever the route is."""
+    world = World()
+    route = Route(scheme="tcp", hosts=(f"tls.{DOMAIN}",))
+    claim = encode(Claim(service="app", since=1.0))
+    world.put(proxy("h1", P1, https=8443), container(1, endpoint("app", 80, lan(H1), route=route)))
+    world.raw(keys.claim_key(Place(f"tls.{DOMAIN}:https", "/tcp")), claim)
+    assert ips(world.ask(f"tls.{DOMAIN}")) == [P1]
+    world.raw_gone(keys.claim_key(Place(f"tls.{DOMAIN}:https", "/tcp")))
+    assert ips(world.ask(f"tls.{DOMAIN}")) == []
+
+
 def test_what_a_proxy_serves_changes_no_answer():
     """A new generation, written by every proxy up to once a second, drops no finished answer."""
     world = proxied_world()

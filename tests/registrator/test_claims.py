@@ -20,7 +20,7 @@ WEB = Place("web.svc.internal", "/")
 
 
 def endpoint(service: str = "web", *hosts: str, path: str = "/", scheme: str = "http", **changes: object) -> Endpoint:
-    route = Route(scheme=scheme, hosts=hosts, path=path, port=0 if scheme == "http" else 9000)
+    route = Route(scheme=scheme, hosts=hosts, path=path, port=0 if scheme == "http" or hosts else 9000)
     one = Endpoint(service=service, id=f"h1:{service}:80", label=f"h1-{service}-80", port=80, route=route)
     return msgspec.structs.replace(one, **changes)
 
@@ -48,7 +48,31 @@ CLAIMS = {
         [],
     ),
     "no route": ([endpoint(route=None)], {}, {}, []),
-    "a stream needs no claim": ([endpoint(scheme="tcp")], {}, {}, []),
+    "a stream claims its port": ([endpoint(scheme="tcp")], {}, {Place("*:9000", "/tcp"): "web"}, []),
+    "a stream claims its names on the port of https": (
+        [endpoint("x", "db.example.com", "db", scheme="tcp")],
+        {},
+        {Place("db.example.com:https", "/tcp"): "x", Place("db.svc.internal:https", "/tcp"): "x"},
+        [],
+    ),
+    "a port is another one for udp": (
+        [endpoint(scheme="udp")],
+        {Place("*:9000", "/tcp"): held("other")},
+        {Place("*:9000", "/udp"): "web"},
+        [],
+    ),
+    "a port of another": (
+        [endpoint(scheme="tcp")],
+        {Place("*:9000", "/tcp"): held("other")},
+        {},
+        [(Place("*:9000", "/tcp"), "web", "other")],
+    ),
+    "a stream with the proxies' own name": (
+        [endpoint("x", "proxy.svc.internal", scheme="tcp")],
+        {},
+        {},
+        [(Place("proxy.svc.internal:https", "/tcp"), "x", "")],
+    ),
     "names of PROXYDNS": ([endpoint(proxydns=("shop",))], {}, {Place("shop.svc.internal", "/"): "web"}, []),
     "the proxies' own name": (
         [endpoint("x", "proxy.svc.internal")],
@@ -107,6 +131,14 @@ DOMAINS_OF_OTHERS = {
     "another name": ([endpoint("x")], Place("web.other.test", "/"), False),
     "a name that only ends alike": ([endpoint()], Place("my-web.other.test", "/"), False),
     "a stream": ([endpoint(scheme="tcp")], WEB, False),
+    "a stream's port": ([endpoint(scheme="tcp")], Place("*:9000", "/tcp"), True),
+    "a stream's port, not its other protocol": ([endpoint(scheme="tcp")], Place("*:9000", "/udp"), False),
+    "a stream's name under another domain": (
+        [endpoint("x", "db", scheme="tcp")],
+        Place("db.other.test:https", "/tcp"),
+        True,
+    ),
+    "a stream's name on another port": ([endpoint("x", "db", scheme="tcp")], Place("db.other.test:1", "/tcp"), False),
 }
 
 

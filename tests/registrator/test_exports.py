@@ -124,6 +124,12 @@ CASES = [
         {"es/h-c-80": "proxy.svc.internal:5432"},
     ),
     (
+        "a stream by its name: the port of https",
+        {"ports": {"80/tcp": 1}, "env": ["SERVICE_NAME=es", "SERVICE_PROXY=tcp", "SERVICE_PROXY_HOST=a.test"]},
+        {},
+        {"es/h-c-80": "proxy.svc.internal:443"},
+    ),
+    (
         "IPv6",
         {"ports": {"80/tcp": ("fd00::9", 1)}, "env": ["SERVICE_NAME=es"]},
         {},

@@ -4,7 +4,7 @@ import pytest
 
 from pilotfish.catalog.options import Options, Rate, Redirect
 from pilotfish.catalog.record import encode
-from pilotfish.catalog.route import Route
+from pilotfish.catalog.route import Hsts, Route
 from tests.registrator.builders import decide, endpoint, reasons
 
 ES = {"9200/tcp": 49153, "9300/tcp": 49154}
@@ -59,6 +59,27 @@ ROUTES = [
         ),
     ),
     ("asked for nothing", ["SERVICE_80_PROXY=http", "SERVICE_80_PROXY_STICKY=no"], Route(scheme="http")),
+    (
+        "tcp by its name, on the port of https",
+        ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_HOST=db.example.com"],
+        Route(scheme="tcp", hosts=("db.example.com",)),
+    ),
+    (
+        "tcp by its name, on a port of its own",
+        ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_HOST=db", "SERVICE_80_PROXY_PORT=8883"],
+        Route(scheme="tcp", hosts=("db",), port=8883),
+    ),
+    (
+        "a certificate, and what browsers keep",
+        ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_CERT=www.example.com", "SERVICE_80_PROXY_HSTS=365d,subdomains"],
+        Route(scheme="https", cert="www.example.com", hsts=Hsts(31536000, subdomains=True)),
+    ),
+    (
+        "HSTS as its header has it",
+        ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HSTS=max-age=60; includeSubDomains; preload"],
+        Route(scheme="https", hsts=Hsts(60, subdomains=True, preload=True)),
+    ),
+    ("HSTS taken back", ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HSTS=off"], Route(scheme="https")),
     ("none", ["SERVICE_NAME=web"], None),
     ("taken back for this port", ["SERVICE_PROXY=http", "SERVICE_80_PROXY="], None),
 ]
@@ -86,6 +107,19 @@ REFUSED = [
         "a guard that streams do not have",
         ["PROXY=tcp", "PROXY_ALLOW=10.0.0.0/8"],
         f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_ALLOW asks for protection that streams are not given yet",
+    ),
+    (
+        "a certificate that is a path",
+        ["PROXY=https", "PROXY_CERT=../key"],
+        (
+            "SERVICE_80_PROXY_CERT (env): '../key' is no certificate: the name of its file without .crt or .pem, "
+            "such as www.example.com; it is not proxied"
+        ),
+    ),
+    (
+        "a stream with the proxies' own name",
+        ["PROXY=tcp", "PROXY_HOST=proxy.svc.internal"],
+        f"SERVICE_80_PROXY='tcp': not proxied: 'proxy.svc.internal'{RESERVED}",
     ),
     (
         "the proxies' own name",
@@ -138,11 +172,32 @@ IDLE = [
         "SERVICE_PROXY_PATH: has no effect with PROXY=tcp",
     ),
     (
+        "a certificate of http",
+        ["SERVICE_PROXY=http", "SERVICE_PROXY_CERT=a"],
+        "SERVICE_PROXY_CERT: has no effect with PROXY=http",
+    ),
+    (
+        "HSTS that is none",
+        ["SERVICE_PROXY=https", "SERVICE_PROXY_HSTS=1y;x"],
+        (
+            "SERVICE_PROXY_HSTS (env): '1y' is no duration: a number with ms, s, m, h or d, such as 500ms or 1m30s; "
+            "the default is used"
+        ),
+    ),
+    (
+        "HSTS with words that it does not know",
+        ["SERVICE_PROXY=https", "SERVICE_PROXY_HSTS=1d,everything"],
+        (
+            "SERVICE_PROXY_HSTS (env): '1d,everything' is no HSTS: whole seconds up to ten years, with subdomains and "
+            "preload behind a comma if meant, such as 365d,subdomains; or off; the default is used"
+        ),
+    ),
+    (
         "DNS and PROXYDNS of one name",
         ["SERVICE_80_DNS=a,x", "SERVICE_80_PROXYDNS=X"],
         "80/tcp: both DNS and PROXYDNS name x: the proxies win",
     ),
-    ("not acted on yet", ["SERVICE_80_PROXY_CERT=a"], "SERVICE_80_PROXY_CERT: not yet acted on, kept for templates"),
+    ("a certificate of nothing", ["SERVICE_80_PROXY_CERT=a"], "SERVICE_80_PROXY_CERT: has no effect without PROXY"),
     (
         "mistyped",
         ["SERVICE_80_PROXI=http"],

@@ -1,0 +1,306 @@
+"""Certificates: what they say, which files are pairs, which host gets which, and which pairs are good."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import re
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509 as second_opinion
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from confgen import io_certs, tls, x509
+from confgen.tls import Certificate, Certificates
+from tests.confgen.tls_kit import NOW, Authority
+
+SOON = 10 * 86400.0
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+def der_of(pem):
+    found = re.search(rb"-----BEGIN CERTIFICATE-----(.*?)-----END", pem, re.DOTALL)
+    return base64.b64decode(found[1])
+
+
+HOSTS = {
+    "one": (["a.test"], ("a.test",)),
+    "a wildcard beside it": (["a.test", "*.a.test"], ("*.a.test", "a.test")),
+    "an address is no host": (["a.test", "10.0.0.1"], ("a.test",)),
+    "an internationalized one": (["xn--bcher-kva.test"], ("xn--bcher-kva.test",)),
+    "many, so that lengths take more octets": (
+        [f"host-{number}.example.test" for number in range(300)],
+        tuple(sorted(f"host-{number}.example.test" for number in range(300))),
+    ),
+}
+
+
+@pytest.mark.parametrize(("hosts", "read"), HOSTS.values(), ids=HOSTS)
+def test_a_certificate_says_what_another_reader_reads(hosts, read):
+    pem = trustme.CA().issue_cert(*hosts).cert_chain_pems[0].bytes()
+    said = x509.read(b"some words in front\n" + pem)
+    other = second_opinion.load_pem_x509_certificate(pem)
+    names = other.extensions.get_extension_for_class(second_opinion.SubjectAlternativeName).value
+    assert said.hosts == read == tuple(sorted(names.get_values_for_type(second_opinion.DNSName)))
+    assert said.not_before == other.not_valid_before_utc.timestamp()
+    assert said.not_after == other.not_valid_after_utc.timestamp()
+
+
+def test_times_beyond_2049_are_read():
+    """RFC 5280 §4.1.2.5: they are written in another form."""
+    end = dt.datetime(2061, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    leaf = trustme.CA().issue_cert("a.test", not_after=end)
+    assert x509.read(leaf.cert_chain_pems[0].bytes()).not_after == end.timestamp()
+
+
+PEM = trustme.CA().issue_cert("a.test", "*.b.test").cert_chain_pems[0].bytes()
+DER = der_of(PEM)
+
+
+@given(st.binary(max_size=400))
+@example(b"")
+@example(b"0\x84\xff\xff\xff\xff")
+def test_whatever_octets_come_it_is_read_or_refused(octets):
+    for read in (x509.read, x509.read_der):
+        try:
+            said = read(octets)
+        except x509.BadCertificate:
+            continue
+        assert all(isinstance(host, str) for host in said.hosts)
+
+
+@given(at=st.integers(0, len(DER) - 1), octet=st.integers(0, 255), cut=st.integers(0, len(DER)))
+def test_a_certificate_with_a_wrong_octet_or_cut_is_read_or_refused(at, octet, cut):
+    changed = bytearray(DER)
+    changed[at] = octet
+    for data in (bytes(changed), DER[:cut], bytes(changed[:cut])):
+        try:
+            x509.read_der(data)
+        except x509.BadCertificate:
+            continue
+    if cut < len(DER) - 300:  # what is behind the extensions is the signature, which is OpenSSL's to check
+        with pytest.raises(x509.BadCertificate):
+            x509.read_der(DER[:cut])
+
+
+PAIRS = {
+    "crt and key": (["a.crt", "a.key"], [("a", "a.crt", "a.key")], ()),
+    "pem and key": (["a.pem", "a.key"], [("a", "a.pem", "a.key")], ()),
+    "crt wins": (["a.pem", "a.crt", "a.key"], [("a", "a.crt", "a.key")], ()),
+    "as certbot lays it": (
+        ["a.test/fullchain.pem", "a.test/privkey.pem", "README"],
+        [("a.test", "a.test/fullchain.pem", "a.test/privkey.pem")],
+        (),
+    ),
+    "half of what certbot lays": (["a.test/fullchain.pem"], [], ()),
+    "a certificate without a key": (["a.crt"], [], ("a.crt",)),
+    "parameters and chains": (["a.dhparam.pem", "a.chain.pem", "a.crt", "a.key"], [("a", "a.crt", "a.key")], ()),
+    "no name": ([".crt", ".key"], [], ()),
+}
+
+
+@pytest.mark.parametrize(("files", "pairs", "lonely"), PAIRS.values(), ids=PAIRS)
+def test_which_files_are_pairs(files, pairs, lonely):
+    assert tls.pairs(files) == (tuple(pairs), lonely)
+
+
+def cert(name, *hosts, since=0.0, until=SOON):
+    return Certificate(name, hosts, since, until)
+
+
+CHOICES = {
+    "exact": ([cert("a", "a.test"), cert("w", "*.test", until=2 * SOON)], "a.test", "", "a"),
+    "wildcard": ([cert("w", "*.a.test")], "x.a.test", "", "w"),
+    "a wildcard covers one label": ([cert("w", "*.a.test")], "y.x.a.test", "", None),
+    "a wildcard does not cover its own domain": ([cert("w", "*.a.test")], "a.test", "", None),
+    "a wildcard route wants a wildcard": ([cert("a", "x.a.test"), cert("w", "*.a.test")], "*.a.test", "", "w"),
+    "the longer validity": ([cert("a", "a.test"), cert("b", "a.test", until=2 * SOON)], "a.test", "", "b"),
+    "valid now before longer": (
+        [cert("a", "a.test"), cert("b", "a.test", since=SOON, until=9 * SOON)],
+        "a.test",
+        "",
+        "a",
+    ),
+    "a wildcard that is valid before an exact one that has expired": (
+        [cert("a", "a.test", until=1.0), cert("w", "*.test")],
+        "a.test",
+        "",
+        "w",
+    ),
+    "expired, where there is no other": ([cert("a", "a.test", until=1.0)], "a.test", "", "a"),
+    "by name": ([cert("a", "a.test"), cert("b", "b.test")], "a.test", "b", "b"),
+    "by a name that is not there": ([cert("a", "a.test")], "a.test", "b", None),
+    "nobody": ([], "a.test", "", None),
+}
+
+
+@pytest.mark.parametrize(("found", "host", "named", "chosen"), CHOICES.values(), ids=CHOICES)
+def test_which_certificate_serves_a_host(found, host, named, chosen):
+    for order in (found, found[::-1]):
+        one = Certificates(order, 100.0).choose(host, named)
+        assert (one.name if one else None) == chosen
+
+
+@given(st.text(min_size=1, max_size=120).filter(lambda text: "/" not in text))
+def test_any_file_name_becomes_one_that_nginx_can_read(name):
+    files = Certificate(name, (), 0.0, 1.0).files
+    assert files.chain.text.startswith("certs/")
+    assert tls.is_secret(files.key.text)
+    assert not tls.is_secret(files.chain.text)
+
+
+def age(folder, seconds=10):
+    """Make every file look as if nobody had written it just now."""
+    for file in folder.rglob("*"):
+        facts = file.stat()
+        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns - seconds * 10**9))
+
+
+def encrypted(key):
+    from cryptography.hazmat.primitives import serialization as forms
+
+    loaded = forms.load_pem_private_key(key, None)
+    locked = forms.BestAvailableEncryption(b"secret")
+    return loaded.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, locked)
+
+
+def weak(authority):
+    """A pair of 1024 bits, as nginx's OpenSSL refuses it, with the whole configuration."""
+    from cryptography import x509 as forms
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 1024)
+    name = forms.Name([forms.NameAttribute(forms.NameOID.COMMON_NAME, "weak")])
+    built = forms.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    built = built.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + dt.timedelta(days=9))
+    signed = built.sign(key, hashes.SHA256())
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    return signed.public_bytes(serialization.Encoding.PEM), pem
+
+
+BAD = {
+    "no certificate": (lambda _, chain, key: (b"", key), "a.crt: no certificate is in it"),
+    "half a certificate": (lambda _, chain, key: (chain[:300], key), "a.crt: no certificate is in it"),
+    "half a chain": (
+        lambda _, chain, key: (chain[: len(chain) * 3 // 4], key),
+        "a.crt, a.key: OpenSSL says bad end line",
+    ),
+    "another's key": (
+        lambda one, chain, key: (chain, one.pair("b.test")[1]),
+        "a.crt, a.key: the key is not that of the certificate",
+    ),
+    "no key": (lambda _, chain, key: (chain, b"x"), "a.key: no key is in it"),
+    "half a key": (lambda _, chain, key: (chain, key[:100]), "a.crt, a.key: OpenSSL says "),
+    "a key with a password": (
+        lambda _, chain, key: (chain, encrypted(key)),
+        "a.key: it is encrypted; nginx reads only keys without a password",
+    ),
+    "a key that is too short": (lambda one, *_: weak(one), "a.crt, a.key: the key is too short to be safe"),
+    "no DER": (
+        lambda _, chain, key: (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", key),
+        "a.crt: its certificate is not built as RFC 5280 says",
+    ),
+    "too large": (lambda _, chain, key: (chain + b"\n" * io_certs.MAX_FILE, key), "a.crt: 26"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "problem"), BAD.values(), ids=BAD)
+def test_a_bad_pair_is_named_and_the_last_good_one_kept(tmp_path, authority, spoil, problem):
+    chain, key = authority.pair("a.test")
+    (tmp_path / "a.crt").write_bytes(spoil(authority, chain, key)[0])
+    (tmp_path / "a.key").write_bytes(spoil(authority, chain, key)[1])
+    folder, now = io_certs.Folder(tmp_path), NOW.timestamp()
+    scan = folder.look(now, settled_s=0.0)
+    assert scan.pairs == {}
+    assert scan.problems["a"].startswith(problem)
+    assert scan.problems["a"].endswith("; it is not served")
+    (tmp_path / "a.crt").write_bytes(chain)
+    (tmp_path / "a.key").write_bytes(key)
+    scan = folder.look(now, settled_s=0.0)
+    assert (scan.pairs["a"].chain, scan.problems) == (chain, {})
+    (tmp_path / "a.crt").write_bytes(spoil(authority, chain, key)[0])
+    (tmp_path / "a.key").write_bytes(spoil(authority, chain, key)[1])
+    scan = folder.look(now, settled_s=0.0)
+    assert (scan.pairs["a"].chain, scan.pairs["a"].key) == (chain, key)
+    assert scan.problems["a"].startswith(problem)
+    assert scan.problems["a"].endswith("; the last good pair is served")
+
+
+def test_a_change_counts_once_it_is_a_second_old(tmp_path, authority):
+    before = authority.write(tmp_path, "a.test")
+    folder = io_certs.Folder(tmp_path)
+    folder.look(NOW.timestamp(), settled_s=0.0)
+    after = authority.write(tmp_path, "a.test")
+    written = (tmp_path / "a.test.crt").stat().st_mtime
+    assert folder.look(written + 0.5).pairs["a.test"].chain == before
+    assert folder.look(written + 1.5).pairs["a.test"].chain == after
+
+
+def test_files_that_vanish_are_missed_for_a_minute_before_they_are_believed_gone(tmp_path, authority):
+    authority.write(tmp_path, "a.test")
+    folder, now = io_certs.Folder(tmp_path), NOW.timestamp()
+    folder.look(now, settled_s=0.0)
+    (tmp_path / "a.test.key").unlink()
+    scan = folder.look(now + 5)
+    assert "a.test" in scan.pairs
+    assert scan.problems == {
+        "a.test": "its files are gone; it is served for 60 s more",
+        "a.test.crt": "no key lies beside it",
+    }
+    assert folder.look(now + 66).pairs == {}
+
+
+def test_what_has_expired_or_not_begun_is_said(tmp_path, authority):
+    authority.write(tmp_path, "old", days=-1, since=-9)
+    authority.write(tmp_path, "young", days=9, since=5)
+    scan = io_certs.Folder(tmp_path).look(NOW.timestamp(), settled_s=0.0)
+    assert scan.problems == {"old": "its certificate has expired", "young": "its certificate is not valid yet"}
+    assert scan.pairs.keys() == {"old", "young"}
+
+
+def test_links_as_certbot_makes_them_are_followed(tmp_path, authority):
+    chain, key = authority.pair("a.test")
+    archive, live = tmp_path / "archive", tmp_path / "live" / "a.test"
+    archive.mkdir()
+    live.mkdir(parents=True)
+    for name, content in (("fullchain1.pem", chain), ("privkey1.pem", key)):
+        (archive / name).write_bytes(content)
+        (live / name.replace("1", "")).symlink_to(archive / name)
+    folder = io_certs.Folder(tmp_path / "live")
+    assert folder.look(NOW.timestamp(), settled_s=0.0).pairs["a.test"].chain == chain
+    renewed, new_key = authority.pair("a.test")
+    for name, content in (("fullchain2.pem", renewed), ("privkey2.pem", new_key)):
+        (archive / name).write_bytes(content)
+        (live / "next").symlink_to(archive / name)
+        (live / "next").replace(live / name.replace("2", ""))
+    age(archive)
+    assert folder.look(NOW.timestamp() + 60).pairs["a.test"].chain == renewed
+
+
+def test_what_openssl_reads_is_what_was_read(tmp_path, authority, monkeypatch):
+    """The pair is checked from memory: a file that changes meanwhile changes nothing, and no key goes to disk."""
+    authority.write(tmp_path, "a.test")
+    seen = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def spy(self, *files, **more):
+        seen.extend(str(Path(file).readlink()) for file in files)
+        (tmp_path / "a.test.key").write_bytes(b"meanwhile")
+        return load(self, *files, **more)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spy)
+    scan = io_certs.Folder(tmp_path).look(NOW.timestamp(), settled_s=0.0)
+    assert scan.pairs["a.test"].key != b"meanwhile"
+    assert len(seen) == 2
+    assert all(place.startswith("/memfd:") for place in seen)

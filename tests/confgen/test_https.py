@@ -1,0 +1,320 @@
+"""A real nginx, old and new, serves https as docs/nginx.md says, to real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import ssl
+import stat
+from typing import NamedTuple
+
+import pytest
+
+from pilotfish.catalog.route import Hsts
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
+from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate
+
+WEB, API = f"web.{DOMAIN}", f"api.{DOMAIN}"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def certs(folder):
+    path = folder.parent / "certs"
+    path.mkdir()
+    return path
+
+
+def tls_running(folder, nginx, certs, **more):
+    return Running(folder, nginx, certs=str(certs), https_port=free_port(), **more)
+
+
+def secure(service, port, **more):
+    return put(container(service, endpoint(service, to=port, scheme="https", **more)))
+
+
+async def test_a_host_is_served_over_https_and_sent_there_from_http(nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        port = running.settings.https_port
+        await running.settle(secure("web", one.port, hsts=Hsts(86400, subdomains=True)), claim("web", WEB))
+        answer = await get_tls(port, WEB, "/a?b=c", authority=authority)
+        assert (answer.status, answer.body) == (200, "one GET /a?b=c")
+        assert answer.headers["strict-transport-security"] == "max-age=86400; includesubdomains"
+        seen = one.requests[-1][2]
+        assert (seen["x-forwarded-proto"], seen["x-forwarded-port"], seen["x-real-ip"]) == (
+            "https",
+            str(port),
+            "127.0.0.1",
+        )
+        for method, status in (("GET", 301), ("POST", 308)):
+            answer = await get(running.port, WEB, "/a?b=c", method=method)
+            assert (answer.status, answer.headers["location"]) == (status, f"https://{WEB}:{port}/a?b=c")
+            assert "strict-transport-security" not in answer.headers  # RFC 6797 §7.2
+        assert len(one.requests) == 1
+
+
+async def test_each_name_is_shown_its_own_certificate_and_an_unknown_one_is_refused(nginx, folder, certs, authority):
+    exact = authority.write(certs, "exact", "a.shop.test")
+    wide = authority.write(certs, "wide", "*.shop.test", days=800)
+    async with Backend("a") as a, Backend("b") as b, tls_running(folder, nginx, certs) as running:
+        port = running.settings.https_port
+        await running.settle(
+            secure("a", a.port, hosts=("a.shop.test",)),
+            secure("b", b.port, hosts=("*.shop.test",)),
+            put(container("c", endpoint("c", to=b.port, hosts=("c.shop.test",)))),
+            claim("a", "a.shop.test"),
+            claim("b", "*.shop.test"),
+            claim("c", "c.shop.test"),
+        )
+        for host, pem, body in (("a.shop.test", exact, "a GET /"), ("x.shop.test", wide, "b GET /")):
+            assert (await get_tls(port, host, authority=authority)).body == body
+            first = pem.split(b"-----END CERTIFICATE-----")[0] + b"-----END CERTIFICATE-----\n"
+            assert await served_certificate(port, host, authority) == ssl.PEM_cert_to_DER_cert(first.decode())
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            await served_certificate(port, "nobody.test", authority)
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            await served_certificate(port, None, authority)
+        # On a connection that was made for another name, as browsers reuse them for all names of a certificate.
+        answer = await get_tls(port, "nobody.test", authority=authority, name="x.shop.test")
+        assert answer.status == 421
+
+
+async def test_http2_is_spoken_to_a_client_that_asks_for_it(nginx, folder, certs, authority, tmp_path):
+    authority.write(certs, WEB)
+    authority.ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        port = running.settings.https_port
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        async with dial(port, WEB, authority.context("h2", "http/1.1")) as (_, _, tls):
+            assert (tls.selected_alpn_protocol(), tls.version()) == ("h2", "TLSv1.3")
+        curl = await asyncio.create_subprocess_exec(
+            "curl", "--silent", "--http2", "--cacert", str(tmp_path / "ca.pem"), "--resolve", f"{WEB}:{port}:127.0.0.1",
+            "--write-out", " over %{http_version}", f"https://{WEB}:{port}/x", stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await asyncio.wait_for(curl.communicate(), 10)
+        assert output == b"one GET /x over 2"
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+async def test_old_protocols_are_refused(nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        for version, taken in (("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)):
+            context = authority.context()
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+            try:
+                async with dial(running.settings.https_port, WEB, context) as (_, _, tls):
+                    assert (tls.version().replace(".", "_"), taken) == (version, True)
+            except ssl.SSLError:
+                assert not taken
+
+
+async def test_a_session_is_resumed_also_after_a_reload(nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        context = authority.context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the session is known right after the handshake
+        port = running.settings.https_port
+        first = await asyncio.to_thread(handshake, port, context)
+        await running.settle(secure("web", one.port, weight=7), claim("web", WEB))
+        assert (await asyncio.to_thread(handshake, port, context, first.session)).session_reused
+
+
+class Handshaken(NamedTuple):
+    session: ssl.SSLSession
+    session_reused: bool
+
+
+def handshake(port, context, session=None):
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as plain,
+        context.wrap_socket(plain, server_hostname=WEB, session=session) as tls,
+    ):
+        return Handshaken(tls.session, tls.session_reused)
+
+
+async def test_without_a_certificate_http_serves_and_it_is_said_until_one_comes(nginx, folder, certs, authority):
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        assert (await get(running.port, WEB)).body == "one GET /"
+        refused = [note["reason"] for note in running.state["refused"]]
+        assert refused == [f"served over http alone: no certificate in --certs covers {WEB}"]
+        assert running.service._record._wanted.https_port == 0
+        authority.write(certs, WEB)
+        await until(lambda: not running.state["refused"], "the certificate is found")
+        await until(lambda: running.service._record._wanted.https_port, "that https is served is told")
+        assert (await get(running.port, WEB)).status == 301
+        assert (await get_tls(running.settings.https_port, WEB, authority=authority)).body == "one GET /"
+        assert running.service._record._wanted.alpn == ("h2",)
+
+
+async def test_without_a_folder_nothing_listens_for_https(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx, https_port=free_port()) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        assert (await get(running.port, WEB)).body == "one GET /"
+        assert [note["reason"] for note in running.state["refused"]] == ["served over http alone: no --certs is given"]
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", running.settings.https_port)
+
+
+async def test_a_route_names_its_certificate(one_nginx, folder, certs, authority):
+    authority.write(certs, "special", "other.test")
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
+        await running.settle(secure("web", one.port, cert="special"), claim("web", WEB))
+        shown = await served_certificate(running.settings.https_port, WEB, authority)
+        assert shown == ssl.PEM_cert_to_DER_cert((certs / "special.crt").read_text().split("\n-----BEGIN", 2)[0])
+        await running.settle(secure("web", one.port, cert="nowhere"), claim("web", WEB))
+        assert [note["reason"] for note in running.state["refused"]] == [
+            "served over http alone: --certs has no pair 'nowhere'"
+        ]
+        assert (await get(running.port, WEB)).body == "one GET /"
+
+
+async def test_services_share_a_host_and_only_those_that_ask_for_it_leave_http(nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("web") as web, Backend("acme") as acme, tls_running(folder, nginx, certs) as running:
+        port = running.settings.https_port
+        challenge = "/.well-known/acme-challenge"
+        await running.settle(
+            secure("web", web.port),
+            put(container("acme", endpoint("acme", to=acme.port, hosts=(WEB,), path=challenge))),
+            claim("web", WEB),
+            claim("acme", WEB, challenge),
+        )
+        assert (await get(running.port, WEB, f"{challenge}/x")).body == f"acme GET {challenge}/x"
+        assert (await get(running.port, WEB, "/x")).status == 301
+        assert (await get_tls(port, WEB, f"{challenge}/x", authority=authority)).body == f"acme GET {challenge}/x"
+        assert (await get_tls(port, WEB, "/x", authority=authority)).body == "web GET /x"
+        await running.settle(
+            put(container("acme", endpoint("acme", to=acme.port, hosts=(WEB,), path="/api", scheme="https"))),
+            claim("acme", WEB, "/api"),
+        )
+        assert (await get(running.port, WEB, "/api/x")).status == 301
+        assert (await get_tls(port, WEB, "/api/x", authority=authority)).body == "acme GET /api/x"
+
+
+async def test_fault_c10_the_last_endpoint_leaves_a_503_over_https_too(nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        port = running.settings.https_port
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        assert (await get_tls(port, WEB, authority=authority)).status == 200
+        await running.settle(secure("web", one.port, state="draining"))
+        answer = await get_tls(port, WEB, authority=authority)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert (await get(running.port, WEB)).status == 301
+        await running.settle(deletes=[secure("web", one.port).key])
+        answer = await get_tls(port, WEB, authority=authority)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):  # and nobody's default page for others
+            await served_certificate(port, API, authority)
+
+
+async def test_keys_are_for_nginx_alone_and_stand_in_nothing_that_is_shown(one_nginx, folder, certs, authority, caplog):
+    authority.write(certs, WEB)
+    (certs / "broken.crt").write_bytes((certs / f"{WEB}.crt").read_bytes())
+    (certs / "broken.key").write_bytes(authority.pair("other.test")[1])
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        keys_ = list((folder / "generations").glob("*/certs/*.key"))
+        assert keys_
+        assert {stat.S_IMODE(key.stat().st_mode) for key in keys_} == {0o600}
+        said = json.dumps(running.state) + caplog.text + (folder / "logs" / "error.log").read_text()
+        said += running.telemetry.registry and str(list(running.telemetry.registry.collect()))
+        assert running.state["certificate_problems"] == {
+            "broken": "broken.crt, broken.key: the key is not that of the certificate; it is not served"
+        }
+        for pem in (certs / f"{WEB}.key", certs / "broken.key"):
+            lines = [line for line in pem.read_text().splitlines() if not line.startswith("-----")]
+            assert lines
+            assert not any(line in said for line in lines)
+        not_after = running.state["certificates"][0]["not_after"]
+        sample = running.telemetry.registry.get_sample_value(
+            "pilotfish_confgen_certificate_not_after_seconds", {"name": WEB}
+        )
+        assert sample == not_after > running.telemetry.now()
+
+
+async def test_a_broken_pair_is_served_as_it_was_also_by_the_next_process(one_nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    shown = None
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        shown = await served_certificate(running.settings.https_port, WEB, authority)
+        entries = [secure("web", one.port), claim("web", WEB)]
+    (certs / f"{WEB}.key").write_text("half a k")
+    async with tls_running(folder, one_nginx, certs) as running:
+        await running.settle(*entries)
+        assert await served_certificate(running.settings.https_port, WEB, authority) == shown
+        problem = running.state["certificate_problems"][WEB]
+        assert problem == f"{WEB}.key: no key is in it; the last good pair is served"
+
+
+async def test_a_renewal_under_load_fails_no_handshake(nginx, folder, certs, authority):
+    """Half a file, then a key without its certificate, then the certificate: each stands for a while."""
+    old_chain = authority.write(certs, WEB)
+    new_chain, new_key = authority.pair(WEB, days=365)
+    failed, done = [], 0
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        port = running.settings.https_port
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        before = await served_certificate(port, WEB, authority)
+        stop = asyncio.Event()
+
+        async def load():
+            nonlocal done
+            while not stop.is_set():
+                try:
+                    answer = await get_tls(port, WEB, authority=authority)
+                    assert answer.body == "one GET /"
+                    done += 1
+                except Exception as error:  # noqa: BLE001  whatever it is, it is a failed request
+                    failed.append(error)
+
+        clients = [asyncio.create_task(load()) for _ in range(3)]
+        for chain, key, problem in (
+            (new_chain[: len(new_chain) // 3], None, "no certificate is in it"),
+            (old_chain, new_key, "the key is not that of the certificate"),
+            (new_chain[: len(new_chain) * 3 // 4], None, "OpenSSL says"),
+        ):
+            if chain is not None:
+                (certs / f"{WEB}.crt").write_bytes(chain)
+            if key is not None:
+                (certs / f"{WEB}.key").write_bytes(key)
+            said = await until(
+                lambda problem=problem: (
+                    problem in (text := running.state["certificate_problems"].get(WEB, "")) and text
+                ),
+                f"{problem} is seen",
+            )
+            assert said.endswith("the last good pair is served")
+            assert await served_certificate(port, WEB, authority) == before
+        (certs / f"{WEB}.crt").write_bytes(new_chain)
+        await until(lambda: served_is_new(port, authority, before), "the new certificate is served")
+        stop.set()
+        await asyncio.gather(*clients)
+    assert failed == []
+    assert done > 50
+
+
+async def served_is_new(port, authority, before):
+    return await served_certificate(port, WEB, authority) != before
+
+
+async def test_a_folder_that_goes_away_takes_nothing_away(one_nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        shutil.rmtree(certs)
+        await until(lambda: "" in running.state["certificate_problems"], "the folder is missed")
+        assert (await get_tls(running.settings.https_port, WEB, authority=authority)).status == 200

@@ -1,0 +1,397 @@
+"""A real nginx, old and new, passes on TCP, UDP and TLS by its name, as docs/nginx.md says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+import pytest
+
+from confgen import io_ports
+from confgen.features import LEAST
+from confgen.settings import parse_range
+from confgen.streams import PortRange, Socket
+from pilotfish.catalog.values import BadValue
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
+from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate
+
+WEB, DB = f"web.{DOMAIN}", f"db.{DOMAIN}"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def certs(folder):
+    path = folder.parent / "certs"
+    path.mkdir()
+    return path
+
+
+@contextlib.asynccontextmanager
+async def echo(name, context=None):
+    """A TCP server, over TLS with a context, that answers each line with its name in front; yields its port."""
+
+    async def serve(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                writer.write(name.encode() + b" " + line)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+class UdpEcho(asyncio.DatagramProtocol):
+    def __init__(self, name):
+        self.name = name
+        self.clients = set()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.clients.add(addr)
+        self.transport.sendto(self.name.encode() + b" " + data, addr)
+
+
+@contextlib.asynccontextmanager
+async def udp_echo(name):
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(lambda: UdpEcho(name), local_addr=("127.0.0.1", 0))
+    try:
+        yield transport.get_extra_info("sockname")[1], protocol
+    finally:
+        transport.close()
+
+
+def say(port, text=b"hi\n"):
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.sendall(text)
+        return client.recv(100)
+
+
+def free_udp_port():
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def stream(service, to, port, scheme="tcp", **more):
+    one = endpoint(service, to=to, scheme=scheme, port_=port, **more)
+    return put(container(service, one))
+
+
+async def test_tcp_is_passed_on_at_its_port_and_ends_with_its_service(nginx, folder):
+    port = free_port()
+    async with echo("db") as to, Running(folder, nginx) as running:
+        await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
+        assert await asyncio.to_thread(say, port) == b"db hi\n"
+        assert running.state["streams"] == [
+            {"port": f"{port}/tcp", "host": "", "service": "db", "servers": [f"127.0.0.1:{to}"]}
+        ]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await running.settle(stream("db", to, port, state="draining"))
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.to_thread(say, port)
+        writer.write(b"still\n")  # what is open lives on in the old workers
+        assert await reader.readline() == b"db still\n"
+        writer.close()
+
+
+async def test_a_refused_connection_goes_to_the_other_server(nginx, folder):
+    port, gone = free_port(), free_port()
+    async with echo("db") as to, Running(folder, nginx) as running:
+        dead = endpoint("db", 81, to=gone, scheme="tcp", port_=port)
+        live = endpoint("db", 80, to=to, scheme="tcp", port_=port)
+        await running.settle(put(container("db", live, dead)), claim("db", f"*:{port}", "/tcp"))
+        assert [await asyncio.to_thread(say, port) for _ in range(10)] == [b"db hi\n"] * 10
+        assert "Connection refused" in (folder / "logs" / "error.log").read_text()  # the fault was met
+
+
+async def test_udp_is_answered_to_each_client_also_across_reloads(nginx, folder):
+    port = free_udp_port()
+    async with udp_echo("dns") as (to, server), Running(folder, nginx) as running:
+        await running.settle(stream("dns", to, port, "udp", protocol="udp"), claim("dns", f"*:{port}", "/udp"))
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", port))
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            lost = 0
+            for turn in range(60):
+                if turn in {20, 40}:
+                    await running.settle(stream("dns", to, port, "udp", protocol="udp", weight=turn))
+                await loop.sock_sendall(client, b"%d" % turn)
+                try:
+                    async with asyncio.timeout(2.0):
+                        assert await loop.sock_recv(client, 100) == b"dns %d" % turn
+                except TimeoutError:
+                    lost += 1
+        assert lost == 0
+        assert len(server.clients) <= 3  # one conversation a generation: workers do not share a client
+
+
+async def test_a_client_of_udp_stays_at_its_server(one_nginx, folder):
+    port = free_udp_port()
+    async with udp_echo("a") as (a, _), udp_echo("b") as (b, _), Running(folder, one_nginx) as running:
+        both = [
+            endpoint("dns", number, to=to, scheme="udp", port_=port, protocol="udp")
+            for number, to in ((53, a), (54, b))
+        ]
+        await running.settle(put(container("dns", *both)), claim("dns", f"*:{port}", "/udp"))
+        seen = [await asyncio.to_thread(conversation, port) for _ in range(12)]
+    assert {len(answers) for answers in seen} == {1}
+    assert {name for answers in seen for name in answers} == {b"a", b"b"}
+
+
+def conversation(port):
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        client.settimeout(5)
+        found = set()
+        for _ in range(8):
+            client.send(b"x")
+            found.add(client.recv(100).split()[0])
+    return found
+
+
+REFUSED = {
+    "not among those allowed": (lambda _: 80, "port 80/tcp is not among --stream-ports"),
+    "that of http": (lambda running: running.port, "port {port}/tcp is that of http"),
+    "that of https": (
+        lambda running: running.settings.https_port,
+        "port {port}/tcp is that of https: give PROXY_HOST, and it is shared by name",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_port_that_cannot_be_had_is_said(one_nginx, folder, name):
+    port_of, reason = REFUSED[name]
+    async with echo("db") as to, Backend("one") as one, Running(folder, one_nginx, https_port=free_port()) as running:
+        port = port_of(running)
+        await running.settle(
+            stream("db", to, port),
+            claim("db", f"*:{port}", "/tcp"),
+            put(container("web", endpoint("web", to=one.port))),
+            claim("web", WEB),
+        )
+        refused = [(note["subject"], note["reason"]) for note in running.state["refused"]]
+        assert refused == [(f"*:{port}/tcp", reason.format(port=port))]
+        assert (await get(running.port, WEB)).body == "one GET /"
+
+
+async def test_a_taken_port_costs_its_route_alone_and_is_served_once_it_is_free(nginx, folder):
+    with socket.socket() as taker:
+        taker.bind(("0.0.0.0", 0))
+        taker.listen()
+        port = taker.getsockname()[1]
+        async with echo("db") as to, Backend("one") as one, Running(folder, nginx) as running:
+            await running.settle(
+                stream("db", to, port),
+                claim("db", f"*:{port}", "/tcp"),
+                put(container("web", endpoint("web", to=one.port))),
+                claim("web", WEB),
+            )
+            assert [note["reason"] for note in running.state["refused"]] == [
+                f"port {port}/tcp is taken by another process of this host"
+            ]
+            assert running.state["nginx"]["error"] is None
+            assert (await get(running.port, WEB)).body == "one GET /"
+            taker.close()
+            await until(lambda: running.state["streams"], "the port is tried again")
+            await until(lambda: heard(port), "it is served")
+
+
+async def heard(port):
+    try:
+        return await asyncio.to_thread(say, port) == b"db hi\n"
+    except ConnectionRefusedError:
+        return False
+
+
+async def test_two_services_at_one_port_the_first_has_it(one_nginx, folder):
+    port = free_port()
+    async with echo("a") as a, echo("b") as b, Running(folder, one_nginx) as running:
+        await running.settle(stream("a", a, port), stream("b", b, port), claim("b", f"*:{port}", "/tcp"))
+        assert await asyncio.to_thread(say, port) == b"b hi\n"
+        assert [(note["service"], note["reason"]) for note in running.state["refused"]] == [
+            ("a", "it belongs to b, which asked first")
+        ]
+
+
+async def test_a_next_process_finds_its_ports_held_by_its_own_nginx(one_nginx, folder):
+    port = free_port()
+    async with echo("db") as to:
+        async with Running(folder, one_nginx, nginx_on_exit="keep") as running:
+            await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
+            generation = running.state["generation"]
+        async with Running(folder, one_nginx, port=running.port) as running:
+            await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
+            assert await asyncio.to_thread(say, port) == b"db hi\n"
+            assert running.state["generation"] == generation
+
+
+async def test_without_the_module_it_is_said_and_http_serves(one_nginx, folder, monkeypatch):
+    async def least(*_):
+        return LEAST
+
+    monkeypatch.setattr("confgen.io_setup.probe", least)
+    port = free_port()
+    async with echo("db") as to, Backend("one") as one, Running(folder, one_nginx) as running:
+        await running.settle(
+            stream("db", to, port),
+            claim("db", f"*:{port}", "/tcp"),
+            put(container("web", endpoint("web", to=one.port))),
+            claim("web", WEB),
+        )
+        (note,) = running.state["refused"]
+        assert note["subject"] == f"*:{port}/tcp"
+        assert note["reason"].startswith("nginx 1.22.1 is built without stream, and no ngx_stream_module.so")
+        assert (await get(running.port, WEB)).body == "one GET /"
+
+
+def passing(service, to, *hosts, port=0, **more):
+    return put(container(service, endpoint(service, to=to, scheme="tcp", hosts=hosts, port_=port, **more)))
+
+
+def own_tls(authority, folder, name, *hosts):
+    """The server's side of TLS of an application that has its own certificate."""
+    authority.write(folder, name, *hosts)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+    return context
+
+
+async def ask(port, name, authority):
+    """What a TLS server behind a port answers a client that asks for a name, and verifies it."""
+    async with dial(port, name, authority.context()) as (reader, writer, _), asyncio.timeout(10):
+        writer.write(b"hi\n")
+        return await reader.readline()
+
+
+async def test_tls_is_passed_on_by_its_name_beside_https(nginx, folder, certs, authority, tmp_path):
+    authority.write(certs, "all", f"*.{DOMAIN}")
+    app = own_tls(authority, tmp_path, "app", DB, "x.wide.test")
+    port = free_port()
+    async with (
+        echo("db", app) as to,
+        Backend("one") as one,
+        Running(folder, nginx, certs=str(certs), https_port=port) as running,
+    ):
+        web = put(container("web", endpoint("web", to=one.port, scheme="https")))
+        await running.settle(web, claim("web", WEB))
+        assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
+        await running.settle(passing("db", to, DB, "*.wide.test"), claim("db", f"{DB}:https", "/tcp"),
+                             claim("db", "*.wide.test:https", "/tcp"))  # fmt: skip
+        assert await ask(port, DB, authority) == b"db hi\n"
+        assert await ask(port, "x.wide.test", authority) == b"db hi\n"
+        answer = await get_tls(port, WEB, "/x", authority=authority)
+        assert (answer.status, answer.body) == (200, "one GET /x")
+        seen = one.requests[-1][2]
+        assert (seen["x-real-ip"], seen["x-forwarded-for"], seen["x-forwarded-port"]) == (
+            "127.0.0.1",
+            "127.0.0.1",
+            str(port),
+        )
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            await served_certificate(port, "nobody.test", authority)
+        async with dial(port, WEB, authority.context("h2")) as (_, _, tls):
+            assert tls.selected_alpn_protocol() == "h2"
+        # Nobody but nginx's own account may say to https whose address he likes.
+        assert (folder / "inner").stat().st_mode & 0o077 == 0
+        await running.settle(deletes=[passing("db", to).key])
+        assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            await served_certificate(port, DB, authority)
+
+
+async def test_names_share_a_port_of_their_own_with_its_owner(nginx, folder, authority, tmp_path):
+    port = free_port()
+    a_tls = own_tls(authority, tmp_path, "a", "a.test")
+    async with echo("a", a_tls) as a, echo("rest") as rest, Running(folder, nginx) as running:
+        await running.settle(
+            passing("a", a, "a.test", port=port),
+            claim("a", f"a.test:{port}", "/tcp"),
+            stream("rest", rest, port),
+            claim("rest", f"*:{port}", "/tcp"),
+        )
+        assert await ask(port, "a.test", authority) == b"a hi\n"
+        assert await asyncio.to_thread(say, port, b"plain text that is no TLS\n") == b"rest plain text that is no TLS\n"
+
+
+async def test_a_name_on_the_port_of_https_belongs_to_whoever_asked_first(
+    one_nginx, folder, certs, authority, tmp_path
+):
+    authority.write(certs, WEB)
+    app = own_tls(authority, tmp_path, "app", WEB)
+    port = free_port()
+    async with (
+        echo("db", app) as to,
+        Backend("one") as one,
+        Running(folder, one_nginx, certs=str(certs), https_port=port) as running,
+    ):
+        web = put(container("web", endpoint("web", to=one.port, scheme="https")))
+        db = passing("db", to, WEB)
+        await running.settle(web, db, claim("web", WEB, since=1.0), claim("db", f"{WEB}:https", "/tcp", since=2.0))
+        assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
+        assert [(note["service"], note["reason"]) for note in running.state["refused"]] == [
+            ("db", f"{WEB} is served over https, which was asked for first")
+        ]
+        await running.settle(claim("db", f"{WEB}:https", "/tcp", since=0.5))
+        assert await ask(port, WEB, authority) == b"db hi\n"
+        assert (await get(running.port, WEB)).body == "one GET /"  # and it is not sent where another one answers
+        assert [(note["service"], note["reason"]) for note in running.state["refused"]] == [
+            ("web", "served over http alone: db takes it as a stream on the port of https, and asked first")
+        ]
+
+
+async def test_an_exact_host_of_https_beats_a_wildcard_of_a_stream(one_nginx, folder, certs, authority, tmp_path):
+    authority.write(certs, "shop", "a.shop.test")
+    app = own_tls(authority, tmp_path, "app", "*.shop.test")
+    port = free_port()
+    async with (
+        echo("db", app) as to,
+        Backend("one") as one,
+        Running(folder, one_nginx, certs=str(certs), https_port=port) as running,
+    ):
+        await running.settle(
+            put(container("web", endpoint("web", to=one.port, scheme="https", hosts=("a.shop.test",)))),
+            claim("web", "a.shop.test"),
+            passing("db", to, "*.shop.test"),
+            claim("db", "*.shop.test:https", "/tcp"),
+        )
+        assert (await get_tls(port, "a.shop.test", authority=authority)).body == "one GET /"
+        assert await ask(port, "b.shop.test", authority) == b"db hi\n"
+
+
+def test_a_port_is_tried_as_nginx_would_listen_there():
+    with socket.socket() as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        two.bind(("127.0.0.1", 0))
+        taken = [Socket("tcp", one.getsockname()[1]), Socket("udp", two.getsockname()[1])]
+        for wanted in taken:
+            assert io_ports.problem(wanted, 0, ipv6=False) == f"port {wanted} is taken by another process of this host"
+    for wanted in taken:
+        assert io_ports.problem(wanted, 0, ipv6=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("53", (53, 53)), ("5000-5010", (5000, 5010)), ("1-65535", (1, 65535)), ("9-8", None), ("0", None), ("a", None)],
+)
+def test_ranges_of_ports(text, read):
+    if read is None:
+        with pytest.raises(BadValue, match="is no"):
+            parse_range(text)
+    else:
+        assert parse_range(text) == PortRange(*read)
