@@ -62,6 +62,8 @@ class Folder:
         self._good: dict[str, Loaded] = {}
         self._stamps: dict[str, tuple[Stamp, Stamp]] = {}  # of the good ones, as their files were
         self._gone: dict[str, float] = {}  # since when, on the clock of `now`
+        self._former: dict[str, Loaded] = {}  # what was good before the good ones
+        self._refused: dict[str, str] = {}  # what nginx said of pairs as they lie there now
 
     def inherit(self, generation: Path) -> None:
         """Take what a former process served for the last good ones, until this folder says something better."""
@@ -78,6 +80,14 @@ class Folder:
                     self._good[pair.name] = _load(folder, pair)[0]
                 except (BadPair, OSError):
                     continue
+
+    def refuse(self, name: str, said: str) -> None:
+        """Go back to what was good before, until the files are others: nginx did not take this pair, and said so."""
+        if name in self._good:
+            self._refused[name] = f"nginx refuses it: {said}"
+            self._good.pop(name)
+            if name in self._former:
+                self._good[name] = self._former.pop(name)
 
     def look(self, now: float, *, settled_s: float = SETTLED_S) -> Scan:
         """Look at every pair; only what changed is read.
@@ -121,8 +131,8 @@ class Folder:
         """Read a pair if it changed; returns what is wrong with it."""
         try:
             stamps = _stamp(self._path / pair.chain), _stamp(self._path / pair.key)
-            if pair.name in self._good and stamps == self._stamps.get(pair.name):
-                return ""
+            if stamps == self._stamps.get(pair.name):
+                return self._refused.get(pair.name, "")
             age_s = now - max(stamp[3] for stamp in stamps) / 1e9
             if pair.name in self._good and 0 <= age_s < settled_s:
                 return ""  # it is looked at again soon
@@ -131,7 +141,10 @@ class Folder:
             return str(error)
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
+        if pair.name in self._good:
+            self._former[pair.name] = self._good[pair.name]
         self._good[pair.name], self._stamps[pair.name] = loaded, read
+        self._refused.pop(pair.name, None)
         return ""
 
     def _forget(self, there: set[str], now: float, problems: dict[str, str]) -> None:
@@ -142,6 +155,7 @@ class Folder:
             else:
                 del self._good[name], self._gone[name]
                 self._stamps.pop(name, None)
+                self._former.pop(name, None)
 
 
 def _there(folder: str, file: str) -> bool:

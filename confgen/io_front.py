@@ -14,6 +14,7 @@ from pathlib import Path
 from prometheus_client import Gauge
 
 from confgen import io_certs, io_ports, tls
+from confgen.blame import Blame
 from confgen.features import LEAST, Features
 from confgen.front import PLAIN, Front, only_adds
 from confgen.io_apply import in_thread
@@ -50,6 +51,7 @@ class FrontCare:
         self._served = PLAIN
         self._tried: frozenset[Socket] = frozenset()  # those that can be had
         self._taken: dict[Socket, str] = {}
+        self._stays_inner = False  # https is behind the streams; to go back would cost who is just coming in
         self.https_port = 0  # where https is served now; 0: it is not: no certificate, and no stream by name
         self.alpn: tuple[str, ...] = ()  # what is spoken there besides http/1.1
         self._metrics = FrontMetrics(telemetry)
@@ -69,6 +71,8 @@ class FrontCare:
         if machine.user:  # only they connect to these sockets; whoever else could would say whose address he likes
             shutil.chown(self._inner, machine.user, machine.group)
         self._inner.chmod(0o700)
+        able = all(self.features.has(name) for name in ("stream_ssl_preread", "realip")) and not self._why_not_shared()
+        self._stays_inner = able and await in_thread(lambda: _is_inner(current))
         if self._folder is not None:
             folder = self._folder
             await in_thread(lambda: folder.inherit(current))
@@ -153,11 +157,21 @@ class FrontCare:
             views: of all services.
             out: services in quarantine: they have no streams.
         """
-        sites = [site for view in views.services.values() for site in view.sites if site.certificate]
+        all_sites = (site for view in views.services.values() for site in view.sites) if self._serves_https else ()
+        sites = [site for site in all_sites if site.certificate]
         hosts = frozenset(host.text for site in sites for host in site.hosts) if self._serves_https else None
         port, machine = self._settings.https_port, self._machine
-        around = Around(port, hosts, str(self._inner), machine.ipv6, machine.proxy_protocol, self._trusted)
+        around = Around(
+            https_port=port,
+            https_hosts=hosts,
+            folder=str(self._inner),
+            ipv6=machine.ipv6,
+            proxy_protocol=machine.proxy_protocol,
+            trusted=self._trusted,
+            inner=self._stays_inner,
+        )
         stream = assemble({name: view for name, view in views.streams.views.items() if name not in out}, around)
+        self._stays_inner |= stream is not None and stream.inner is not None
         loads = [self.features.load(name) for name in ("stream",) if stream is not None]
         secure, files = None, {}
         if self._serves_https:
@@ -168,6 +182,15 @@ class FrontCare:
             files = tls.files(loaded, self.certificates.used(used))
         self._front = Front(tuple(file_token(one) for one in loads if one), secure, stream, files)
         return self._front
+
+    def refused(self, blame: Blame) -> bool:
+        """A configuration was refused; True when it was for a certificate, which is left out from now on."""
+        stem = tls.blamed(blame.message)
+        name = next((one for one in self._scan.pairs if tls.file_stem(one) == stem), None) if stem else None
+        if self._folder is None or name is None:
+            return False
+        self._folder.refuse(name, blame.message)
+        return True
 
     @property
     def _trusted(self) -> tuple[str, ...]:
@@ -208,6 +231,13 @@ class FrontCare:
                 for one in view.behind
             ],
         }
+
+
+def _is_inner(generation: Path) -> bool:
+    try:
+        return b"proxy_protocol" in (generation / "https.conf").read_bytes()
+    except OSError:  # no https there, or nothing at all
+        return False
 
 
 class FrontMetrics:

@@ -138,6 +138,10 @@ class Publisher:
                 self._took_over()
                 await self._keep()
                 return True
+            if result.blame and self._front.refused(result.blame) and time.monotonic() < ends:
+                await self._front.look()
+                self.changed(self._front.settle(self._views))
+                continue
             service = await self._culprit(tree, result)
             if not service or not self._out(result.blame, service, result.failed) or time.monotonic() >= ends:
                 self._report(result)

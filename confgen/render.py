@@ -7,6 +7,7 @@ which stands in a file of its own that the hash leaves out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib import resources
@@ -29,6 +30,11 @@ _TEMPLATES: dict[Level | None, tuple[str, str]] = {
     Level.SILENT: ("quarantined.conf.j2", "quarantined_part.conf.j2"),
     Level.ABSENT: ("", ""),
 }
+
+
+@functools.lru_cache(maxsize=4096)  # certificates are the same objects at each rendering: only new ones cost a hash
+def _digest(content: bytes) -> bytes:
+    return sha256(content).digest()
 
 
 class RenderFailed(Exception):
@@ -191,7 +197,7 @@ class Renderer:
             self._digests.update((name, sha256(text).digest()) for name, text in files.items())
 
     def _hash(self, common: Mapping[str, bytes]) -> str:
-        return _whole(self._digests | {name: sha256(text).digest() for name, text in common.items()})
+        return _whole(self._digests | {name: _digest(text) for name, text in common.items()})
 
     def _compiled(self, template: str) -> Template:
         try:

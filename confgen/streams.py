@@ -259,6 +259,7 @@ class Around(NamedTuple):
         ipv6: listen there too.
         proxy_protocol: balancers begin each TCP connection with a PROXY header.
         trusted: networks whose word in it counts.
+        inner: https stays behind the streams' listener, although no name needs it.
     """
 
     https_port: int
@@ -267,14 +268,17 @@ class Around(NamedTuple):
     ipv6: bool
     proxy_protocol: bool = False
     trusted: tuple[str, ...] = ()
+    inner: bool = False
 
 
 def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
     """Put the streams of all services together; None when there are none."""
-    if not views:
+    if not views and not around.inner:
         return None
     pass_socket, https_socket = (quote.file(f"{around.folder}/{name}.sock") for name in ("pass", "https"))
     sockets: dict[Socket, dict[str, Token]] = {}
+    if around.inner and around.https_hosts is not None:
+        sockets[Socket("tcp", around.https_port)] = {}
     for _, view in sorted(views.items()):
         for one in view.behind:
             sockets.setdefault(one.socket, {})[one.host] = one.pool

@@ -262,6 +262,19 @@ def is_secret(file: str) -> bool:
     return file.startswith(f"{FOLDER}/") and file.endswith(KEY_SUFFIX)
 
 
+_BLAMED = re.compile(rf'"[^"]*/{FOLDER}/([^"/]+)({re.escape(CHAIN_SUFFIX)}|{re.escape(KEY_SUFFIX)})"')
+
+
+def blamed(message: str) -> str:
+    """The stem of the certificate that nginx's line is about; empty when it is about none.
+
+    >>> blamed('cannot load certificate "/n/generations/0a/certs/web.pem": PEM_read_bio_X509_AUX() failed')
+    'web'
+    """
+    found = _BLAMED.search(message)
+    return found[1] if found else ""
+
+
 def files(loaded: Mapping[str, tuple[bytes, bytes]], used: Iterable[Certificate]) -> dict[str, bytes]:
     """The files of certificates in a generation: path -> content.
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography import x509 as second_opinion
+from cryptography.hazmat.primitives import serialization
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from confgen import io_certs, tls, x509
 from confgen.tls import Certificate, Certificates
-from tests.confgen.tls_kit import NOW, Authority
+from tests.confgen.tls_kit import NOW, Authority, weak
 
 SOON = 10 * 86400.0
 
@@ -166,27 +167,9 @@ def age(folder, seconds=10):
 
 
 def encrypted(key):
-    from cryptography.hazmat.primitives import serialization as forms
-
-    loaded = forms.load_pem_private_key(key, None)
-    locked = forms.BestAvailableEncryption(b"secret")
-    return loaded.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, locked)
-
-
-def weak(authority):
-    """A pair of 1024 bits, as nginx's OpenSSL refuses it, with the whole configuration."""
-    from cryptography import x509 as forms
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(65537, 1024)
-    name = forms.Name([forms.NameAttribute(forms.NameOID.COMMON_NAME, "weak")])
-    built = forms.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    built = built.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + dt.timedelta(days=9))
-    signed = built.sign(key, hashes.SHA256())
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain)
-    return signed.public_bytes(serialization.Encoding.PEM), pem
+    loaded = serialization.load_pem_private_key(key, None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    return loaded.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
 
 
 BAD = {
@@ -206,7 +189,7 @@ BAD = {
         lambda _, chain, key: (chain, encrypted(key)),
         "a.key: it is encrypted; nginx reads only keys without a password",
     ),
-    "a key that is too short": (lambda one, *_: weak(one), "a.crt, a.key: the key is too short to be safe"),
+    "a key that is too short": (lambda *_: weak("a.test"), "a.crt, a.key: the key is too short to be safe"),
     "no DER": (
         lambda _, chain, key: (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", key),
         "a.crt: its certificate is not built as RFC 5280 says",

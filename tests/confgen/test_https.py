@@ -12,9 +12,22 @@ from typing import NamedTuple
 
 import pytest
 
+from confgen import io_certs
 from pilotfish.catalog.route import Hsts
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
-from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate
+from tests.confgen.kit import (
+    DOMAIN,
+    Backend,
+    Running,
+    all_workers,
+    claim,
+    container,
+    endpoint,
+    free_port,
+    get,
+    put,
+    until,
+)
+from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate, weak
 
 WEB, API = f"web.{DOMAIN}", f"api.{DOMAIN}"
 
@@ -317,4 +330,77 @@ async def test_a_folder_that_goes_away_takes_nothing_away(one_nginx, folder, cer
         await running.settle(secure("web", one.port), claim("web", WEB))
         shutil.rmtree(certs)
         await until(lambda: "" in running.state["certificate_problems"], "the folder is missed")
+        assert (await get_tls(running.settings.https_port, WEB, authority=authority)).status == 200
+
+
+async def test_a_pair_that_nginx_alone_refuses_costs_its_host_alone(nginx, folder, certs, authority, monkeypatch):
+    """Two OpenSSLs may differ in what they take: here ours is told to take anything."""
+    authority.write(certs, WEB)
+    chain, key = weak(WEB)
+    (certs / "weak.crt").write_bytes(chain)
+    (certs / "weak.key").write_bytes(key)
+    monkeypatch.setattr(io_certs, "STRENGTH", "ALL:@SECLEVEL=0")
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        await running.settle(
+            secure("web", one.port),
+            claim("web", WEB),
+            secure("api", one.port, cert="weak"),
+            claim("api", API),
+        )
+        assert (await get_tls(running.settings.https_port, WEB, authority=authority)).body == "one GET /"
+        assert (await get(running.port, API)).body == "one GET /"
+        problem = running.state["certificate_problems"]["weak"]
+        assert problem.startswith("nginx refuses it: ")
+        assert "key too small" in problem
+        assert problem.endswith("it is not served")
+        # A renewal that nginx does not take: what was served before is served on.
+        before = await served_certificate(running.settings.https_port, WEB, authority)
+        (certs / "weak.crt").unlink()  # which would serve as well
+        (certs / f"{WEB}.crt").write_bytes(chain)
+        (certs / f"{WEB}.key").write_bytes(key)
+        said = await until(lambda: running.state["certificate_problems"].get(WEB), "it is refused")
+        assert said.endswith("the last good pair is served")
+        await running.settle(secure("web", one.port, weight=3))
+        assert await served_certificate(running.settings.https_port, WEB, authority) == before
+
+
+async def test_fault_c9_files_that_are_written_anew_with_the_same_octets_cost_no_reload(
+    one_nginx, folder, certs, authority
+):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        workers = await all_workers(running)
+        care = running.service._front
+        for _ in range(3):
+            for file in certs.iterdir():
+                file.write_bytes(file.read_bytes())
+            assert not await care.look(settled_s=0.0)
+        assert await all_workers(running) == workers
+
+
+async def test_fault_c11_what_is_open_over_tls_outlives_reloads(nginx, folder, certs, authority):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        async with dial(running.settings.https_port, WEB, authority.context()) as (reader, writer, _):
+            writer.write(f"GET / HTTP/1.1\r\nHost: {WEB}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            for turn in range(1, 26):
+                await running.settle(secure("web", one.port, weight=turn))
+                writer.write(b"%02d" % turn)
+                assert await reader.readexactly(2) == b"%02d" % turn
+
+
+async def test_fault_c13_a_certificate_that_was_edited_in_the_generation_is_restored(
+    one_nginx, folder, certs, authority
+):
+    authority.write(certs, WEB)
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
+        await running.settle(secure("web", one.port), claim("web", WEB))
+        served = folder / "current" / "certs" / f"{WEB}.pem"
+        good = served.read_bytes()
+        served.write_bytes(authority.pair("evil.test")[0])
+        await running.settle(secure("web", one.port, weight=3))
+        assert (folder / "current" / "certs" / f"{WEB}.pem").read_bytes() == good
         assert (await get_tls(running.settings.https_port, WEB, authority=authority)).status == 200

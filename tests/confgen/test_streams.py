@@ -395,3 +395,61 @@ def test_ranges_of_ports(text, read):
             parse_range(text)
     else:
         assert parse_range(text) == PortRange(*read)
+
+
+async def test_streams_that_come_and_go_cost_https_no_request(nginx, folder, certs, authority, tmp_path):
+    """With the first name the port goes from http to the streams, and stays there; nobody who comes in is refused."""
+    authority.write(certs, WEB)
+    app = own_tls(authority, tmp_path, "app", DB)
+    port = free_port()
+    failed, done, stop = [], 0, asyncio.Event()
+    async with (
+        echo("db", app) as to,
+        Backend("one") as one,
+        Running(folder, nginx, certs=str(certs), https_port=port) as running,
+    ):
+        web = put(container("web", endpoint("web", to=one.port, scheme="https")))
+        await running.settle(web, claim("web", WEB))
+
+        async def load():
+            nonlocal done
+            while not stop.is_set():
+                try:
+                    assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
+                    done += 1
+                except Exception as error:  # noqa: BLE001  whatever it is, it is a failed request
+                    failed.append(error)
+
+        clients = [asyncio.create_task(load()) for _ in range(3)]
+        for _ in range(3):
+            await running.settle(passing("db", to, DB), claim("db", f"{DB}:https", "/tcp"))
+            assert await ask(port, DB, authority) == b"db hi\n"
+            await running.settle(deletes=[passing("db", to).key])
+        stop.set()
+        await asyncio.gather(*clients)
+    assert failed == []
+    assert done > 30
+
+
+async def test_fault_c11_a_stream_outlives_reloads(nginx, folder):
+    port = free_port()
+    async with echo("db") as to, Running(folder, nginx) as running:
+        await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for turn in range(1, 26):
+            await running.settle(stream("db", to, port, weight=turn))
+            writer.write(b"%d\n" % turn)
+            assert await reader.readline() == b"db %d\n" % turn
+        writer.close()
+
+
+async def test_fault_c13_the_file_of_streams_that_was_edited_is_written_anew(one_nginx, folder):
+    port = free_port()
+    async with echo("db") as to, Running(folder, one_nginx) as running:
+        await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
+        edited = folder / "current" / "streams" / "db.conf"
+        good = edited.read_text()
+        edited.write_text("nonsense;")
+        await running.settle(*(put(container("web", endpoint("web", to=to))), claim("web", WEB)))
+        assert (folder / "current" / "streams" / "db.conf").read_text() == good
+        assert await asyncio.to_thread(say, port) == b"db hi\n"

@@ -8,6 +8,9 @@ import datetime as dt
 import ssl
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.confgen.kit import Answer
 
@@ -45,6 +48,18 @@ class Authority:
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
+
+
+def weak(*hosts):
+    """A pair of 1024 bits: nginx's OpenSSL refuses it, and with it a whole configuration."""
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "weak")])
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    built = built.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + dt.timedelta(days=9))
+    built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+    form, plain = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, form, plain)
+    return built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), pem
 
 
 @contextlib.asynccontextmanager
