@@ -3,7 +3,7 @@
     FOLDER/generations/<hash>/...   whole configurations, never changed once they stand there
     FOLDER/current -> generations/<hash>   what nginx reads; swapped by rename, so never absent and never half
     FOLDER/good    -> generations/<hash>   the last one that was proved
-    FOLDER/run (pid, socket)   FOLDER/logs   FOLDER/temp   FOLDER/lock
+    FOLDER/run (pid, socket)   FOLDER/inner (sockets)   FOLDER/logs   FOLDER/temp   FOLDER/lock
 
 A generation is written aside, synced to disk and renamed into place; files that did not change are hard links to the
 generation before. Whatever a killed process left aside is removed at the next start. Blocking; call it in a thread.
@@ -29,6 +29,8 @@ _ASIDE = re.compile(r"\.(?:staging|old|link|note)-")
 Stamp: TypeAlias = tuple[int, int, int]  # inode, size, time of change in ns
 
 MAX_NOTE = 16 * 1024 * 1024  # octets that are read of a file beside the generations
+# In `run` is what only root and we ask; in `inner` what nginx's workers ask each other, made theirs by `io_front`.
+FOLDERS = {"generations": 0o755, "run": 0o700, "inner": 0o700, "logs": 0o755, "temp": 0o755}
 SYNC_ALL_FROM = 64  # this many new files are synced with their whole file system: cheaper than one by one
 
 
@@ -66,7 +68,7 @@ class Folder:
             OSError: it cannot be made.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for name, mode in (("generations", 0o755), ("run", 0o700), ("logs", 0o755), ("temp", 0o755)):
+        for name, mode in FOLDERS.items():
             folder = self.path / name
             if folder.is_symlink():
                 raise UnsafePath(f"{folder} is a link; it must be a folder of its own")

@@ -57,20 +57,18 @@ class FrontCare:
         self._metrics = FrontMetrics(telemetry)
 
     async def open(self, current: Path, machine: Machine) -> None:
-        """Make the folder of inner sockets, and read all certificates.
+        """Give nginx's workers the folder of inner sockets, and read all certificates.
 
         Args:
             current: the configuration that a former process left.
             machine: what nginx can do, and who its workers are.
 
         Raises:
-            OSError: the folder cannot be made.
+            OSError: the folder cannot be given to them.
         """
         self._machine, self.features = machine, machine.can
-        self._inner.mkdir(exist_ok=True)
         if machine.user:  # only they connect to these sockets; whoever else could would say whose address he likes
             shutil.chown(self._inner, machine.user, machine.group)
-        self._inner.chmod(0o700)
         able = all(self.features.has(name) for name in ("stream_ssl_preread", "realip")) and not self._why_not_shared()
         self._stays_inner = able and await in_thread(lambda: _is_inner(current))
         if self._folder is not None:

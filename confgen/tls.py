@@ -81,7 +81,7 @@ def file_stem(name: str) -> str:
     """A file name for a certificate: the admin's where nginx can read it, else made unique by a hash.
 
     >>> file_stem("www.example.com"), file_stem("my cert")
-    ('www.example.com', 'my_cert~f1d7d4d1')
+    ('www.example.com', 'my_cert~34f1c6ff')
     """
     safe = _UNSAFE.sub("_", name)[:100]
     if safe == name and not name.startswith("."):

@@ -113,6 +113,7 @@ async def test_http2_is_spoken_to_a_client_that_asks_for_it(nginx, folder, certs
         )  # fmt: skip
         output, _ = await asyncio.wait_for(curl.communicate(), 10)
         assert output == b"one GET /x over 2"
+        assert one.requests[-1][2]["host"] == f"{WEB}:{port}"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
