@@ -7,6 +7,7 @@ before stays, and what is wrong is said, without a word of a key. Blocking; call
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import ssl
@@ -71,15 +72,15 @@ class Folder:
             stems = [one.name.removesuffix(tls.CHAIN_SUFFIX) for one in (generation / tls.FOLDER).iterdir()]
         except OSError:
             return  # there is none, or it had no certificates
-        found = {tls.file_stem(pair.name): pair.name for pair in self._listed()[0]}
+        try:
+            names = {tls.file_stem(pair.name): pair.name for pair in self._listed()[0]}
+        except OSError:  # the folder is away: what was served is served on, under the names that it has there
+            names = {stem: stem for stem in stems}
         for stem in stems:
-            folder = generation / tls.FOLDER
-            if stem in found:
-                try:
-                    pair = Pair(found[stem], f"{stem}{tls.CHAIN_SUFFIX}", f"{stem}{tls.KEY_SUFFIX}")
-                    self._good[pair.name] = _load(folder, pair)[0]
-                except (BadPair, OSError):
-                    continue
+            if stem in names:
+                pair = Pair(names[stem], f"{stem}{tls.CHAIN_SUFFIX}", f"{stem}{tls.KEY_SUFFIX}")
+                with contextlib.suppress(BadPair, OSError):
+                    self._good[pair.name] = _load(generation / tls.FOLDER, pair)[0]
 
     def refuse(self, name: str, said: str) -> None:
         """Go back to what was good before, until the files are others: nginx did not take this pair, and said so."""
@@ -97,10 +98,10 @@ class Folder:
             settled_s: how old a change must be.
         """
         try:
-            pairs, lonely = self._listed()
+            pairs, lonely, strange = self._listed()
         except OSError as error:
             return Scan(dict(self._good), {"": f"--certs {self._path}: {error.strerror}; what was read before is kept"})
-        problems = dict.fromkeys(lonely, "no key lies beside it")
+        problems = dict.fromkeys(lonely, "no key lies beside it") | dict.fromkeys(strange, "its name cannot be printed")
         for pair in pairs[:MAX_PAIRS]:
             self._gone.pop(pair.name, None)
             problem = self._renew(pair, now, settled_s)
@@ -116,16 +117,19 @@ class Folder:
                 problems.setdefault(name, f"its certificate {when}")
         return Scan(dict(self._good), problems)
 
-    def _listed(self) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-        names = []
+    def _listed(self) -> tuple[tuple[Pair, ...], tuple[str, ...], tuple[str, ...]]:
+        """Pairs, certificates without a key, and names that no log or page could show, quoted."""
+        names, strange = [], []
         for one in os.scandir(self._path):
             if one.name.startswith("."):
                 continue
-            if one.is_dir():
+            if not one.name.isprintable():
+                strange.append(ascii(one.name))
+            elif one.is_dir():
                 names += [f"{one.name}/{file}" for file in (tls.NESTED_CHAIN, tls.NESTED_KEY) if _there(one.path, file)]
             else:
                 names.append(one.name)
-        return tls.pairs(names)
+        return *tls.pairs(names), tuple(strange)
 
     def _renew(self, pair: Pair, now: float, settled_s: float) -> str:
         """Read a pair if it changed; returns what is wrong with it."""
@@ -140,7 +144,7 @@ class Folder:
         except BadPair as error:
             return str(error)
         except OSError as error:
-            return f"{error.filename}: {error.strerror}"
+            return f"{error.filename or pair.chain}: {error.strerror}"
         if pair.name in self._good:
             self._former[pair.name] = self._good[pair.name]
         self._good[pair.name], self._stamps[pair.name] = loaded, read

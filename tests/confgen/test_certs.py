@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 import os
 import re
 import ssl
@@ -287,3 +288,43 @@ def test_what_openssl_reads_is_what_was_read(tmp_path, authority, monkeypatch):
     assert scan.pairs["a.test"].key != b"meanwhile"
     assert len(seen) == 2
     assert all(place.startswith("/memfd:") for place in seen)
+
+
+def test_a_name_that_cannot_be_shown_is_left_out_by_its_quoted_name(tmp_path, authority):
+    """Undecodable octets would break every page and metric that holds them."""
+    authority.write(tmp_path, "a.test")
+    for suffix in (b".crt", b".key"):
+        (tmp_path / os.fsdecode(b"\xff\n" + suffix)).write_bytes(b"")
+    scan = io_certs.Folder(tmp_path).look(NOW.timestamp(), settled_s=0.0)
+    assert scan.pairs.keys() == {"a.test"}
+    assert set(scan.problems) == {"'\\udcff\\n.crt'", "'\\udcff\\n.key'"}
+    json.dumps(dict(scan.problems)).encode()
+
+
+def test_a_former_generation_is_taken_for_good_while_the_folder_is_away(tmp_path, authority):
+    generation = tmp_path / "generation" / "certs"
+    generation.mkdir(parents=True)
+    chain, key = authority.pair("a.test")
+    for stem in ("a.test", "gone"):
+        (generation / f"{stem}.pem").write_bytes(chain)
+        (generation / f"{stem}.key").write_bytes(key)
+    away = io_certs.Folder(tmp_path / "away")
+    away.inherit(tmp_path / "generation")
+    scan = away.look(NOW.timestamp(), settled_s=0.0)
+    assert scan.pairs.keys() == {"a.test", "gone"}
+    assert "No such file or directory; what was read before is kept" in scan.problems[""]
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.test.crt").write_bytes(b"half")
+    (tmp_path / "there" / "a.test.key").write_bytes(key)
+    there = io_certs.Folder(tmp_path / "there")  # what is not there any more was taken away while we did not run
+    there.inherit(tmp_path / "generation")
+    assert there.look(NOW.timestamp(), settled_s=0.0).pairs.keys() == {"a.test"}
+
+
+def test_the_longest_list_is_bounded(tmp_path, authority, monkeypatch):
+    monkeypatch.setattr(io_certs, "MAX_PAIRS", 2)
+    for name in ("a.test", "b.test", "c.test"):
+        authority.write(tmp_path, name)
+    scan = io_certs.Folder(tmp_path).look(NOW.timestamp(), settled_s=0.0)
+    assert scan.pairs.keys() == {"a.test", "b.test"}
+    assert scan.problems[""].endswith("3 pairs, 2 at most; the others are left out")
