@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import ssl
 
@@ -453,3 +455,21 @@ async def test_fault_c13_the_file_of_streams_that_was_edited_is_written_anew(one
         await running.settle(*(put(container("web", endpoint("web", to=to))), claim("web", WEB)))
         assert (folder / "current" / "streams" / "db.conf").read_text() == good
         assert await asyncio.to_thread(say, port) == b"db hi\n"
+
+
+async def test_an_nginx_that_was_killed_comes_back_with_all_its_sockets(nginx, folder, certs, authority, tmp_path):
+    authority.write(certs, WEB)
+    app = own_tls(authority, tmp_path, "app", DB)
+    port = free_port()
+    async with (
+        echo("db", app) as to,
+        Backend("one") as one,
+        Running(folder, nginx, certs=str(certs), https_port=port) as running,
+    ):
+        web = put(container("web", endpoint("web", to=one.port, scheme="https")))
+        await running.settle(web, claim("web", WEB), passing("db", to, DB), claim("db", f"{DB}:https", "/tcp"))
+        killed = running.pid
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: running.pid not in {0, killed} and running.state["serving"], "it is started again")
+        assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
+        assert await ask(port, DB, authority) == b"db hi\n"
