@@ -35,11 +35,15 @@ class Socket(NamedTuple):
         return f"{self.port}/{self.protocol}"
 
 
-class PortRange(NamedTuple):
+class PortRange(msgspec.Struct, frozen=True):
     """Ports from the first to the last, both included."""
 
     first: int
     last: int
+
+    def __str__(self) -> str:
+        """As people write it: `1024-65535`, `53`."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -397,6 +397,7 @@ def test_ranges_of_ports(text, read):
             parse_range(text)
     else:
         assert parse_range(text) == PortRange(*read)
+        assert str(parse_range(text)) == text
 
 
 async def test_streams_that_come_and_go_cost_https_no_request(nginx, folder, certs, authority, tmp_path):
