@@ -183,6 +183,7 @@ class FrontCare:
 
     def refused(self, blame: Blame) -> bool:
         """A configuration was refused; True when it was for a certificate, which is left out from now on."""
+        self._tried = frozenset()  # a port may have been taken since: each is tried again
         stem = tls.blamed(blame.message)
         name = next((one for one in self._scan.pairs if tls.file_stem(one) == stem), None) if stem else None
         if self._folder is None or name is None:

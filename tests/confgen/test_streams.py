@@ -474,3 +474,27 @@ async def test_an_nginx_that_was_killed_comes_back_with_all_its_sockets(nginx, f
         await until(lambda: running.pid not in {0, killed} and running.state["serving"], "it is started again")
         assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
         assert await ask(port, DB, authority) == b"db hi\n"
+
+
+async def test_a_port_that_is_taken_after_it_was_tried_is_left_out_by_the_next_try(nginx, folder, monkeypatch):
+    real, tried = io_ports.problem, []
+
+    def late(wanted, *rest, **more):
+        tried.append(wanted)
+        return "" if len(tried) == 1 else real(wanted, *rest, **more)
+
+    monkeypatch.setattr(io_ports, "problem", late)
+    with socket.socket() as taker:
+        taker.bind(("0.0.0.0", 0))
+        taker.listen()
+        port = taker.getsockname()[1]
+        async with echo("db") as to, Backend("one") as one, Running(folder, nginx) as running:
+            await running.settle(put(container("web", endpoint("web", to=one.port))), claim("web", WEB))
+            await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
+            assert len(tried) > 1
+            refused = "pilotfish_confgen_configurations_total"
+            assert running.telemetry.registry.get_sample_value(refused, {"outcome": "refuse"}) >= 1  # the fault was met
+            assert [note["reason"] for note in running.state["refused"]] == [
+                f"port {port}/tcp is taken by another process of this host"
+            ]
+            assert (await get(running.port, WEB)).body == "one GET /"
