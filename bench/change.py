@@ -19,12 +19,12 @@ from bench import confd
 from bench.estate import DOMAIN, Estate, container, service_name
 from bench.figures import percentile, table
 from bench.parts import Folder, folder
-from confgen import io_machine
-from confgen.io_files import Folder as Generations
-from confgen.io_nginx import Nginx
-from confgen.render import Renderer, Tree, builtin_templates
-from confgen.rights import ViewSettings
-from confgen.view import Views
+from confgen.applying.io_files import Folder as Generations
+from confgen.applying.io_nginx import Nginx
+from confgen.nginx import io_machine
+from confgen.nginx.render import Renderer, Tree, builtin_templates
+from confgen.nginx.rights import ViewSettings
+from confgen.nginx.view import Views
 from dnsserver import zone
 from dnsserver.finished import Data
 from dnsserver.own.index import OwnNames

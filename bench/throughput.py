@@ -18,11 +18,11 @@ from bench.estate import DOMAIN
 from bench.figures import spread, table
 from bench.machine import cpu_s, family, free_port
 from bench.parts import LOCAL, Folder, folder
-from confgen import io_machine
-from confgen.io_files import Folder as Generations
-from confgen.render import Renderer, builtin_templates
-from confgen.rights import ViewSettings
-from confgen.view import Views
+from confgen.applying.io_files import Folder as Generations
+from confgen.nginx import io_machine
+from confgen.nginx.render import Renderer, builtin_templates
+from confgen.nginx.rights import ViewSettings
+from confgen.nginx.view import Views
 from lab.waiting import wait_until
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Mirror

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from confgen.io_resources import ResourcesService
+from confgen.resources.io_resources import ResourcesService
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.settings import BadSettings

@@ -13,23 +13,24 @@ from pathlib import Path
 
 import msgspec
 
-from confgen import io_folders, io_setup
-from confgen.io_apply import Applier, in_thread
-from confgen.io_files import Folder, FolderTaken, UnsafePath
-from confgen.io_front import FrontCare
+from confgen.applying.io_apply import Applier
+from confgen.applying.io_files import Folder, FolderTaken, UnsafePath
+from confgen.applying.io_nginx import Nginx
+from confgen.applying.io_publish import Publisher
+from confgen.applying.io_watch import Watch
+from confgen.applying.pipeline import due
+from confgen.applying.quarantine import Quarantine
+from confgen.applying.standing import ADDRESS, CONFIG, Standing, quarantined, routes
 from confgen.io_lease import ProxyRecord
-from confgen.io_nginx import Nginx
-from confgen.io_publish import Publisher
-from confgen.io_watch import Watch
-from confgen.pipeline import due
-from confgen.policy import Around
-from confgen.quarantine import Quarantine
-from confgen.quote import Unprintable
-from confgen.render import Renderer, RenderFailed, builtin_templates
-from confgen.rights import ViewSettings
+from confgen.io_thread import in_thread
+from confgen.nginx import io_folders, io_setup
+from confgen.nginx.io_front import FrontCare
+from confgen.nginx.policy import Around
+from confgen.nginx.quote import Unprintable
+from confgen.nginx.render import Renderer, RenderFailed, builtin_templates
+from confgen.nginx.rights import ViewSettings
+from confgen.nginx.view import Views
 from confgen.settings import ConfgenSettings
-from confgen.standing import ADDRESS, CONFIG, Standing, quarantined, routes
-from confgen.view import Views
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.guard import Guard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from confgen.streams import PortRange
+from confgen.nginx.streams import PortRange
 from pilotfish.catalog import values
 from pilotfish.catalog.options import parse_network
 from pilotfish.catalog.setting_values import choice, whole
@@ -241,10 +241,10 @@ class ConfgenSettings(Shared):
         parse=whole("number", 1, 1000),
         metavar="N",
     )
-    guard_s: float = option(
+    refusal_grace_s: float = option(
         "how long the last good configuration stays when more than half of what it serves was refused; 0s: not at all",
         300.0,
-        flag="--guard",
+        flag="--refusal-grace",
         parse=values.parse_duration,
         metavar="TIME",
     )

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from confgen import confd_toml
+from confgen.resources import confd_toml
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog.settings import (

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from confgen.history import Note, Pin
+from confgen.applying.history import Note, Pin
 
 SHORT = 12  # digits of a generation that are shown; its beginning is enough to name it
 LEAST = 4  # digits that name one

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from confgen.history import FORMAT, Pin
-from confgen.io_history import History
-from confgen.tls import is_secret
+from confgen.applying.history import FORMAT, Pin
+from confgen.applying.io_history import History
+from confgen.nginx.tls import is_secret
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.history import Past
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from confgen.io_beside import confgen_service
-from confgen.io_resources import ResourcesService
+from confgen.resources.io_resources import ResourcesService
 from confgen.settings import ConfgenSettings
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings

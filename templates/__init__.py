@@ -1,1 +1,1 @@
-"""The nginx templates, installed as `confgen.templates`. They only lay out: `confgen.view` decides."""
+"""The nginx templates, installed as `confgen.templates`. They only lay out: `confgen.nginx.view` decides."""

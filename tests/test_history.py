@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from confgen import history as confgen_history
-from confgen.history import MOST_NAMES, Note, Pin, decode_note, decode_pin, encode
-from confgen.io_history import History
+from confgen.applying import history as confgen_history
+from confgen.applying.history import MOST_NAMES, Note, Pin, decode_note, decode_pin, encode
+from confgen.applying.io_history import History
 from lab.tools import Tools
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.history import Past, UnknownGeneration, changed, compared, difference, plain, table, told

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from confgen import functions, resource
-from confgen.io_lookups import Lookups
-from confgen.keyspace import Keyspace
-from confgen.languages import compiled
+from confgen.resources import functions, resource
+from confgen.resources.io_lookups import Lookups
+from confgen.resources.keyspace import Keyspace
+from confgen.resources.languages import compiled
 
 ENVIRON = {"HOSTNAME": "localhost", "EMPTY_ONE": ""}
 PLAIN = '[template]\nsrc = "t.tmpl"\nkeys = ["/"]\n'

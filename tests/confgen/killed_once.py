@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from confgen import io_ledger, io_placing, io_resources, io_stage
+from confgen.resources import io_ledger, io_placing, io_resources, io_stage
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.store import Entry, Reading
 from pilotfish.catalog.telemetry import Telemetry

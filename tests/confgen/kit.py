@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confgen.io_processes import everybody, look, workers_of
-from confgen.layout import Machine
-from confgen.render import Renderer, builtin_templates
-from confgen.rights import ViewSettings
+from confgen.applying.io_processes import everybody, look, workers_of
+from confgen.nginx.layout import Machine
+from confgen.nginx.render import Renderer, builtin_templates
+from confgen.nginx.rights import ViewSettings
+from confgen.nginx.view import Views
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
-from confgen.view import Views
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.mirror import Difference

@@ -9,7 +9,7 @@ import json
 import time
 from pathlib import Path
 
-from confgen.io_resources import ResourcesService
+from confgen.resources.io_resources import ResourcesService
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.store import Delete, Put

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confgen.agree import Asked, agree, intersection
-from confgen.extras import Extras
-from confgen.features import LEAST, read
-from confgen.policy import Around, decide
+from confgen.nginx.agree import Asked, agree, intersection
+from confgen.nginx.extras import Extras
+from confgen.nginx.features import LEAST, read
+from confgen.nginx.policy import Around, decide
 from pilotfish.catalog.options import Options, Rate, Redirect
 from pilotfish.catalog.route import Route
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confgen.blame import blame, graves
+from confgen.applying.blame import blame, graves
 
 SERVICES = {"services/web.conf": "web", "parts/api@www.test.conf": "api"}
 T = "2026/11/21 10:01:10 [emerg] 19404#19404: "

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from confgen import io_certs, tls, x509
-from confgen.tls import Certificate, Certificates
+from confgen.nginx import io_certs, tls, x509
+from confgen.nginx.tls import Certificate, Certificates
 from tests.confgen.tls_kit import NOW, Authority, weak
 
 SOON = 10 * 86400.0

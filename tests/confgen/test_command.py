@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from confgen.applying.io_processes import look
 from confgen.io_command import MAX_OUTPUT, CannotRun, run
-from confgen.io_processes import look
 from tests.confgen.kit import until
 
 ROWS = [

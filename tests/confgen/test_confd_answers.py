@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from confgen.functions import names
-from confgen.languages import BadTemplate
-from confgen.resource import BadResource
+from confgen.resources.functions import names
+from confgen.resources.languages import BadTemplate
+from confgen.resources.resource import BadResource
 from tests.confgen.confd_kit import ANSWERS, render
 
 NAMED = re.compile(r"calling (\w+)")

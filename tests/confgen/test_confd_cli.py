@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from confgen import confd_toml
+from confgen.resources import confd_toml
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.flags import Given, as_confd_spells, confd_defaults

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from confgen import functions, gopath, io_lookups
-from confgen.gotime import Moment
-from confgen.io_lookups import Lookups
-from confgen.keyspace import Keyspace
-from confgen.languages import BadTemplate, compiled
+from confgen.resources import functions, gopath, io_lookups
+from confgen.resources.gotime import Moment
+from confgen.resources.io_lookups import Lookups
+from confgen.resources.keyspace import Keyspace
+from confgen.resources.languages import BadTemplate, compiled
 from tests.confgen.confd_kit import ENVIRON, render
 
 GO = json.loads((Path(__file__).parent / "go_answers.json").read_text(encoding="utf-8"))

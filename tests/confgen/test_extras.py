@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from confgen.extras import MAX_PAGE, MAX_SNIPPET, Extras, Files, extras, place_of
-from confgen.features import LEAST, read
-from confgen.io_folders import look
-from confgen.io_setup import machine, misfit
+from confgen.nginx.extras import MAX_PAGE, MAX_SNIPPET, Extras, Files, extras, place_of
+from confgen.nginx.features import LEAST, read
+from confgen.nginx.io_folders import look
+from confgen.nginx.io_setup import machine, misfit
+from confgen.nginx.shapes import snippet_file
 from confgen.settings import ConfgenSettings
-from confgen.shapes import snippet_file
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.route import Place
 

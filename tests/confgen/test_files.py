@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from confgen.io_files import Folder, FolderTaken, UnsafePath
-from confgen.render import Tree
+from confgen.applying.io_files import Folder, FolderTaken, UnsafePath
+from confgen.nginx.render import Tree
 
 
 def tree(number, *names, size=10):
@@ -169,8 +169,8 @@ def test_fault_C6_readers_never_see_a_missing_or_half_file(opened):
 PROGRAM = """
 import json, os, resource, shutil, sys
 from pathlib import Path
-from confgen.io_files import Folder
-from confgen.render import Tree
+from confgen.applying.io_files import Folder
+from confgen.nginx.render import Tree
 
 where, how = Path(sys.argv[1]), sys.argv[2]
 

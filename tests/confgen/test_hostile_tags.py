@@ -10,9 +10,9 @@ import crossplane
 import msgspec
 import pytest
 
-from confgen.extras import Extras
-from confgen.policy import Around
-from confgen.view import Views
+from confgen.nginx.extras import Extras
+from confgen.nginx.policy import Around
+from confgen.nginx.view import Views
 from pilotfish.catalog import keys
 from pilotfish.catalog.record import encode
 from pilotfish.catalog.route import places_of

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from confgen import io_certs
+from confgen.nginx import io_certs
 from pilotfish.catalog.route import Hsts
 from tests.confgen.kit import (
     DOMAIN,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from confgen import io_machine, layout
-from confgen.io_processes import PROC, look, orphans_of, still_accepting, workers_of
+from confgen.applying.io_processes import PROC, look, orphans_of, still_accepting, workers_of
+from confgen.nginx import io_machine, layout
 
 BUCKETS = [(0, 64), (46, 64), (47, 128), (110, 128), (111, 256), (253, 512)]
 

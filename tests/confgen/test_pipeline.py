@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confgen.pipeline import TABLE, Action, Event, NoSuchStep, State, due, step
+from confgen.applying.pipeline import TABLE, Action, Event, NoSuchStep, State, due, step
 
 # From a fresh change: the events, and what is done last.
 WAYS = [

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confgen.blame import Blame
-from confgen.culprit import listener, search
-from confgen.quarantine import FIRST_RETRY_S, LAST_RETRY_S, Level, Quarantine, told
+from confgen.applying.blame import Blame
+from confgen.applying.culprit import listener, search
+from confgen.applying.quarantine import FIRST_RETRY_S, LAST_RETRY_S, Quarantine, told
+from confgen.nginx.shapes import Level
 
 WEB = Blame("web", "services/web.conf", 3, "no port in services/web.conf:3")
 

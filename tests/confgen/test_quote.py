@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confgen import quote
-from confgen.quote import KINDS, Token, Unprintable, finalize
+from confgen.nginx import quote
+from confgen.nginx.quote import KINDS, Token, Unprintable, finalize
 
 PAYLOADS = {
     "semicolon": "a;b",

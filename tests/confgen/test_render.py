@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from confgen.io_files import Folder
-from confgen.render import GENERATION_FILE, Renderer, RenderFailed, builtin_templates
+from confgen.applying.io_files import Folder
+from confgen.nginx.render import GENERATION_FILE, Renderer, RenderFailed, builtin_templates
 from pilotfish.catalog import keys
 from pilotfish.catalog.record import encode
 from pilotfish.catalog.route import Place

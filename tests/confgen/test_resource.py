@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confgen import resource
-from confgen.io_keys import folders
-from confgen.keyspace import under
-from confgen.resource import BadResource, Item, Resource, Wait
+from confgen.resources import resource
+from confgen.resources.io_keys import folders
+from confgen.resources.keyspace import under
+from confgen.resources.resource import BadResource, Item, Resource, Wait
 
 LEAST = '[template]\nsrc = "a.tmpl"\ndest = "/etc/a"\n'
 

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from confgen import io_stage
+from confgen.applying.io_processes import look
 from confgen.io_beside import confgen_service
-from confgen.io_processes import look
+from confgen.resources import io_stage
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.settings import BadSettings

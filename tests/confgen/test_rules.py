@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from confgen.render import builtin_templates
+from confgen.nginx.render import builtin_templates
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
 from tests.confgen.test_faults import WEB, web
 from tests.confgen.test_faults_workers import websocket

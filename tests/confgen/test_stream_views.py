@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confgen import quote
-from confgen.streams import Around, Facts, PortRange, Socket, assemble, problem, socket_of
+from confgen.nginx import quote
+from confgen.nginx.streams import Around, Facts, PortRange, Socket, assemble, problem, socket_of
 from pilotfish.catalog.route import Place
 from tests.confgen.kit import Catalog, claim, container, endpoint, put, tree_of
 

@@ -11,10 +11,10 @@ import ssl
 
 import pytest
 
-from confgen import io_ports
-from confgen.features import LEAST
+from confgen.nginx import io_ports
+from confgen.nginx.features import LEAST
+from confgen.nginx.streams import PortRange, Socket
 from confgen.settings import parse_range
-from confgen.streams import PortRange, Socket
 from pilotfish.catalog.values import BadValue
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
 from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate
@@ -246,7 +246,7 @@ async def test_without_the_module_it_is_said_and_http_serves(one_nginx, folder, 
     async def least(*_):
         return LEAST
 
-    monkeypatch.setattr("confgen.io_setup.probe", least)
+    monkeypatch.setattr("confgen.nginx.io_setup.probe", least)
     port = free_port()
     async with echo("db") as to, Backend("one") as one, Running(folder, one_nginx) as running:
         await running.settle(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from confgen import urgency
-from confgen.shapes import Location, ServiceView, Site, Upstream
-from confgen.urgency import only_adds
+from confgen.nginx import urgency
+from confgen.nginx.shapes import Location, ServiceView, Site, Upstream
+from confgen.nginx.urgency import only_adds
 from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, put
 
 WEB = f"web.{DOMAIN}"

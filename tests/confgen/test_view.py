@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confgen.rights import choose_address
-from confgen.shapes import stem
+from confgen.nginx.rights import choose_address
+from confgen.nginx.shapes import stem
 from pilotfish.catalog.record import Address
 from pilotfish.catalog.verdict import Placed, Verdict
 from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, key_of, put, tree_of

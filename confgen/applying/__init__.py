@@ -1,0 +1,1 @@
+"""From a rendered configuration to workers that serve it, and back when they do not."""

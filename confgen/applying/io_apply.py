@@ -1,0 +1,190 @@
+"""Walks one configuration through the pipeline's table, with a real folder and a real nginx.
+
+Whatever happens, also when we are told to end in the middle, the table says what is left behind; work in a thread is
+always finished before the cancellation goes on, so that no half-written file outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from confgen.applying.blame import Blame, blame
+from confgen.applying.io_files import Folder, UnsafePath
+from confgen.applying.io_nginx import Nginx, NotRunning, NotServing
+from confgen.applying.pipeline import Action, Event, State, step
+from confgen.io_command import CannotRun
+from confgen.io_thread import in_thread
+from confgen.nginx.render import Tree
+
+T = TypeVar("T")
+
+
+class Result(NamedTuple):
+    """How it ended.
+
+    Attributes:
+        action: the table's last one.
+        blame: the reason if that is not ACCEPT.
+        failed: where it failed; IDLE when it did not.
+        refused: nginx itself said no, in its own words, to what it was given.
+    """
+
+    action: Action
+    blame: Blame | None
+    failed: State = State.IDLE
+    refused: bool = False
+
+
+class Applier:
+    """Applies configurations, one at a time.
+
+    Args:
+        folder: opened.
+        nginx: None: only files are written (`--nginx off`); they count as applied once they stand.
+        proof_s: how long the proof may take.
+    """
+
+    def __init__(self, folder: Folder, nginx: Nginx | None, *, proof_s: float) -> None:
+        self.state = State.IDLE
+        self._folder, self._nginx, self._proof_s = folder, nginx, proof_s
+        self._doing = asyncio.Lock()
+
+    async def is_served(self, tree: Tree) -> bool:
+        """True when this very configuration stands on disk and answers: there is nothing to do."""
+        if tree.generation != self._folder.current or not await in_thread(lambda: self._folder.holds(tree)):
+            return False
+        if self._nginx is None:
+            return True
+        answer = await self._nginx.served()
+        return answer is not None and answer.generation == tree.generation and self._nginx.pid != 0
+
+    def generations(self) -> int:
+        """How many generations of nginx's workers live."""
+        return self._nginx.generations() if self._nginx else 0
+
+    async def apply(self, tree: Tree) -> Result:
+        """Take one configuration through the pipeline. Never raises but when cancelled."""
+        async with self._doing:
+            return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).walk()
+
+    async def passes(self, tree: Tree) -> bool:
+        """True when `nginx -t` takes this configuration; nothing of it is left, and nothing else happens.
+
+        Raises:
+            NotServing, CannotRun, UnsafePath, OSError: it could not be asked.
+        """
+        async with self._doing:
+            try:
+                await in_thread(lambda: self._folder.stage(tree))
+                if self._nginx is None:
+                    return True
+                outcome = await self._nginx.check(self._folder.config(tree.generation))
+            finally:
+                await in_thread(lambda: self._folder.discard(tree.generation))
+        if outcome.code is None:
+            raise NotServing(outcome.output)
+        return outcome.code == 0
+
+    async def revive(self) -> None:
+        """Start nginx on what `current` is.
+
+        Raises:
+            NotServing: it does not start, or does not serve.
+        """
+        async with self._doing:
+            if self._nginx is not None and self._folder.current and not self._nginx.pid:
+                await self._nginx.reload()
+                await self._nginx.prove(self._folder.current, timeout_s=self._proof_s)
+
+    def _show(self, state: State) -> None:
+        self.state = state
+
+
+class _Run:
+    """One walk through the table."""
+
+    def __init__(
+        self, tree: Tree, folder: Folder, nginx: Nginx | None, proof_s: float, show: Callable[[State], None]
+    ) -> None:
+        self._tree, self._folder, self._nginx, self._proof_s, self._show = tree, folder, nginx, proof_s, show
+        self._before = folder.good
+        self._blame: Blame | None = None
+        self._state, self._failed, self._refused = State.IDLE, State.IDLE, False
+        self._perform: dict[Action, Callable[[], Awaitable[None]]] = {
+            Action.STAGE: lambda: in_thread(lambda: folder.stage(tree)),
+            Action.CHECK: self._check,
+            Action.SWAP: lambda: in_thread(lambda: folder.swap(tree.generation)),
+            Action.RELOAD: self._reload,
+            Action.PROVE: self._prove,
+            Action.RESTORE: self._restore,
+            Action.ACCEPT: lambda: in_thread(lambda: folder.accept(tree.generation)),
+            Action.REFUSE: self._discard,
+            Action.DISCARD: self._discard,
+        }
+
+    async def walk(self) -> Result:
+        state, event = State.IDLE, Event.CHANGED
+        while True:
+            state, action = step(state, event)
+            self._state = state
+            self._show(state)
+            if state is State.IDLE:
+                await self._last(action)
+                return Result(action, self._blame, self._failed, self._refused)
+            try:
+                event = await self._event(action)
+            except asyncio.CancelledError:
+                _, action = step(state, Event.STOPPED)
+                self._show(State.IDLE)
+                await self._last(action)
+                raise
+
+    async def _event(self, action: Action) -> Event:
+        """Do what the table says; every way in which it can fail is an event."""
+        try:
+            await self._perform[action]()
+        except NotRunning as error:
+            self._note(str(error))
+            return Event.ABSENT
+        except (NotServing, CannotRun, UnsafePath) as error:
+            self._note(str(error), refused=isinstance(error, NotServing) and error.refused)
+            return Event.FAILED
+        except OSError as error:
+            self._note(f"{error.filename or self._folder.path}: {error.strerror}")
+            return Event.FAILED
+        return Event.DONE
+
+    async def _last(self, action: Action) -> None:
+        if action in self._perform:
+            await self._event(action)
+
+    def _note(self, said: str, *, refused: bool = False) -> None:
+        """Keep the first reason: what fails on the way back is its consequence."""
+        if self._blame is None:
+            self._blame = blame(said, self._tree.services)
+            self._failed, self._refused = self._state, refused
+
+    async def _check(self) -> None:
+        if self._nginx is None:
+            return
+        outcome = await self._nginx.check(self._folder.config(self._tree.generation))
+        if outcome.code != 0:
+            raise NotServing(outcome.output, refused=outcome.code is not None)
+
+    async def _reload(self) -> None:
+        if self._nginx is not None:
+            await self._nginx.reload()
+
+    async def _prove(self) -> None:
+        if self._nginx is not None:
+            await self._nginx.prove(self._folder.current, timeout_s=self._proof_s)
+
+    async def _restore(self) -> None:
+        if not self._before:
+            raise NotServing("there is no configuration before it to go back to")
+        await in_thread(lambda: self._folder.swap(self._before))
+
+    async def _discard(self) -> None:
+        await in_thread(lambda: self._folder.discard(self._tree.generation))

@@ -1,0 +1,373 @@
+"""Brings nginx to what the views say: whoever is refused goes into quarantine, and all others go live.
+
+A round renders, applies and, when nginx names a culprit, takes it out and begins anew; a refusal by `nginx -t` costs no
+reload, so that a few culprits delay the others by that many checks. What is not one service's fault (a full disk, a
+port that is taken, a program that hangs) is reported and left to the next try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from confgen.applying.blame import Blame
+from confgen.applying.culprit import listener, search
+from confgen.applying.history import Pin
+from confgen.applying.io_apply import Applier, Result
+from confgen.applying.io_chronicle import Chronicle
+from confgen.applying.io_files import Folder, UnsafePath, read_small, write_whole
+from confgen.applying.io_history import History
+from confgen.applying.io_nginx import NotServing
+from confgen.applying.pipeline import Action, State
+from confgen.applying.quarantine import Quarantine, told
+from confgen.applying.restraint import Restraint
+from confgen.applying.standing import CONFIG, NGINX, PINNED, QUARANTINE, WORKERS, Standing
+from confgen.io_command import CannotRun
+from confgen.io_thread import in_thread
+from confgen.nginx.io_front import FrontCare
+from confgen.nginx.render import Renderer, RenderFailed, Tree, generation_of
+from confgen.nginx.shapes import Level, ServiceView
+from confgen.nginx.urgency import only_adds
+from confgen.nginx.view import Views
+from confgen.settings import ConfgenSettings
+
+SAVED = "quarantine.json"
+ROUND_S = 20.0  # new rounds begin within this time; what is left is for the next try
+SEARCH_S = 20.0
+# What stands after a configuration that was not applied.
+LEFT = {
+    Action.REFUSE: "the last good one stays",
+    Action.WAIT: "it waits for the nginx that will be started",
+    Action.ALARM: "nothing, or not what is on disk, is served",
+}
+
+
+class Publisher:
+    """From views to what nginx serves.
+
+    Args:
+        renderer: makes trees.
+        views: all services.
+        folder: opened.
+        applier: takes trees through the pipeline.
+        standing: what is served; set here.
+        front: https and streams.
+        quarantine: who is out.
+        settings: how far reloads are apart, how many generations of workers may live, how long a loss is held back.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        views: Views,
+        folder: Folder,
+        applier: Applier,
+        standing: Standing,
+        *,
+        front: FrontCare,
+        quarantine: Quarantine,
+        settings: ConfgenSettings,
+    ) -> None:
+        self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
+        self._quarantine, self._standing, self._restraint = quarantine, standing, Restraint(settings.refusal_grace_s)
+        self._wait_s, self._most = settings.wait_s, settings.worker_generations
+        self._front = front
+        self._telemetry, self._metrics = standing.telemetry, standing.metrics
+        self._path: Path = folder.path / SAVED
+        self._history = History(folder.path)
+        self._chronicle = Chronicle(self._history, self._telemetry)
+        self._saved = quarantine.saved()  # what stands on disk; nothing is the same as nobody
+        self._changed: set[str] = set()  # services to be rendered anew
+        self._pending: set[str] = set()  # services that nginx may serve otherwise than their views say
+        self._served: dict[str, ServiceView] = {}  # as nginx serves them
+        self._sure = False  # they are what it serves
+        self.last_reload = float("-inf")
+
+    async def open(self) -> None:
+        """Take in who was in quarantine when the generator ended."""
+        with contextlib.suppress(OSError):
+            self._saved = await in_thread(lambda: read_small(self._path))
+            self._quarantine.restore(self._saved, time.monotonic())
+        self._changed |= set(self._quarantine.levels)
+
+    def changed(self, services: Iterable[str]) -> None:
+        """Note services whose view changed."""
+        self._changed |= set(services)
+        self._pending |= set(services)
+
+    def try_again(self) -> bool:
+        """Let those back in whose time has come; False when there is nobody."""
+        found = self._quarantine.try_again(time.monotonic())
+        self._changed |= found
+        return bool(found)
+
+    async def edited(self) -> bool:
+        """True when somebody changed what nginx reads, by hand; said once for each time that it is found."""
+        before = self._standing.generation
+        if self._applier.state is not State.IDLE or await in_thread(self._folder.intact):
+            return False
+        if self._applier.state is not State.IDLE or self._standing.generation != before:
+            return False  # we did
+        self._telemetry.log.warning(
+            "the configuration was changed by hand; it is written anew", extra={"cause": before}
+        )
+        return True
+
+    async def publish(self, revision: int) -> bool:
+        """Bring nginx to what the views say now; False when that has to be tried again.
+
+        Args:
+            revision: of the store, which the views show.
+        """
+        pin = await self._pin()
+        if pin is not None:
+            return await self._publish_pinned(pin)
+        self.changed(self._front.settle(self._views))
+        self._let_back()
+        ends = time.monotonic() + ROUND_S
+        while True:
+            result, tree = await self._round()
+            if result is None:
+                await self._keep()
+                return False
+            if tree is not None and result.action is Action.ACCEPT:
+                self._telemetry.ready.good(PINNED)
+                await self._accept(tree, revision, self._chronicle.reason(revision, self._quarantine.entries))
+                self._took_over()
+                await self._keep()
+                return True
+            if result.blame and self._front.refused(result.blame.message) and time.monotonic() < ends:
+                await self._front.look()
+                self.changed(self._front.settle(self._views))
+                continue
+            service = await self._culprit(tree, result)
+            if not service or not self._out(result.blame, service, result.failed) or time.monotonic() >= ends:
+                self._report(result)
+                await self._keep()
+                return False
+            await self._keep()  # named at once, and over a crash in the next round
+            if result.failed in _RELOADED:
+                await asyncio.sleep(max(0.0, self.last_reload + self._wait_s - time.monotonic()))
+
+    def _took_over(self) -> None:
+        for service in self._pending:
+            self._served.pop(service, None)
+            if service in self._views.services:
+                self._served[service] = self._views.services[service]
+        self._pending.clear()
+        self._sure = True
+        self._telemetry.ready.good(WORKERS)
+
+    async def _pin(self) -> Pin | None:
+        """The generation that an operator holds; what is over is let go."""
+        pin = await in_thread(self._history.pin)
+        if pin is not None and not pin.holds(self._telemetry.now()):
+            with contextlib.suppress(OSError):  # read-only now, it is over all the same
+                await in_thread(self._history.let_go)
+            pin = None
+        if pin is None and self._standing.pin is not None:
+            self._telemetry.log.info("no generation is pinned any more: what the store says is to be applied")
+            self._chronicle.released()
+        self._standing.pin = pin
+        return pin
+
+    async def pin_changed(self) -> bool:
+        """True when an operator asked for something else than what is known here."""
+        pin = await in_thread(self._history.pin)
+        return (pin if pin is not None and pin.holds(self._telemetry.now()) else None) != self._standing.pin
+
+    async def pinned(self) -> bool:
+        """True when a generation is held: it can be served whatever the store says."""
+        return await in_thread(self._history.pin) is not None
+
+    async def _publish_pinned(self, pin: Pin) -> bool:
+        self._telemetry.ready.bad(PINNED, f"generation {pin.generation} is held; let it go: pilotfish accept")
+        try:
+            tree = await in_thread(lambda: self._stored(pin.generation))
+        except (OSError, UnsafePath) as error:
+            self._report(Result(Action.REFUSE, Blame("", "", 0, f"generation {pin.generation} is pinned: {error}")))
+            return False
+        served = await self._applier.is_served(tree)
+        result = Result(Action.ACCEPT, None) if served else await self._apply(tree)
+        if result.action is not Action.ACCEPT:
+            self._report(result)
+            return False
+        self._sure = False
+        note = await in_thread(lambda: self._history.note(pin.generation))
+        await self._accept(tree, note.revision if note else 0, "an operator went back to it")
+        return True
+
+    def _stored(self, generation: str) -> Tree:
+        files = self._history.files(generation)
+        if generation_of(files) != generation:
+            raise UnsafePath("its files are not what was applied once; choose another one")
+        return Tree(files, generation, {})
+
+    def _let_back(self) -> None:
+        """Whoever would have other files now than were refused is no longer in quarantine."""
+        for service in self._quarantine.levels.keys() & self._changed:
+            view = self._views.services.get(service)
+            digest = self._digest(view) if view else ""
+            if self._quarantine.changed(service, digest, time.monotonic()):
+                self._telemetry.log.info("out of quarantine: it changed", extra={"service": service})
+
+    def _digest(self, view: ServiceView) -> str:
+        return self._renderer.digest(view, self._views.streams.views.get(view.name))
+
+    async def _round(self) -> tuple[Result | None, Tree | None]:
+        """One try: how it ended, and what was tried; no result when it has to wait for old workers."""
+        try:
+            tree = self._render()
+        except RenderFailed as error:
+            return Result(Action.REFUSE, Blame(error.service, "", 0, str(error)), State.STAGING), None
+        if await self._applier.is_served(tree):
+            return Result(Action.ACCEPT, None), tree
+        if self._waits() or await self._held_back():
+            return None, tree
+        return await self._apply(tree), tree
+
+    def _waits(self) -> bool:
+        """True while as many generations of workers live as may, and nothing but additions is to be applied."""
+        living = self._applier.generations()
+        adds = (only_adds(self._served.get(one), self._views.services.get(one)) for one in self._pending)
+        if living < self._most or not self._sure or not self._front.only_adds() or not all(adds):
+            self._telemetry.ready.good(WORKERS)
+            return False
+        why = f"{living} generations of nginx's workers have open connections: what was added waits for one to end"
+        if WORKERS not in self._telemetry.ready.missing:
+            self._telemetry.log.warning("%s, for an hour at most", why)
+        self._telemetry.ready.bad(WORKERS, why)
+        return True
+
+    async def _held_back(self) -> bool:
+        """True while too much of what is served would be lost to quarantine."""
+        levels = self._quarantine.levels
+        if not levels:
+            self._restraint.left_s(0, 0, time.monotonic())
+            return False
+        served = await in_thread(self._history.served)
+        files = {view.file.text for name in levels if (view := self._views.services.get(name)) is not None}
+        lost = files & served
+        left_s = self._restraint.left_s(len(lost), len(served), time.monotonic())
+        if left_s:
+            how = f"the last good one stays for {self._restraint.grace_s:g} s at most (--refusal-grace)"
+            why = f"{len(lost)} of {len(served)} services were refused: {how}; {told(self._quarantine.entries)}"
+            self._report(Result(Action.REFUSE, Blame("", "", 0, why)))
+        return left_s > 0
+
+    async def _apply(self, tree: Tree) -> Result:
+        with self._metrics.seconds.time():
+            result = await self._applier.apply(tree)
+        if result.action is Action.ACCEPT:
+            self.last_reload = time.monotonic()
+        elif result.failed in _RELOADED:
+            self.last_reload = time.monotonic() + self._wait_s  # there and back: that was two
+        self._metrics.applied.labels(result.action.name.lower()).inc()
+        return result
+
+    def _render(self, more: frozenset[str] = frozenset()) -> Tree:
+        views, out = self._views, self._quarantine.levels
+        out |= {service: Level.SILENT for service in more if service not in out}
+        front = self._front.front(views, out)
+        tree = self._renderer.render(
+            views.services, self._changed, views.host_count, views.longest_host, out=out, front=front
+        )
+        self._changed.clear()
+        return tree
+
+    async def _culprit(self, tree: Tree | None, result: Result) -> str:
+        """The service whose fault a refusal is; empty when it is nobody's."""
+        blame = result.blame
+        if blame is None or blame.service or tree is None or not result.refused:
+            return blame.service if blame else ""
+        found = listener(blame, tree.files, tree.services)
+        if found:
+            return found
+        new = await in_thread(lambda: self._folder.differing(tree))
+        suspects = sorted({tree.services[name] for name in new if name in tree.services} - set(self._quarantine.levels))
+        if result.failed is State.CHECKING:
+            return await self._search(suspects)
+        alone = len(suspects) == 1 and all(name in tree.services or name == tree.own_file for name in new)
+        return suspects[0] if alone and self._folder.good else ""
+
+    async def _search(self, suspects: list[str]) -> str:
+        """Ask `nginx -t` without some of them, until one is left whose absence decides."""
+        asking, ends, before = search(suspects), time.monotonic() + SEARCH_S, frozenset[str]()
+        try:
+            out = next(asking)
+            while time.monotonic() < ends:
+                self._changed |= before ^ out
+                before = out
+                out = asking.send(await self._applier.passes(self._render(out)))
+        except StopIteration as end:
+            return str(end.value)
+        except (NotServing, CannotRun, UnsafePath, OSError, RenderFailed):
+            return ""
+        finally:
+            self._changed |= before
+        return ""
+
+    def _out(self, blame: Blame | None, service: str, failed: State) -> bool:
+        """Put a service into quarantine; False when that changes nothing."""
+        view = self._views.services.get(service)
+        if blame is None or view is None:
+            return False
+        guilty = blame._replace(service=service)
+        digest = self._digest(view)
+        now, costly = self._telemetry.now(), failed in _RELOADED
+        if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=costly):
+            return False
+        self._changed.add(service)
+        self._telemetry.log.error(
+            "in quarantine, its places answer 503: %s",
+            guilty.message,
+            extra={"service": service, "stage": failed.value, "cause": f"quarantine {service} {guilty.message}"},
+        )
+        return True
+
+    async def _keep(self) -> None:
+        """Show who is in quarantine, and save it for the next start."""
+        entries = self._quarantine.entries
+        self._metrics.quarantined(entry.service for entry in entries)
+        if entries:
+            self._telemetry.ready.bad(QUARANTINE, told(entries))
+        else:
+            self._telemetry.ready.good(QUARANTINE)
+        saved = self._quarantine.saved()
+        if saved == self._saved:
+            return
+        try:
+            await in_thread(lambda: write_whole(self._path, saved))
+            self._saved = saved
+        except OSError as error:
+            self._telemetry.log.warning("%s cannot be written: %s", self._path, error.strerror)
+
+    async def _accept(self, tree: Tree, revision: int, reason: str) -> None:
+        for entry in self._quarantine.accepted():
+            self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
+        self._front.accepted(tree.files)
+        standing = self._standing
+        standing.generation, standing.revision, standing.serving = tree.generation, revision, True
+        standing.blame, standing.outcome = None, "accept"
+        self._telemetry.ready.good(CONFIG)
+        self._telemetry.ready.good(NGINX)
+        names = tuple(entry.service for entry in self._quarantine.entries)
+        await self._chronicle.remember(tree, revision, reason, names)
+
+    def _report(self, result: Result) -> None:
+        standing = self._standing
+        standing.outcome = result.action.name.lower()
+        standing.blame = result.blame or Blame("", "", 0, result.action.value)
+        self._telemetry.ready.bad(CONFIG, str(standing.blame))
+        self._telemetry.log.error(
+            "configuration not applied: %s; %s",
+            standing.blame.message,
+            LEFT[result.action],
+            extra={"service": standing.blame.service or "-", "action": standing.outcome, "cause": standing.blame},
+        )
+
+
+_RELOADED = frozenset({State.RELOADING, State.PROVING})

@@ -1,0 +1,1 @@
+"""What nginx is to serve, decided from the catalog, and how it is written."""

@@ -1,0 +1,234 @@
+"""What a service has a right to: the places that it owns, and what its endpoints ask to be served as there.
+
+Pure. Whoever else stands at its hosts does not count yet: that is decided in `view`. Invariant: what is in a `Rights`
+can be printed, so that no service's mistake shows only when all are rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from confgen.nginx import quote, tls
+from confgen.nginx.agree import Asked, agree, secured
+from confgen.nginx.policy import JUST_SERVED, PLAIN, Around, Decided, decide, key_of
+from confgen.nginx.quote import Token
+from confgen.nginx.shapes import Note, Server
+from confgen.nginx.stream_views import Wish
+from pilotfish.catalog import values
+from pilotfish.catalog.record import Address, Claim
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, places_of
+from pilotfish.catalog.verdict import Placed, Routed, judge_route
+
+NOTHING_RESERVED = Reserved((), ())
+
+
+class ViewSettings(msgspec.Struct, frozen=True):
+    """What decides about views besides the catalog.
+
+    Attributes:
+        node: the host this proxy runs on.
+        domains: ours, in the order given.
+        reserved: names and hosts that no service gets.
+        around: what nginx and the admin's folders give.
+    """
+
+    node: str
+    domains: tuple[str, ...]
+    reserved: Reserved = NOTHING_RESERVED
+    around: Around = Around()
+
+
+class Standing(NamedTuple):
+    """What stands at a place that a service has: no servers when it is claimed and nobody is published.
+
+    Attributes:
+        servers: sorted.
+        strip: the prefix is taken off.
+        decided: what is printed besides.
+        tls: it is to be reached over TLS too, once a certificate covers its host; None: no endpoint is there to say so.
+        away: then, who comes without TLS is sent there; False for gRPC, whose clients follow nobody.
+        cert: the certificate that is named.
+        hsts: the value of Strict-Transport-Security.
+    """
+
+    servers: tuple[Server, ...] = ()
+    strip: bool = False
+    decided: Decided = JUST_SERVED
+    tls: bool | None = None
+    away: bool = False
+    cert: str = ""
+    hsts: Token | None = None
+
+
+class Rights(NamedTuple):
+    """What a service has a right to, before it is known who else stands at its hosts.
+
+    Attributes:
+        places: of http -> what stands there.
+        asked: all places that its endpoints ask for, granted or not.
+        notes: what it does not get, sorted.
+        streams: places of streams -> what is wished there.
+    """
+
+    places: Mapping[Place, Standing]
+    asked: frozenset[Place]
+    notes: tuple[Note, ...]
+    streams: Mapping[Place, Wish] = {}
+
+
+NOTHING = Rights({}, frozenset(), ())
+
+
+class _Wanting(NamedTuple):
+    """One endpoint at a place: what it asks for, whether it is published, and how it is reached."""
+
+    asked: Asked
+    published: bool
+    server: Server | None
+
+
+def choose_address(placed: Placed, node: str) -> Address | None:
+    """How the proxy on `node` reaches an endpoint: its own container's address at home, a `lan` address elsewhere.
+
+    A `node` address is never used from another host: every host has a 172.17.0.0/16.
+    """
+    lan = [one for one in placed.endpoint.addresses if one.scope == "lan"]
+    if placed.node != node:
+        return lan[0] if lan else None
+    own = [one for one in placed.endpoint.addresses if one.scope == "node"]
+    bridged = [one for one in own if not one.ip.startswith("127.") and one.ip != "::1"]
+    return next(iter([*bridged, *own, *lan]), None)
+
+
+def matches(path: str) -> tuple[Token, ...]:
+    """How nginx says "this path, and everything below it".
+
+    >>> [token.text for token in matches("/api")]
+    ['= /api', '/api/']
+    """
+    return (quote.below(path),) if path.endswith("/") else (quote.exactly(path), quote.below(f"{path}/"))
+
+
+def place_problem(place: Place, reserved: Reserved) -> str:
+    """Why a place cannot be served at all; empty when it can.
+
+    Claims' keys are as untrusted as anything else. What passes here can be printed, so that no service's mistake shows
+    only when all are rendered.
+    """
+    for noun, printed, text in (("host", quote.host, place.host), ("path", matches, place.path)):
+        try:
+            printed(text)
+        except quote.Unprintable:
+            return f"{values.quoted(text)} is no {noun}"
+    if "//" in place.path:
+        return "no request reaches a path with '//': give it with single slashes"
+    if reserved.covers(place.host):
+        return "this host is reserved"
+    return ""
+
+
+def rights(
+    endpoints: Iterable[Placed], owned: Iterable[Place], claims: Mapping[Place, Claim], settings: ViewSettings
+) -> Rights:
+    """What a service has a right to: by its claims, filled with its endpoints."""
+    notes: list[Note] = []
+    places: dict[Place, list[_Wanting]] = {}
+    asked: set[Place] = set()
+    streams: dict[Place, set[Server]] = {}
+    for place in sorted(one for one in owned if not one.port):
+        problem = place_problem(place, settings.reserved)
+        if problem:
+            notes.append(Note(claims[place].service.lower(), shown(place), problem))
+        else:
+            places[place] = []
+    for placed in endpoints:
+        route = placed.endpoint.route
+        if route is None:
+            continue
+        published = placed.verdict.published
+        server = _server(placed, settings.node) if published else None
+        notes += _unreached(placed, settings) if published and server is None else ()
+        asked.update(places_of(route, placed.endpoint.service, placed.endpoint.proxydns, settings.domains))
+        routed = judge_route(placed.endpoint, claims, settings.domains)
+        notes += _refusals(placed, routed)
+        one = _Wanting(Asked(placed.container.started, placed.endpoint.id, route), published, server)
+        for place in routed.granted:
+            if route.scheme not in HTTP_SCHEMES:
+                streams.setdefault(place, set()).update([server] if server else [])
+            elif place in places:
+                places[place].append(one)
+    standing = {}
+    for place, there in places.items():
+        service = claims[place].service.lower()
+        standing[place], said = _standing(service, there, settings.around)
+        notes += (Note(service, shown(place), each) for each in said)
+    wishes = {place: Wish(claims[place].since, tuple(sorted(servers))) for place, servers in streams.items()}
+    return Rights(standing, frozenset(asked), tuple(sorted(set(notes))), wishes)
+
+
+# Of the endpoints themselves nothing is kept: their records take several times the room of their servers.
+def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[Standing, tuple[str, ...]]:
+    """What stands at a place, and what is to be said of it."""
+    served = [one for one in there if one.published]
+    over = secured(one.asked for one in served) or secured(one.asked for one in there)
+    standing = Standing(
+        tls=any(one.asked.route.scheme in _OVER_TLS for one in there) if there else None,
+        away=over is not None,
+        cert=over.cert if over else "",
+        hsts=tls.header(over.hsts) if over and over.hsts else None,
+    )
+    if not served:
+        return standing, ()
+    agreed = agree([one.asked for one in served])
+    try:
+        decided = decide(service, agreed.route, agreed.allow, around)
+    except quote.Unprintable as error:  # no record that can be decoded comes here; if one does, it costs only itself
+        decided = Decided(PLAIN, f"{error}; nobody is let in")
+    backend = agreed.route.backend  # nginx speaks one language with a group: who speaks another waits
+    sticky = decided.policy.sticky is not None and decided.policy.sticky.cookie is not None
+    servers = {
+        msgspec.structs.replace(one.server, key=key_of(one.asked.id)) if sticky else one.server
+        for one in served
+        if one.server is not None and one.asked.route.backend == backend
+    }
+    said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
+    return standing._replace(servers=tuple(sorted(servers)), strip=agreed.route.strip, decided=decided), said
+
+
+_OVER_TLS = frozenset({"https", "grpc"})
+
+
+def _refusals(placed: Placed, routed: Routed) -> list[Note]:
+    return [
+        Note(
+            placed.endpoint.service.lower(),
+            shown(refusal.place),
+            f"it belongs to {refusal.owner}, which asked first" if refusal.owner else "nobody has claimed it yet",
+        )
+        for refusal in routed.refused
+    ]
+
+
+def _unreached(placed: Placed, settings: ViewSettings) -> list[Note]:
+    problem = f"{placed.node} gives no address of it that {settings.node} can reach: publish the port"
+    return [Note(placed.endpoint.service.lower(), values.quoted(placed.endpoint.id), problem)]
+
+
+def shown(place: Place) -> str:
+    """A place as people read it."""
+    text = f"{place.host}{place.path}"
+    return text if text.isascii() and text.isprintable() and len(text) < 300 else values.quoted(text)
+
+
+def _server(placed: Placed, node: str) -> Server | None:
+    chosen = choose_address(placed, node)
+    if chosen is None:
+        return None
+    try:
+        address, weight = quote.address(chosen.ip, chosen.port), quote.number(placed.verdict.weight)
+        return Server(address, weight, placed.node == node)
+    except quote.Unprintable:
+        return None

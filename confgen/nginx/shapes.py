@@ -1,0 +1,247 @@
+"""The values that templates lay out: frozen, made of tokens, and how upstreams and files are named.
+
+Pure. Names are made so that two services can never make the same one: an upstream's name can be taken apart into the
+service and a number, and a file's name holds the service's or its hash.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, unique
+from hashlib import sha256
+
+import msgspec
+
+from confgen.nginx import quote, tls
+from confgen.nginx.policy import PLAIN, Limits, Policy
+from confgen.nginx.quote import Token
+from pilotfish.catalog.route import Place
+
+KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
+MAX_KEEPALIVE = 64
+MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
+
+
+@unique
+class Level(Enum):
+    """How far a service is taken out that nginx refused."""
+
+    SILENT = "503 at its hosts and paths"
+    ABSENT = "left out: even its 503 was refused"
+
+
+class Note(msgspec.Struct, frozen=True, order=True):
+    """Something that is not served as it was asked for, and why.
+
+    Attributes:
+        service: in lower case.
+        subject: the host and path, or the id of the endpoint.
+        reason: a sentence.
+    """
+
+    service: str
+    subject: str
+    reason: str
+
+
+class Server(msgspec.Struct, frozen=True, order=True, gc=False):
+    """One endpoint as nginx reaches it from this host.
+
+    Attributes:
+        address: address and port.
+        weight: its share.
+        here: it runs on this host, so that its end is heard at once; a host that dies elsewhere says nothing.
+        key: names it in the cookie of a client that stays with it, the same at every proxy; None: nobody has to.
+    """
+
+    address: Token
+    weight: Token
+    here: bool
+    key: Token | None = None
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """A group of servers, twice: with connections kept open, and with a fresh one for every request.
+
+    Attributes:
+        name: of the group that keeps connections.
+        once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
+        upgrade: the named location for upgraded connections.
+        servers: sorted, at least one.
+        policy: of the places that it serves.
+        keepalive: idle connections kept by each worker; None: none are, because a server is on another host. A host
+            that dies answers nothing, and each connection kept to it would cost one request its whole timeout.
+    """
+
+    name: Token
+    once: Token
+    upgrade: Token
+    servers: tuple[Server, ...]
+    policy: Policy
+    keepalive: Token | None
+
+
+class Location(msgspec.Struct, frozen=True):
+    """What one path of one host is answered with.
+
+    Attributes:
+        path: as claimed.
+        matches: nginx's own way to say "this path and everything below it".
+        upstream: who serves it; None: nobody at the moment, 503.
+        strip: the prefix is taken off.
+        policy: what stands in it besides.
+        snippet: file with the admin's own directives for it.
+        secure: who comes over http is sent to https.
+        hsts: the value of Strict-Transport-Security over https.
+    """
+
+    path: str
+    matches: tuple[Token, ...]
+    upstream: Upstream | None
+    strip: bool
+    policy: Policy = PLAIN
+    snippet: Token | None = None
+    secure: bool = False
+    hsts: Token | None = None
+
+    @property
+    def undivided(self) -> bool:
+        """Nothing is told apart by method or upgrade: nginx forgets `if` and `return` inside `limit_except`."""
+        return self.strip or self.policy.elsewhere is not None
+
+
+class Own(msgspec.Struct, frozen=True):
+    """Files that the admin's folders give a host: directives, and the page of its maintenance."""
+
+    snippet: Token | None = None
+    page: Token | None = None
+
+
+NOTHING_OWN = Own()
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Locations of one service at hosts where they are the same.
+
+    Attributes:
+        hosts: sorted. For a part: one host, led by another service.
+        locations: sorted by path.
+        parts: files with the locations of other services at this host.
+        rest: True when no location covers the whole host, so that the rest has to be answered 404.
+        own: what the admin's folders give the hosts.
+        certificate: with which these hosts are served over https too; None: over http alone.
+    """
+
+    hosts: tuple[Token, ...]
+    locations: tuple[Location, ...]
+    parts: tuple[Token, ...]
+    rest: bool
+    own: Own = NOTHING_OWN
+    certificate: tls.Certificate | None = None
+
+    @property
+    def sides(self) -> tuple[bool, ...]:
+        """Server blocks of these hosts: True for http, False for https. Two, because what http is answered differs."""
+        return (True,) if self.certificate is None else (True, False)
+
+    @property
+    def clear_parts(self) -> tuple[Token, ...]:
+        """The files of `parts` for http."""
+        return self.parts if self.certificate is None else tuple(clear_file(part) for part in self.parts)
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Those whose upgrades are served at these hosts, each once."""
+        found = [one.upstream for one in self.locations if one.upstream and not one.undivided and not one.policy.grpc]
+        return tuple(dict.fromkeys(found))
+
+
+class ServiceView(msgspec.Struct, frozen=True):
+    """All that one service gets in the configuration.
+
+    Attributes:
+        name: in lower case.
+        file: its own file; nginx's error line names it.
+        upstreams: its groups, sorted by name.
+        sites: hosts that it leads.
+        parts: its locations at hosts that others lead, by file.
+        notes: what it asked for and does not get.
+        copies: files of the admin's that its hosts and paths use, as they are.
+    """
+
+    name: str
+    file: Token
+    upstreams: tuple[Upstream, ...] = ()
+    sites: tuple[Site, ...] = ()
+    parts: tuple[tuple[Token, Site], ...] = ()
+    notes: tuple[Note, ...] = ()
+    copies: tuple[tuple[Token, bytes], ...] = ()
+
+    @property
+    def rates(self) -> tuple[tuple[Token, Token], ...]:
+        """Zones that count requests, with their rate, each once."""
+        found = [(one.zone, one.rate) for one in self._limits() if one.zone and one.rate]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def busy(self) -> tuple[Token, ...]:
+        """Zones that count requests in progress, each once."""
+        return tuple(dict.fromkeys(one.busy for one in self._limits() if one.busy))
+
+    def _limits(self) -> list[Limits]:
+        sites = (*self.sites, *(site for _, site in self.parts))
+        return [one.policy.limits for site in sites for one in site.locations if one.policy.limits]
+
+
+def stem(*names: str) -> str:
+    """A file name's first part for these names: readable, unique, short enough for every file system.
+
+    >>> stem("web", "a.example")
+    'web@a.example'
+    """
+    plain = "@".join(name.replace("*", "+") for name in names)
+    if len(plain) <= MAX_FILE_STEM:
+        return plain
+    return f"{plain[: MAX_FILE_STEM - 18]}~{sha256(plain.encode()).hexdigest()[:16]}"
+
+
+def service_file(service: str) -> Token:
+    """The file of a service."""
+    return quote.file(f"services/{stem(service)}.conf")
+
+
+def part_file(service: str, host: str) -> Token:
+    """The file of a service's locations at a host that another one leads."""
+    return quote.file(f"parts/{stem(service, host)}.conf")
+
+
+def snippet_file(place: Place) -> Token:
+    """Where the admin's directives for a host (empty path) or a place stand in the configuration."""
+    path = place.path.replace("/", "@")
+    plain = re.sub(r"[^a-z0-9._@+-]", "~", f"{place.host.replace('*', '+')}{path.lower()}")
+    digits = sha256(f"{place.host} {place.path}".encode()).hexdigest()[:8]  # what was cut or replaced stays apart
+    return quote.file(f"snippets/{plain[:MAX_FILE_STEM]}~{digits}.conf")
+
+
+def page_file(host: str) -> Token:
+    """Where the page of a host stands in the configuration."""
+    return quote.file(f"pages/{stem(host)}.html")
+
+
+def clear_file(part: Token) -> Token:
+    """The file of a part for http, where the host is served over https too."""
+    return quote.file(f"{part.text.removesuffix('.conf')}+http.conf")
+
+
+def upstream(service: str, turn: int, servers: tuple[Server, ...], policy: Policy = PLAIN) -> Upstream:
+    """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
+    name = f"{service}--{turn}"
+    near = all(server.here for server in servers)
+    return Upstream(
+        name=quote.upstream(name),
+        once=quote.upstream(f"{name}--once"),
+        upgrade=quote.label(name),
+        servers=servers,
+        policy=policy,
+        keepalive=quote.number(min(MAX_KEEPALIVE, KEEPALIVE_PER_SERVER * len(servers))) if near else None,
+    )

@@ -1,0 +1,242 @@
+"""The catalog as an nginx template needs it: every decision is taken here, the template only lays it out.
+
+Pure. What one service is served as depends on its endpoints and claims (`rights`), on who else stands at its hosts, and
+on certificates; each service's result is a frozen value, made anew only when one of these changed. Invariants: equal
+catalogs give equal views (everything is sorted); one host is led by one service, so no server name comes twice; nothing
+printable is a bare string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from confgen.nginx import quote, tls
+from confgen.nginx.policy import CLOSED_FOR_WORK, Around, Policy, at
+from confgen.nginx.quote import Token
+from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights, shown
+from confgen.nginx.shapes import (
+    Location,
+    Note,
+    Own,
+    Server,
+    ServiceView,
+    Site,
+    Upstream,
+    page_file,
+    part_file,
+    service_file,
+    snippet_file,
+    upstream,
+)
+from confgen.nginx.sharing import Holding, Hosts
+from confgen.nginx.stream_views import StreamViews
+from confgen.nginx.streams import Facts
+from pilotfish.catalog.record import Claim
+from pilotfish.catalog.registry import Registry, Touched
+from pilotfish.catalog.route import Place
+
+
+class Views:
+    """The views of all services, kept in step with a registry.
+
+    Cost of an update: in proportion to what was touched and to who shares a host with it.
+    """
+
+    def __init__(self, settings: ViewSettings) -> None:
+        self.services: dict[str, ServiceView] = {}
+        self._settings = settings
+        self._wanted: dict[str, Rights] = {}
+        self._askers: dict[Place, set[str]] = {}
+        self._owners: dict[Place, str] = {}
+        self._owned: dict[str, set[Place]] = {}
+        self._hosts = Hosts()
+        self.streams = StreamViews(self._hosts)
+        self._certificates = tls.NOT_TOLD
+        self._all_anew = False
+
+    def reconsider(self, around: Around) -> None:
+        """Decide about every service anew at the next update: nginx or the admin's folders give something else."""
+        self._settings = msgspec.structs.replace(self._settings, around=around)
+        self._all_anew = True
+
+    @property
+    def around(self) -> Around:
+        """What decides besides the routes."""
+        return self._settings.around
+
+    @property
+    def host_count(self) -> int:
+        """Hosts that are answered for."""
+        return len(self._hosts)
+
+    @property
+    def longest_host(self) -> int:
+        """Length of the longest of them, in octets."""
+        return self._hosts.longest
+
+    def update(self, registry: Registry, touched: Touched) -> frozenset[str]:
+        """Bring the views up to date; returns the services whose view changed, came or went."""
+        dirty = set(touched.services) | (set(self._wanted) if self._all_anew else set())
+        self._all_anew = False
+        for place in touched.places:
+            dirty |= self._claim_changed(place, registry.claims.get(place))
+        beside = set()
+        for service in sorted(dirty):
+            beside |= self._want(service, registry)
+        return frozenset(service for service in sorted(dirty | beside) if self._view(service))
+
+    def renew(self, certificates: tls.Certificates) -> frozenset[str]:
+        """Take other certificates; returns the services whose view changed."""
+        if certificates == self._certificates:
+            return frozenset()
+        self._certificates = certificates
+        return frozenset(service for service in sorted(self._hosts.secured_services()) if self._view(service))
+
+    def face(self, facts: Facts) -> frozenset[str]:
+        """Take other facts about streams; returns the services whose view changed."""
+        return frozenset(service for service in sorted(self.streams.face(facts)) if self._view(service))
+
+    def _claim_changed(self, place: Place, claim: Claim | None) -> set[str]:
+        affected = set(self._askers.get(place, ()))
+        before = self._owners.pop(place, None)
+        if before is not None:
+            self._owned[before].discard(place)
+            if not self._owned[before]:
+                del self._owned[before]
+            affected.add(before)
+        if claim is not None:
+            owner = claim.service.lower()
+            self._owners[place] = owner
+            self._owned.setdefault(owner, set()).add(place)
+            affected.add(owner)
+        return affected
+
+    def _want(self, service: str, registry: Registry) -> set[str]:
+        """Work out what one service has a right to; returns the services that share a host with it."""
+        before = self._wanted.get(service, NOTHING)
+        after = rights(registry.service(service), self._owned.get(service, ()), registry.claims, self._settings)
+        for place in before.asked - after.asked:
+            self._askers[place].discard(service)
+            if not self._askers[place]:
+                del self._askers[place]
+        for place in after.asked - before.asked:
+            self._askers.setdefault(place, set()).add(service)
+        self._wanted[service] = after
+        holdings = [
+            Holding(place, service, registry.claims[place].since, standing.tls, standing.cert)
+            for place, standing in after.places.items()
+        ]
+        return self._hosts.replace(service, holdings) | self.streams.want(service, after.streams)
+
+    def _view(self, service: str) -> bool:
+        wanted = self._wanted.get(service, NOTHING)
+        before = self.services.get(service)
+        changed, notes = self.streams.view(service)
+        if not wanted.places and not wanted.notes and not wanted.streams:
+            self._wanted.pop(service, None)
+            self.services.pop(service, None)
+            return changed or before is not None
+        wanted = wanted._replace(notes=(*wanted.notes, *notes))
+        view = _Builder(service, wanted, self._hosts, self._settings, self._certificates).build()
+        self.services[service] = view
+        return changed or view != before
+
+
+class _Builder:
+    """Makes the view of one service."""
+
+    def __init__(
+        self, service: str, wanted: Rights, hosts: Hosts, settings: ViewSettings, certificates: tls.Certificates
+    ) -> None:
+        self._service, self._wanted, self._hosts, self._certificates = service, wanted, hosts, certificates
+        self._copies: dict[Token, bytes] = {}
+        self._extras = settings.around.extras
+        self._upstreams: dict[tuple[tuple[Server, ...], Policy], Upstream] = {}
+
+    def build(self) -> ServiceView:
+        notes = list(self._wanted.notes)
+        locations: dict[str, list[Location]] = {}
+        for place, standing in sorted(self._wanted.places.items()):
+            winner = self._hosts.winner(place)
+            if (winner.place, winner.service) == (place, self._service):
+                if standing.away and self._certificate(place.host) is None:
+                    notes.append(Note(self._service, shown(place), self._why_insecure(place.host)))
+                locations.setdefault(place.host, []).append(self._location(place, standing))
+            else:
+                reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
+                notes.append(Note(self._service, shown(place), reason))
+        leads = {host: found for host, found in locations.items() if self._hosts.leader(host) == self._service}
+        sites = self._sites(leads)
+        return ServiceView(
+            name=self._service,
+            file=service_file(self._service),
+            upstreams=tuple(self._upstreams.values()),
+            sites=sites,
+            parts=tuple(
+                (part_file(self._service, host), self._part(host, found))
+                for host, found in locations.items()
+                if host not in leads
+            ),
+            notes=tuple(sorted(set(notes))),
+            copies=tuple(sorted(self._copies.items())),
+        )
+
+    def _part(self, host: str, found: list[Location]) -> Site:
+        return Site((quote.host(host),), tuple(found), (), rest=False, certificate=self._certificate(host))
+
+    def _sites(self, leads: Mapping[str, list[Location]]) -> tuple[Site, ...]:
+        alike: dict[tuple[tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None], list[Token]] = {}
+        for host, found in leads.items():
+            parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
+            covered = self._hosts.covers_all(host)
+            key = (tuple(found), parts, not covered, self._own(host), self._certificate(host))
+            alike.setdefault(key, []).append(quote.host(host))
+        return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
+
+    def _own(self, host: str) -> Own:
+        extras, everywhere = self._extras, Place(host, "")
+        snippet = self._copy(snippet_file(everywhere), extras.hosts[host]) if host in extras.hosts else None
+        return Own(snippet, self._copy(page_file(host), extras.pages[host]) if host in extras.pages else None)
+
+    def _certificate(self, host: str) -> tls.Certificate | None:
+        named = self._hosts.secured(host)
+        return None if named is None else self._certificates.choose(host, named)
+
+    def _why_insecure(self, host: str) -> str:
+        passed = self._hosts.passes(host)
+        why = self._certificates.why_not(host, self._hosts.secured(host) or "")
+        why = f"{passed.service} takes it as a stream on the port of https, and asked first" if passed else why
+        return f"served over http alone: {why}"
+
+    def _copy(self, file: Token, text: bytes) -> Token:
+        self._copies[file] = text
+        return file
+
+    def _location(self, place: Place, standing: Standing) -> Location:
+        secure = standing.away and self._certificate(place.host) is not None
+        hsts = standing.hsts if secure else None
+        if place.host in self._extras.pages:
+            closed = Location(place.path, matches(place.path), None, strip=False, policy=CLOSED_FOR_WORK)
+            return msgspec.structs.replace(closed, secure=secure, hsts=hsts)
+        path, policy = place.path, at(standing.decided.policy, place.host)
+        own = self._extras.places.get(place)
+        servers = () if standing.decided.closed else standing.servers
+        return Location(
+            path,
+            matches(path),
+            self._upstream(servers, policy) if servers else None,
+            strip=standing.strip and path != "/" and not policy.grpc,
+            policy=policy,
+            snippet=None if own is None else self._copy(snippet_file(place), own),
+            secure=secure,
+            hsts=hsts,
+        )
+
+    def _upstream(self, servers: tuple[Server, ...], policy: Policy) -> Upstream:
+        servers = tuple({one.address: one for one in reversed(servers)}.values())[::-1]
+        key = (servers, policy)
+        if key not in self._upstreams:
+            self._upstreams[key] = upstream(self._service, len(self._upstreams) + 1, servers, policy)
+        return self._upstreams[key]

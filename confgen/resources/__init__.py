@@ -1,0 +1,1 @@
+"""confd's template resources: read, rendered, staged, checked, placed and reloaded."""

@@ -1,0 +1,94 @@
+"""Reads a confdir as confd lays it out: conf.d/**/*toml and templates/. Blocking; call it in a thread."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from confgen.resources import resource
+from confgen.resources.languages import BadTemplate, Template, compiled
+from confgen.resources.resource import BadResource, Resource
+
+MAX_FILE = 4 * 1024 * 1024  # octets of a resource or template
+Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]  # path, inode, size, time of change
+
+
+class Loaded(NamedTuple):
+    """A resource and its template as they were read."""
+
+    resource: Resource
+    template: Template
+    text: str
+
+
+class Confdir(NamedTuple):
+    """All resources of a folder, by name, and what is wrong with the others."""
+
+    loaded: dict[str, Loaded]
+    bad: dict[str, str]
+
+
+def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
+    """Read all resources; one that is bad is named, and the others are read all the same.
+
+    Args:
+        confdir: with conf.d and templates in it.
+        prefix: of all resources.
+        joins: it is joined with each resource's own instead of taking its place.
+    """
+    loaded: dict[str, Loaded] = {}
+    bad: dict[str, str] = {}
+    places: dict[str, str] = {}
+    conf_d = confdir / "conf.d"
+    for path in _files(conf_d):
+        name = path.relative_to(conf_d).as_posix()
+        try:
+            found = resource.parse(name, _text(path, name), prefix, joins=joins)
+            _alone(found, places)
+            text = _text(confdir / "templates" / found.src, f"{name}: src {found.src}")
+            loaded[name] = Loaded(found, compiled(found.src, text), text)
+        except (BadResource, BadTemplate) as error:
+            bad[name] = str(error)
+    return Confdir(loaded, bad)
+
+
+def _alone(found: Resource, places: dict[str, str]) -> None:
+    if (other := places.setdefault(found.dest, found.name)) != found.name:
+        raise BadResource(f"{found.name}: {found.dest} is written by {other} already")
+
+
+def _files(conf_d: Path) -> list[Path]:
+    """Every file that confd would take: below conf.d, its name ending in "toml"."""
+    found = []
+    for folder, _, names in os.walk(conf_d, followlinks=True):
+        found += [Path(folder) / name for name in names if name.endswith("toml")]
+    return sorted(found)
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise BadResource(f"{what}: longer than {MAX_FILE} octets")
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadResource(f"{what}: {path}: {error.strerror}") from error
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadResource(f"{what}: octet {error.start} is not UTF-8") from error
+
+
+def signature(confdir: Path) -> Signature:
+    """Changes when a file of the folder does."""
+    found: list[tuple[str, int, int, int]] = []
+    for part in ("conf.d", "templates"):
+        for folder, _, names in os.walk(confdir / part, followlinks=True):
+            for name in names:
+                path = f"{folder}/{name}"
+                try:
+                    facts = os.stat(path)  # noqa: PTH116  many of them
+                except OSError:
+                    continue
+                found.append((path, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return tuple(sorted(found))

@@ -1,0 +1,140 @@
+"""What must not be forgotten when the process is killed: reloads that are due, and files that were made.
+
+A reload is entered before its file is put in place, and crossed out when it succeeded: a file that was replaced and
+not reloaded is known after any death. Commands are entered as hashes; what is run comes from the resources alone.
+Blocking; call it in a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Mapping, Set
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from confgen.resources.resource import Command, argv
+from pilotfish.catalog.failure import CannotStart
+
+
+class Page(msgspec.Struct):
+    """The file's content.
+
+    Attributes:
+        reloads: hash of a command that is due -> one entry for each file that was replaced since.
+        made: resource -> file that was made -> key of its item.
+    """
+
+    reloads: dict[str, list[int]] = {}
+    made: dict[str, dict[str, str]] = {}
+
+
+def hashed(command: Command) -> str:
+    """The name of a command in the ledger."""
+    return sha256("\0".join(argv(command)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+class Ledger:
+    """The ledger of one folder of resources.
+
+    Args:
+        folder: where it is kept; made if absent.
+        confdir: whose it is.
+    """
+
+    def __init__(self, folder: Path, confdir: Path) -> None:
+        self.mark = sha256(os.fsencode(os.path.realpath(confdir))).hexdigest()[:8]
+        self._path = folder / f"{self.mark}.json"
+        self._confdir = confdir
+        self._lock = -1
+        self._page = Page()
+        self._last = 0
+        self._placed: set[int] = set()
+        self._writing = threading.Lock()  # resources are placed beside each other, in threads
+
+    def open(self) -> None:
+        """Take it for ourselves, and read it.
+
+        Raises:
+            CannotStart: another process works on the same resources, or it cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise CannotStart(f"--confdir {self._confdir}: another process works on these resources") from None
+        except OSError as error:
+            raise CannotStart(
+                f"--state-dir {self._path.parent}: {error.strerror}; name a folder that can be written"
+            ) from error
+        try:
+            self._page = msgspec.json.decode(self._path.read_bytes(), type=Page)
+        except (OSError, msgspec.MsgspecError):
+            self._page = Page()  # nothing is due; what is not in place is rendered anyhow
+        self._placed = {entry for entries in self._page.reloads.values() for entry in entries}
+        self._last = max(self._placed, default=0)
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def due(self, command: Command) -> bool:
+        """True when a command was not run since a file of it changed."""
+        return bool(self._page.reloads.get(hashed(command)))
+
+    def enter(self, command: Command) -> int:
+        """A file of this command is about to be replaced; returns the entry, for `placed` or `withdraw`."""
+        with self._writing:
+            self._last += 1
+            self._page.reloads.setdefault(hashed(command), []).append(self._last)
+            self._write()
+            return self._last
+
+    def placed(self, entry: int) -> None:
+        """The file of an entry was replaced: a reload that begins from now on counts for it."""
+        self._placed.add(entry)
+
+    def withdraw(self, command: Command, entry: int) -> None:
+        """The file of an entry was not replaced after all."""
+        self.cross_out(command, {entry})
+
+    def begun(self, command: Command) -> frozenset[int]:
+        """The entries that a reload which begins now counts for."""
+        return frozenset(self._placed.intersection(self._page.reloads.get(hashed(command), ())))
+
+    def cross_out(self, command: Command, entries: Set[int]) -> None:
+        """A reload succeeded which counts for these entries."""
+        with self._writing:
+            left = [one for one in self._page.reloads.pop(hashed(command), ()) if one not in entries]
+            if left:
+                self._page.reloads[hashed(command)] = left
+            self._placed -= entries
+            self._write()
+
+    def made(self, resource: str) -> dict[str, str]:
+        """The files that were made for the items of a resource, each with its item's key."""
+        return dict(self._page.made.get(resource, {}))
+
+    def make(self, resource: str, files: Mapping[str, str]) -> None:
+        """The files of a resource are these; called before they are written and after they are removed."""
+        with self._writing:
+            if files != self.made(resource):
+                self._page.made[resource] = dict(files)
+                if not files:
+                    del self._page.made[resource]
+                self._write()
+
+    def _write(self) -> None:
+        aside = self._path.with_suffix(".new")
+        with aside.open("wb") as file:
+            file.write(msgspec.json.encode(self._page))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self._path)
