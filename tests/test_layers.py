@@ -352,7 +352,7 @@ CAUGHT = {
     "part imports the command line": ("layers", "dnsserver/x.py", "from pilotfish import cli"),
     "part imports the console": ("layers", "dnsserver/x.py", "from pilotfish.console import state"),
     "the format imports the zone": ("layers", "dnsserver/message/x.py", "from dnsserver import zone"),
-    "what is served imports how it is applied": (
+    "what is served imports how": (
         "layers",
         "confgen/nginx/x.py",
         "from confgen.applying import pipeline",
