@@ -19,6 +19,7 @@ from confgen.applying.io_history import History
 from lab.tools import Tools
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.history import Past, UnknownGeneration, changed, compared, difference, plain, table, told
+from pilotfish.io_past import Books
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, kill_nginx, put, until
 
 A, B, C = "a" * 32, "ab" * 16, "c0" * 16
@@ -88,6 +89,19 @@ def test_a_difference_is_a_patch():
         "--- a/services/a.conf", "+++ /dev/null", "@@ -1 +0,0 @@", "-a",
         "--- /dev/null", "+++ b/services/b.conf", "@@ -0,0 +1 @@", "+b",
     ]  # fmt: skip
+
+
+def test_no_private_key_is_shown_and_that_one_changed_is_seen(tmp_path):
+    for generation, key in ((A, b"secret one"), (B, b"secret two")):
+        certs = tmp_path / "generations" / generation / "certs"
+        certs.mkdir(parents=True)
+        (certs / "web.key").write_bytes(key)
+        (certs / "web.pem").write_bytes(b"public")
+    books = Books(tmp_path)
+    one, two = books.files(A), books.files(B)
+    assert one["certs/web.pem"] == b"public"
+    assert b"secret" not in b"".join([*one.values(), *two.values()])
+    assert [line[0] for line in difference(one, two)] == list("-+@-+")
 
 
 def test_a_note_is_bounded_and_still_counts():

@@ -14,7 +14,7 @@ from confgen.nginx.extras import Extras
 from confgen.nginx.features import LEAST, read
 from confgen.nginx.policy import Around, decide
 from pilotfish.catalog.options import Options, Rate, Redirect
-from pilotfish.catalog.route import Route
+from pilotfish.catalog.route import Hsts, Route
 
 TEN, SMALL, OTHER = ("10.0.0.0/8",), ("10.1.0.0/16",), ("192.168.0.0/16",)
 NEWEST = "its containers disagree about {}: new, the newest, counts"
@@ -55,6 +55,31 @@ def test_agree(row):
 
 def route(scheme="http", backend="http", **options):
     return Route(scheme=scheme, backend=backend, options=Options(**options))
+
+
+YEAR, DAY = Hsts(31536000), Hsts(86400)
+SECURE = [
+    ("https is new", Route("http"), Route("https", cert="a"), ("https", "a", None), [SAFEST.format("PROXY")]),
+    ("https is old", Route("https", cert="a", hsts=DAY), Route("http"), ("https", "a", DAY), [SAFEST.format("PROXY")]),
+    ("grpc is new", Route("https"), Route("grpc"), ("https", "", None), [SAFEST.format("PROXY")]),
+    (
+        "another certificate",
+        Route("https", cert="a"),
+        Route("https", cert="b"),
+        ("https", "b", None),
+        [NEWEST.format("PROXY_CERT")],
+    ),
+    ("HSTS is shorter", Route("https", hsts=YEAR), Route("https", hsts=DAY), ("https", "", DAY), ["PROXY_HSTS"]),
+    ("HSTS taken back", Route("https", hsts=YEAR), Route("https"), ("https", "", None), ["PROXY_HSTS"]),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in SECURE], ids=[row[0] for row in SECURE])
+def test_https_beats_what_is_open_and_its_newest_says_how(row):
+    old, new, counts, notes = row
+    found = agree([Asked(2.0, "new", new), Asked(1.0, "old", old)])
+    assert (found.route.scheme, found.route.cert, found.route.hsts) == counts
+    assert list(found.notes) == [NEWEST.format(one) if one == "PROXY_HSTS" else one for one in notes]
 
 
 def test_containers_that_began_together_are_told_apart_by_id():
