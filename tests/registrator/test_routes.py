@@ -197,6 +197,11 @@ IDLE = [
         ["SERVICE_80_DNS=a,x", "SERVICE_80_PROXYDNS=X"],
         "80/tcp: both DNS and PROXYDNS name x: the proxies win",
     ),
+    (
+        "a limit of http for a stream",
+        ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_BODY=1m"],
+        "SERVICE_80_PROXY_BODY: has no effect with PROXY=tcp",
+    ),
     ("a certificate of nothing", ["SERVICE_80_PROXY_CERT=a"], "SERVICE_80_PROXY_CERT: has no effect without PROXY"),
     (
         "mistyped",
