@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from confgen.nginx.front import PLAIN, Front, only_adds
-from confgen.shapes import Server
-from confgen.nginx.streams import Around, Behind, Pool, Socket, StreamView, assemble
 
 from confgen import quote, tls
+from confgen.nginx.front import PLAIN, Front, only_adds
+from confgen.nginx.shapes import Server
+from confgen.nginx.streams import Around, Behind, Pool, Socket, StreamView, assemble
 
 AROUND = Around(443, frozenset(), "/n/inner", ipv6=False)
 
