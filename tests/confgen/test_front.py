@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from confgen import quote, tls
+from confgen.nginx import quote, tls
 from confgen.nginx.front import PLAIN, Front, only_adds
 from confgen.nginx.shapes import Server
 from confgen.nginx.streams import Around, Behind, Pool, Socket, StreamView, assemble
