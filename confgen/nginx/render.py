@@ -11,7 +11,9 @@ import functools
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib import resources
+from typing import Any
 
+import msgspec
 from jinja2 import DictLoader, StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -72,6 +74,19 @@ def builtin_templates() -> dict[str, str]:
     return {one.name: one.read_text(encoding="utf-8") for one in folder.iterdir() if one.name.endswith(".j2")}
 
 
+_ABSENT = object()
+
+
+class _Environment(SandboxedEnvironment):
+    """The sandbox; of our own frozen values, whose fields are nearly all that templates ask for, it asks no more."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401  as Jinja2 has it
+        if isinstance(obj, msgspec.Struct) and attribute[0] != "_":
+            found = getattr(obj, attribute, _ABSENT)
+            return self.undefined(obj=obj, name=attribute) if found is _ABSENT else found
+        return super().getattr(obj, attribute)
+
+
 class Renderer:
     """Renders trees, and remembers what did not change.
 
@@ -87,7 +102,7 @@ class Renderer:
         self._machine = machine
         self._rules = layout.rules(machine)
         # The output is no HTML: escaping for it would break it, and finalize refuses what is not checked.
-        self._env = SandboxedEnvironment(
+        self._env = _Environment(
             loader=DictLoader(templates),
             undefined=StrictUndefined,
             finalize=quote.finalize,

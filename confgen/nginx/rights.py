@@ -19,7 +19,7 @@ from confgen.nginx.shapes import Note, Server
 from confgen.nginx.stream_views import Wish
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
-from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved, places_of
+from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved
 from pilotfish.catalog.verdict import Placed, Routed, judge_route
 
 NOTHING_RESERVED = Reserved((), ())
@@ -151,8 +151,8 @@ def rights(
         published = placed.verdict.published
         server = _server(placed, settings.node) if published else None
         notes += _unreached(placed, settings) if published and server is None else ()
-        asked.update(places_of(route, placed.endpoint.service, placed.endpoint.proxydns, settings.domains))
         routed = judge_route(placed.endpoint, claims, settings.domains)
+        asked.update(routed.granted, (refusal.place for refusal in routed.refused))
         notes += _refusals(placed, routed)
         one = _Wanting(Asked(placed.container.started, placed.endpoint.id, route), published, server)
         for place in routed.granted:
