@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from confgen.applying.io_apply import Applier
+from confgen.applying.io_endpoints import InConfiguration, Sent
 from confgen.applying.io_files import Folder, FolderTaken, UnsafePath
 from confgen.applying.io_nginx import Nginx
 from confgen.applying.io_publish import Publisher
@@ -87,6 +88,7 @@ class ConfgenService:
         panic.show(telemetry, self._registry.panics)
         self._reserved = settings.reserved.hosts()
         self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved))
+        self._endpoints = self._make_endpoints()
         self._observed: dict[str, float] = {}  # container key -> time of the event that nginx does not show yet
         self._wake = asyncio.Event()
         self._known = 0  # revision up to which the registry matters to proxies
@@ -98,6 +100,11 @@ class ConfgenService:
         timeout_s = self._settings.check_timeout_s
         return Nginx(self._settings.nginx_bin, self._path, ours=how == "spawn", check_timeout_s=timeout_s)
 
+    def _make_endpoints(self) -> InConfiguration | Sent:
+        if self._nginx is not None and self._settings.nginx_endpoints == "lua":
+            return Sent(self._views.services, self._path / "run", self._nginx)
+        return InConfiguration(self._views.services)
+
     def _make_publisher(self, renderer: Renderer) -> Publisher:
         return Publisher(
             renderer,
@@ -107,6 +114,7 @@ class ConfgenService:
             self._standing,
             front=self._front,
             quarantine=self._quarantine,
+            endpoints=self._endpoints,
             settings=self._settings,
         )
 
@@ -300,6 +308,8 @@ class ConfgenService:
             "nginx": {
                 "how": self._settings.nginx,
                 "version": self._views.around.can.shown,
+                "endpoints": self._settings.nginx_endpoints,
+                "endpoints_sent": self._endpoints.updates,
                 "sticky": "cookie" if self._views.around.can.has("sticky") else "hash",
                 "pid": self._nginx.pid if self._nginx else 0,
                 "worker_generations": self._applier.generations(),

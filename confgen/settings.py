@@ -129,6 +129,14 @@ class ConfgenSettings(Shared):
         flag="--nginx-dir",
         metavar="DIR",
     )
+    nginx_endpoints: str = option(
+        "how nginx hears of endpoints: reload (they stand in its configuration), or lua (they are sent to it; needs its"
+        " Lua module)",
+        "reload",
+        flag="--nginx-endpoints",
+        parse=choice("reload", "lua"),
+        metavar="HOW",
+    )
     nginx_on_exit: str = option(
         "what happens to nginx when confgen is stopped: keep (the next confgen takes it over) or quit",
         "keep",

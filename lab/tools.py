@@ -62,6 +62,7 @@ GROUPS = {
         packages=("unbound", "dnsmasq-base", "systemd-resolved", "bind9-host"),
         programs=("unbound", "unbound-checkconf", "dnsmasq", "resolvectl", "systemd-resolved", "host"),
     ),
+    "lua": Group(packages=("nginx-core", "libnginx-mod-http-lua", "lua-resty-core"), programs=("nginx",)),
     "clock": Group(packages=("faketime", "libfaketime"), programs=("faketime",)),
 }  # fmt: skip
 
@@ -74,6 +75,7 @@ ALTERNATIVES = {"iptables": "iptables-${LAB_IPTABLES:-nft}", "ip6tables": "ip6ta
 
 # Programs that must be told where their own files are, since they were not installed under /usr.
 SETTINGS = {
+    "nginx": 'LUA_PATH="$root/usr/share/lua/5.1/?.lua;;"; export LUA_PATH',
     "debootstrap": 'DEBOOTSTRAP_DIR="$root/usr/share/debootstrap"; export DEBOOTSTRAP_DIR',
     "docker-compose": 'PYTHONPATH="$root/usr/lib/python3/dist-packages"; export PYTHONPATH',
 }

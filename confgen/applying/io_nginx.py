@@ -126,7 +126,10 @@ class Nginx:
         if not self._ours:
             raise NotRunning(f"no nginx runs with {self._pid_file}")
         await self._send_orphans_home()
-        for left in (self._socket, *(self._folder / "inner").glob("*.sock")):  # of one that was killed
+        for left in (
+            *self._socket.parent.glob("*.sock"),
+            *(self._folder / "inner").glob("*.sock"),
+        ):  # of one that was killed
             left.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
         self._replaced = frozenset()

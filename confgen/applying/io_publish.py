@@ -18,19 +18,20 @@ from confgen.applying.culprit import listener, search
 from confgen.applying.history import Pin
 from confgen.applying.io_apply import Applier, Result
 from confgen.applying.io_chronicle import Chronicle
+from confgen.applying.io_endpoints import InConfiguration, Sent
 from confgen.applying.io_files import Folder, UnsafePath, read_small, write_whole
 from confgen.applying.io_history import History
 from confgen.applying.io_nginx import NotServing
 from confgen.applying.pipeline import Action, State
 from confgen.applying.quarantine import Quarantine, told
 from confgen.applying.restraint import Restraint
+from confgen.applying.serving import Serving
 from confgen.applying.standing import CONFIG, NGINX, PINNED, QUARANTINE, WORKERS, Standing
 from confgen.io_command import CannotRun
 from confgen.io_thread import in_thread
 from confgen.nginx.io_front import FrontCare
 from confgen.nginx.render import Renderer, RenderFailed, Tree, generation_of
 from confgen.nginx.shapes import Level, ServiceView
-from confgen.nginx.urgency import only_adds
 from confgen.nginx.view import Views
 from confgen.settings import ConfgenSettings
 
@@ -56,6 +57,7 @@ class Publisher:
         standing: what is served; set here.
         front: https and streams.
         quarantine: who is out.
+        endpoints: how nginx hears of its servers.
         settings: how far reloads are apart, how many generations of workers may live, how long a loss is held back.
     """
 
@@ -69,25 +71,25 @@ class Publisher:
         *,
         front: FrontCare,
         quarantine: Quarantine,
+        endpoints: InConfiguration | Sent,
         settings: ConfgenSettings,
     ) -> None:
         self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
         self._quarantine, self._standing, self._restraint = quarantine, standing, Restraint(settings.refusal_grace_s)
         self._wait_s, self._most = settings.wait_s, settings.worker_generations
-        self._front = front
+        self._front, self._endpoints = front, endpoints
         self._telemetry, self._metrics = standing.telemetry, standing.metrics
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
         self._chronicle = Chronicle(self._history, self._telemetry)
         self._saved = quarantine.saved()  # what stands on disk; nothing is the same as nobody
         self._changed: set[str] = set()  # services to be rendered anew
-        self._pending: set[str] = set()  # services that nginx may serve otherwise than their views say
-        self._served: dict[str, ServiceView] = {}  # as nginx serves them
-        self._sure = False  # they are what it serves
+        self._serving = Serving(views.services)
         self.last_reload = float("-inf")
 
     async def open(self) -> None:
-        """Take in who was in quarantine when the generator ended."""
+        """Take in who was in quarantine when the generator ended, and what nginx was sent."""
+        await self._endpoints.open()
         with contextlib.suppress(OSError):
             self._saved = await in_thread(lambda: read_small(self._path))
             self._quarantine.restore(self._saved, time.monotonic())
@@ -95,8 +97,10 @@ class Publisher:
 
     def changed(self, services: Iterable[str]) -> None:
         """Note services whose view changed."""
-        self._changed |= set(services)
-        self._pending |= set(services)
+        moved = set(services)
+        again = self._endpoints.update(moved)
+        self._changed |= again
+        self._serving.changed(moved, again)
 
     def try_again(self) -> bool:
         """Let those back in whose time has come; False when there is nobody."""
@@ -131,12 +135,15 @@ class Publisher:
         while True:
             result, tree = await self._round()
             if result is None:
+                if self._endpoints.told and self._serving.lacks_no_server():
+                    self._standing.revision = revision  # whoever drains waits for no addition
                 await self._keep()
                 return False
             if tree is not None and result.action is Action.ACCEPT:
                 self._telemetry.ready.good(PINNED)
                 await self._accept(tree, revision, self._chronicle.reason(revision, self._quarantine.entries))
-                self._took_over()
+                self._serving.applied()
+                self._telemetry.ready.good(WORKERS)
                 await self._keep()
                 return True
             if result.blame and self._front.refused(result.blame.message) and time.monotonic() < ends:
@@ -151,15 +158,6 @@ class Publisher:
             await self._keep()  # named at once, and over a crash in the next round
             if result.failed in _RELOADED:
                 await asyncio.sleep(max(0.0, self.last_reload + self._wait_s - time.monotonic()))
-
-    def _took_over(self) -> None:
-        for service in self._pending:
-            self._served.pop(service, None)
-            if service in self._views.services:
-                self._served[service] = self._views.services[service]
-        self._pending.clear()
-        self._sure = True
-        self._telemetry.ready.good(WORKERS)
 
     async def _pin(self) -> Pin | None:
         """The generation that an operator holds; what is over is let go."""
@@ -190,12 +188,11 @@ class Publisher:
         except (OSError, UnsafePath) as error:
             self._report(Result(Action.REFUSE, Blame("", "", 0, f"generation {pin.generation} is pinned: {error}")))
             return False
-        served = await self._applier.is_served(tree)
-        result = Result(Action.ACCEPT, None) if served else await self._apply(tree)
-        if result.action is not Action.ACCEPT:
-            self._report(result)
+        result = await self._bring(tree, at_once=True)
+        if result is None or result.action is not Action.ACCEPT:
+            self._report(result or Result(Action.WAIT, None))
             return False
-        self._sure = False
+        self._serving.sure = False
         note = await in_thread(lambda: self._history.note(pin.generation))
         await self._accept(tree, note.revision if note else 0, "an operator went back to it")
         return True
@@ -215,7 +212,8 @@ class Publisher:
                 self._telemetry.log.info("out of quarantine: it changed", extra={"service": service})
 
     def _digest(self, view: ServiceView) -> str:
-        return self._renderer.digest(view, self._views.streams.views.get(view.name))
+        settled = self._endpoints.settled.get(view.name, view)
+        return self._renderer.digest(settled, self._views.streams.views.get(view.name))
 
     async def _round(self) -> tuple[Result | None, Tree | None]:
         """One try: how it ended, and what was tried; no result when it has to wait for old workers."""
@@ -223,17 +221,33 @@ class Publisher:
             tree = self._render()
         except RenderFailed as error:
             return Result(Action.REFUSE, Blame(error.service, "", 0, str(error)), State.STAGING), None
-        if await self._applier.is_served(tree):
-            return Result(Action.ACCEPT, None), tree
-        if self._waits() or await self._held_back():
-            return None, tree
-        return await self._apply(tree), tree
+        return await self._bring(tree), tree
+
+    async def _bring(self, tree: Tree, *, at_once: bool = False) -> Result | None:
+        """Tell nginx its servers, and bring it to a configuration; None: that has to wait, unless it is `at_once`."""
+        result: Result | None = None
+
+        async def apply() -> bool:
+            nonlocal result
+            if await self._applier.is_served(tree):
+                result = Result(Action.ACCEPT, None)
+            elif at_once or not (self._waits() or await self._held_back()):
+                result = await self._apply(tree)
+            return result is not None and result.action is Action.ACCEPT
+
+        try:
+            await self._endpoints.bring(apply)
+        except (NotServing, OSError) as error:
+            result = Result(Action.ALARM, Blame("", "", 0, str(error)))
+        if self._endpoints.told:
+            self._serving.told()
+        return result
 
     def _waits(self) -> bool:
         """True while as many generations of workers live as may, and nothing but additions is to be applied."""
         living = self._applier.generations()
-        adds = (only_adds(self._served.get(one), self._views.services.get(one)) for one in self._pending)
-        if living < self._most or not self._sure or not self._front.only_adds() or not all(adds):
+        adds = self._front.only_adds() and self._serving.lacks_additions_only(told=self._endpoints.told)
+        if living < self._most or not adds:
             self._telemetry.ready.good(WORKERS)
             return False
         why = f"{living} generations of nginx's workers have open connections: what was added waits for one to end"
@@ -273,7 +287,7 @@ class Publisher:
         out |= {service: Level.SILENT for service in more if service not in out}
         front = self._front.front(views, out)
         tree = self._renderer.render(
-            views.services, self._changed, views.host_count, views.longest_host, out=out, front=front
+            self._endpoints.settled, self._changed, views.host_count, views.longest_host, out=out, front=front
         )
         self._changed.clear()
         return tree

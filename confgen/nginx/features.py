@@ -81,7 +81,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "stream_realip": Feature("stream_realip", parent="stream"),
         "stream_pass": Feature("stream_pass", (1, 25, 5), usual=True, parent="stream"),
         "lua": Feature("http_lua"),
-        "ndk": Feature("ndk_http"),
+        "ndk": Feature("ndk_http"),  # a shared object without `ngx_` before its name
     }
 )
 
@@ -166,7 +166,7 @@ class Features(msgspec.Struct, frozen=True):
 
     @staticmethod
     def _file(module: str) -> str:
-        return f"ngx_{module}_module.so"
+        return f"{module}_module.so" if module.startswith("ndk_") else f"ngx_{module}_module.so"
 
 
 LEAST = Features(OLDEST, frozenset({"http_ssl", "http_v2", "http_realip"}))

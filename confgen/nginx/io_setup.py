@@ -10,7 +10,7 @@ from confgen.io_command import CannotRun
 from confgen.nginx import io_machine, quote
 from confgen.nginx.features import LEAST, Features, NotNginx
 from confgen.nginx.io_features import probe
-from confgen.nginx.layout import Machine
+from confgen.nginx.layout import LUA, Machine
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.failure import CannotStart
 
@@ -34,6 +34,7 @@ async def machine(settings: ConfgenSettings, folder: Path, reserved: tuple[str, 
         h2c_port=settings.h2c_port,
         trusted=settings.trusted,
         proxy_protocol=settings.proxy_protocol,
+        lua=settings.nginx_endpoints == "lua",
     )
     if problem := misfit(settings, facts.can):
         raise CannotStart(problem)
@@ -44,8 +45,10 @@ async def _features(settings: ConfgenSettings) -> Features:
     """What the program can do; one that is not here yet counts as one that can do the least."""
     try:
         return await probe(settings.nginx_bin, settings.nginx_modules)
-    except (CannotRun, NotNginx):  # starting it will say so, and is tried again
-        return LEAST
+    except (CannotRun, NotNginx) as error:
+        if settings.nginx_endpoints == "lua":  # whether it can is not known
+            raise CannotStart(f"--nginx-endpoints lua: --nginx-bin: {error}") from error
+        return LEAST  # starting it will say so, and is tried again
 
 
 def misfit(settings: ConfgenSettings, can: Features) -> str:
@@ -60,6 +63,8 @@ def misfit(settings: ConfgenSettings, can: Features) -> str:
         return "--h2c-port: it is that of --http-port; choose another"
     if settings.certs and settings.https_port in {settings.http_port, settings.h2c_port}:
         return "--https-port: it is that of --http-port or --h2c-port; choose another"
+    if settings.nginx_endpoints == "lua" and (why := _no_balancer(settings, can)):
+        return f"--nginx-endpoints lua: {why}"
     for flag, folder in (
         ("--htpasswd", settings.htpasswd),
         ("--snippets", settings.snippets),
@@ -68,6 +73,13 @@ def misfit(settings: ConfgenSettings, can: Features) -> str:
         if folder and not Path(folder).is_dir():
             return f"{flag} {folder}: no such folder"
     return _unprintable(settings.htpasswd) if settings.htpasswd else ""
+
+
+def _no_balancer(settings: ConfgenSettings, can: Features) -> str:
+    if settings.nginx == "off":
+        return "it needs an nginx to tell: --nginx spawn or signal"
+    why = next(filter(None, map(can.why_not, LUA)), "")
+    return why and f"{why}: install it (Debian: libnginx-mod-http-lua), or name its folder with --nginx-modules"
 
 
 def _unprintable(htpasswd: str) -> str:

@@ -19,6 +19,8 @@ FEWEST_CONNECTIONS = 512
 MOST_CONNECTIONS = 65536  # nginx allocates them at start: about 30 MB a worker
 BUCKET_LEAST = 64  # octets: one cache line
 NAMES_LEAST = 1024
+LUA = ("ndk", "lua")  # features that its balancer needs, in the order in which nginx loads them
+ENDPOINTS_SIZE = 64 * 1024 * 1024  # octets of shared memory, used as needed; 100,000 servers take a quarter
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Machine(msgspec.Struct, frozen=True):
         h2c_port: where HTTP/2 without TLS is served, on a port of its own; 0: on none.
         trusted: networks of balancers in front of us, which say who the client is.
         proxy_protocol: they say it in a PROXY header, on every connection; else in X-Forwarded-For.
+        lua: servers are sent to a balancer in Lua; else they stand in the configuration.
     """
 
     folder: str
@@ -61,6 +64,8 @@ class Machine(msgspec.Struct, frozen=True):
     def told(self) -> bool:
         """Balancers say in HTTP headers who the client is and how it came."""
         return bool(self.trusted) and not self.proxy_protocol
+
+    lua: bool = False
 
 
 class Main(msgspec.Struct, frozen=True):
@@ -95,6 +100,11 @@ class Main(msgspec.Struct, frozen=True):
     proxy_protocol: bool
     grpc: bool
     ssl: bool
+    lua: bool
+    lua_modules: tuple[Token, ...]
+    endpoints_socket: Token
+    endpoints_file: Token
+    endpoints_size: Token
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -113,6 +123,7 @@ class Rules(msgspec.Struct, frozen=True):
     http2: Literal["directive", "parameter", "none"]
     proxy_protocol: bool
     told: bool  # balancers that we trust say whether their clients came over https
+    lua: bool
 
 
 def rules(machine: Machine) -> Rules:
@@ -131,6 +142,7 @@ def rules(machine: Machine) -> Rules:
         http2=machine.can.http2,
         proxy_protocol=machine.proxy_protocol,
         told=machine.told,
+        lua=machine.lua,
     )
 
 
@@ -173,6 +185,11 @@ def main(machine: Machine, *, hosts: int, longest: int) -> Main:
         proxy_protocol=machine.proxy_protocol,
         grpc=machine.can.has("grpc"),
         ssl=machine.can.has("http_ssl"),
+        lua=machine.lua,
+        lua_modules=tuple(quote.file(machine.can.load(name)) for name in LUA if machine.lua and machine.can.load(name)),
+        endpoints_socket=quote.file(f"{machine.folder}/run/endpoints.sock"),
+        endpoints_file=quote.file(f"{machine.folder}/run/endpoints"),
+        endpoints_size=quote.number(ENDPOINTS_SIZE),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from confgen.nginx.shapes import Location, ServiceView, Site, Upstream
+from confgen.nginx.shapes import Location, Server, ServiceView, Site, Upstream
 
 # What may differ between two views of which the second only adds: names, servers, and what follows from them.
 _FREE: dict[type[msgspec.Struct], frozenset[str]] = {
@@ -37,6 +37,21 @@ def only_adds(before: ServiceView | None, after: ServiceView | None) -> bool:
         return False
     now = _places(after)
     return all(_still(was, now.get(place)) for place, was in _places(before).items())
+
+
+def keeps_servers(before: ServiceView | None, after: ServiceView | None) -> bool:
+    """True when whatever was served is still served by the same servers, with the same weights."""
+    was, now = (_servers(view) if view else {} for view in (before, after))
+    return all(now.get(place) == servers for place, servers in was.items())
+
+
+def _servers(view: ServiceView) -> dict[Place, tuple[Server, ...]]:
+    return {
+        (host.text, one.path): one.upstream.servers if one.upstream else ()
+        for site in (*view.sites, *(site for _, site in view.parts))
+        for one in site.locations
+        for host in site.hosts
+    }
 
 
 _Served: TypeAlias = tuple[Rules, Rules, frozenset[str]]
