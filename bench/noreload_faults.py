@@ -22,6 +22,7 @@ from pilotfish.catalog.telemetry import Telemetry
 
 HOST = f"{name_of(0)}.{DOMAIN}"
 ASKED = 200
+PROVED_S = 5.0  # within which the configuration before is not only served, but proved
 FOUND_S = 12.0  # within which a change must show, or does not
 Row = tuple[str, str, str]
 
@@ -96,6 +97,7 @@ class _Generated:
         return f"{status} after {time.monotonic() - begun:.1f} s; {await self._change()}"
 
     async def _no_socket(self) -> str:
+        await asyncio.sleep(PROVED_S)
         for socket in (self._running.folder / "run").glob("*.sock"):
             socket.unlink()
         return f"{await self._change()}; {await self._answers()}"

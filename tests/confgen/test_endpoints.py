@@ -35,6 +35,7 @@ from tests.confgen.kit import (
 )
 
 WEB = f"web.{DOMAIN}"
+CHANGES = 300
 
 
 def web(*ports, **more):
@@ -108,6 +109,20 @@ async def test_a_change_is_served_without_a_reload(lua):
         assert running.state["generation"] == generation
         assert running.state["nginx"]["endpoints"] == "lua"
         assert running.state["nginx"]["endpoints_sent"] == sent + 2
+
+
+async def test_a_storm_of_changes_costs_no_worker(lua):
+    """C4: the last state is served, by the workers that were there before; what comes together is sent together."""
+    async with Backend("one") as one, Backend("two") as two, lua() as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        workers, sent = await until(lambda: _children(running.pid)), running.state["nginx"]["endpoints_sent"]
+        for turn in range(CHANGES):
+            revision = await running.write(web(one.port if turn % 2 else two.port, free_port()))
+        await running.write(web(two.port))
+        await running.applied(revision + 1)
+        assert {(await get(running.port, WEB)).body for _ in range(8)} == {"two GET /"}
+        assert _children(running.pid) == workers
+        assert 0 < running.state["nginx"]["endpoints_sent"] - sent <= CHANGES + 1
 
 
 async def test_a_service_without_endpoints_is_503_and_comes_back(lua):
