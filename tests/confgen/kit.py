@@ -268,8 +268,9 @@ class Running:
         self._keep_store = store is not None
         self.settings = ConfgenSettings(
             node_name=NODE, domain=(DOMAIN,), nginx_dir=str(folder), nginx_bin=str(program),
-            http_port=self.port, nginx_modules=modules_of(program),
-            **{"ip": ("10.0.0.1",), "wait_s": 0.05, "quiet_s": 0.05, "nginx_on_exit": "quit", **settings},
+            http_port=self.port,
+            **{"nginx_modules": modules_of(program), "ip": ("10.0.0.1",), "wait_s": 0.05, "quiet_s": 0.05,
+               "nginx_on_exit": "quit", **settings},
         )  # fmt: skip
         self.telemetry = Telemetry("confgen", time.time)
         self.service = ConfgenService(self.settings, self.store, self.telemetry, templates)

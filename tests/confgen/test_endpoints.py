@@ -13,17 +13,12 @@ from hypothesis import strategies as st
 
 from confgen.nginx import endpoints
 from confgen.nginx.endpoints import Apart
-from confgen.service import ConfgenService
-from confgen.settings import ConfgenSettings
-from lab.tools import Tools
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
-from pilotfish.catalog.telemetry import Telemetry
 from tests.confgen.kit import (
     DOMAIN,
     Backend,
     Catalog,
-    Running,
     claim,
     container,
     endpoint,
@@ -84,17 +79,6 @@ def test_equal_tables_have_equal_names_and_others_have_not():
 
 
 # --- a real nginx
-
-
-@pytest.fixture
-def lua(folder):
-    """How a config generator with a balancer in Lua is started."""
-    tools = Tools(["lua"])
-
-    def running(**more):
-        return Running(folder, tools.find("nginx"), **{"nginx_endpoints": "lua", **more})
-
-    return running
 
 
 async def test_a_change_is_served_without_a_reload(lua):
@@ -251,15 +235,26 @@ async def test_a_configuration_that_is_refused_holds_up_no_endpoint(lua):
         assert (await get(running.port, f"other.{DOMAIN}")).status == 404
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"nginx": "off"}, "--nginx spawn or signal"), ({"nginx_modules": "/nonexistent"}, "libnginx-mod-http-lua")],
-    ids=["no nginx", "no module"],
-)
-async def test_what_it_cannot_do_is_said_at_the_start(folder, debian_nginx, settings, said):
-    made = ConfgenSettings(
-        node_name="h1", domain=(DOMAIN,), nginx_dir=str(folder), nginx_bin=str(debian_nginx),
-        nginx_endpoints="lua", **settings,
-    )  # fmt: skip
+UNABLE = {
+    "no nginx to tell": ({"nginx": "off"}, "--nginx-endpoints lua: it needs an nginx to tell: --nginx spawn or signal"),
+    "no module": ({"nginx_modules": "/nonexistent"}, "no ndk_http_module.so lies in its modules' folder.*libnginx-mod"),
+    "no program": ({"nginx_bin": "/nonexistent/nginx"}, "--nginx-endpoints lua: --nginx-bin: .*/nonexistent/nginx"),
+    "another program": ({"nginx_bin": "/bin/true"}, "--nginx-endpoints lua: --nginx-bin: no nginx"),
+}
+
+
+@pytest.mark.parametrize(("settings", "said"), UNABLE.values(), ids=UNABLE)
+async def test_what_it_cannot_do_is_said_at_the_start(lua, settings, said):
+    running = lua(**settings)
     with pytest.raises(CannotStart, match=said):
-        await ConfgenService(made, EmbeddedStore(), Telemetry("confgen", lambda: 0.0)).run()
+        await running.service.run()
+    await running.store.close()
+
+
+async def test_one_module_of_two_is_named(lua, folder, debian_modules):
+    folder.parent.joinpath("some").mkdir()
+    (folder.parent / "some" / "ndk_http_module.so").symlink_to(debian_modules / "ndk_http_module.so")
+    running = lua(nginx_modules=str(folder.parent / "some"))
+    with pytest.raises(CannotStart, match=r"no ngx_http_lua_module\.so lies in"):
+        await running.service.run()
+    await running.store.close()
