@@ -2,8 +2,8 @@
 
 Pure. A view is taken apart into what the configuration says (hosts, paths, which upstreams there are) and who the
 servers of its upstreams are at the moment. A change that only moves servers gives an equal `settled` view, so nothing
-is rendered; `lines` is what the balancer (templates/endpoints.lua.j2) is sent instead. Invariants: a settled view and
-its lines say together what the view says; a name means the same places with the same policy in every configuration, so
+is rendered; the balancer (templates/endpoints.lua.j2) is sent the servers instead. Invariants: a settled view and its
+lines say together what the view says; a name means the same places with the same policy in every configuration, so
 that servers that are sent for a new one never answer for the places of an old one. Clients that stay with a server are
 nginx's own business: those upstreams remain whole in the configuration.
 """
