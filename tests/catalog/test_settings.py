@@ -6,7 +6,7 @@ import pytest
 
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
-from pilotfish.catalog import settings
+from pilotfish.catalog import setting_values
 from pilotfish.catalog.settings import BadSettings, known, resolve, unknown_in_env, unknown_in_file
 from pilotfish.catalog.values import BadValue
 from registrator.settings import RegistratorSettings
@@ -74,12 +74,12 @@ def test_unknown_variables_are_errors():
 
 
 GOOD = {
-    "etcd host and port": (settings.etcd_url, "h:2379", "http://h:2379"),
-    "etcd url with slash": (settings.etcd_url, "https://h:2379/", "https://h:2379"),
-    "etcd IPv6": (settings.etcd_url, "http://[::1]:2379", "http://[::1]:2379"),
-    "loopback by default": (settings.address_and_port, ":53", ("127.0.0.1", 53)),
-    "domain": (settings.domain, "Example.NET.", "example.net"),
-    "prefix": (settings.skydns_prefix, "/a/b/", "/a/b"),
+    "etcd host and port": (setting_values.etcd_url, "h:2379", "http://h:2379"),
+    "etcd url with slash": (setting_values.etcd_url, "https://h:2379/", "https://h:2379"),
+    "etcd IPv6": (setting_values.etcd_url, "http://[::1]:2379", "http://[::1]:2379"),
+    "loopback by default": (setting_values.address_and_port, ":53", ("127.0.0.1", 53)),
+    "domain": (setting_values.domain, "Example.NET.", "example.net"),
+    "prefix": (setting_values.skydns_prefix, "/a/b/", "/a/b"),
 }
 
 
@@ -90,15 +90,15 @@ def test_good_values(parse, text, expected):
 
 
 BAD = {
-    "etcd without port": (settings.etcd_url, "http://h"),
-    "etcd with credentials": (settings.etcd_url, "http://u:p@h:2379"),
-    "etcd with path": (settings.etcd_url, "http://h/x:1"),
-    "etcd scheme": (settings.etcd_url, "ftp://h:1"),
-    "name instead of address": (settings.address_and_port, "localhost:53"),
-    "port too high": (settings.address_and_port, "127.0.0.1:65536"),
-    "wildcard domain": (settings.domain, "*.example.net"),
-    "prefix with dots": (settings.skydns_prefix, "/a/../b"),
-    "word out of a list": (settings.choice("a", "b"), "c"),
+    "etcd without port": (setting_values.etcd_url, "http://h"),
+    "etcd with credentials": (setting_values.etcd_url, "http://u:p@h:2379"),
+    "etcd with path": (setting_values.etcd_url, "http://h/x:1"),
+    "etcd scheme": (setting_values.etcd_url, "ftp://h:1"),
+    "name instead of address": (setting_values.address_and_port, "localhost:53"),
+    "port too high": (setting_values.address_and_port, "127.0.0.1:65536"),
+    "wildcard domain": (setting_values.domain, "*.example.net"),
+    "prefix with dots": (setting_values.skydns_prefix, "/a/../b"),
+    "word out of a list": (setting_values.choice("a", "b"), "c"),
 }
 
 
