@@ -69,7 +69,7 @@ http {{
     upstream web {{
         server {ip}:{first};
         server {ip}:{second};
-        keepalive 16;
+        keepalive 64;
     }}
     server {{
         listen {port} backlog=4096;

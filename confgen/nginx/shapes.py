@@ -17,8 +17,8 @@ from confgen.nginx.policy import PLAIN, Limits, Policy
 from confgen.nginx.quote import Token
 from pilotfish.catalog.route import Place
 
-KEEPALIVE_PER_SERVER = 8  # idle connections that a worker keeps for each server of an upstream, for a few seconds
-MAX_KEEPALIVE = 64
+KEEPALIVE_PER_SERVER = 32  # idle connections that a worker keeps for each server of an upstream, for a few seconds
+MAX_KEEPALIVE = 256
 MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
 
 
