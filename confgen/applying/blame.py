@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 MAX_LINE = 500  # characters of one line of nginx that we pass on
 MOST_CRASHES = 4  # workers that end by a signal within one reload; former ones may, when they are told to go
-_GRAVE = re.compile(r"\[(?:emerg|alert|crit)\] (?:\d+#\d+: )?(.*)")
+# From the line's start: what clients sent (referrer, user, request) stands further on in lines of lesser levels.
+_LINE = re.compile(r"(?:nginx: |\d{4}/\d\d/\d\d \d\d:\d\d:\d\d )\[([a-z]+)\] (?:\d+#\d+: )?(.*)")
+_GRAVE = frozenset({"emerg", "alert", "crit"})
 _WHERE = re.compile(r" in (\S+?):(\d+)$")
 _GENERATION = re.compile(r"/generations/[^/]+/(.+)$")
 
@@ -42,7 +44,7 @@ def blame(output: str, services: Mapping[str, str]) -> Blame:
     >>> blame("nginx: [emerg] no port in /n/generations/0a/services/web.conf:2", {"services/web.conf": "web"})
     Blame(service='web', file='services/web.conf', line=2, message='no port in services/web.conf:2')
     """
-    messages = [found.group(1) for line in output.splitlines() if (found := _GRAVE.search(line))]
+    messages = [message for level, message in _spoken(output) if level in _GRAVE]
     message = next((one for one in messages if _WHERE.search(one)), None) or _without_file(messages, output)
     where = _WHERE.search(message)
     if where is None:
@@ -59,17 +61,37 @@ def graves(log: str) -> list[str]:
     nginx tries five times to listen before it gives up; until then `bind() to` lines decide nothing. Workers that die
     as soon as they are there leave nobody who accepts: nginx ends the former ones all the same.
     """
-    found = [match.group(1) for line in log.splitlines() if (match := _GRAVE.search(line))]
+    spoken = _spoken(log)
+    found = [message for level, message in spoken if level in _GRAVE]
     crashes = [message for message in found if "exited on signal" in message]
     decisive = [message for message in found if "cannot be respawned" in message]
-    emergencies = [match.group(1) for line in log.splitlines() if "[emerg]" in line and (match := _GRAVE.search(line))]
+    emergencies = [message for level, message in spoken if level == "emerg"]
     given_up = [message for message in emergencies if not message.startswith(("bind() to", "listen() to"))]
     return given_up + decisive + (crashes if len(crashes) >= MOST_CRASHES else [])
 
 
+def lines_of(log: str, levels: Collection[str]) -> list[str]:
+    """The lines of some levels, whole; a level counts in its own place alone.
+
+    >>> lines_of('2026/11/21 10:01:10 [error] 7#7: *1 no, referrer: "[emerg] 7#7: yes"', ("emerg",))
+    []
+    """
+    return [line for line in _lines(log) if (found := _LINE.match(line)) and found.group(1) in levels]
+
+
+def _spoken(output: str) -> list[tuple[str, str]]:
+    """Level and message of each line that is nginx's own."""
+    return [(found.group(1), found.group(2)) for line in _lines(output) if (found := _LINE.match(line))]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as nginx ends them: other characters that end lines elsewhere may come from clients."""
+    return text.split("\n")
+
+
 def _without_file(messages: list[str], output: str) -> str:
     """The line that says most: which address is taken, rather than that nginx gave up."""
-    lines = messages or [line.strip() for line in output.splitlines() if line.strip()]
+    lines = messages or [line.strip() for line in _lines(output) if line.strip()]
     bind = next((line for line in lines if line.startswith("bind() to")), "")
     hint = "; choose another port with --http-port" if "Address already in use" in bind else ""
     return f"{bind}{hint}" if bind else lines[0] if lines else "nginx said nothing"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from confgen.applying import io_processes
-from confgen.applying.blame import graves
+from confgen.applying.blame import graves, lines_of
 from confgen.io_command import CannotRun, Outcome, run
 
 START_TIMEOUT_S = 15.0  # nginx itself tries for 2.5 s to listen
@@ -179,11 +179,13 @@ class Nginx:
             in_a_row = in_a_row + 1 if answer and answer.generation == generation and not old_ones else 0
             if in_a_row >= ANSWERS_IN_A_ROW:
                 return
-            if graves(said := self._said("[emerg]", "[alert]")):
-                raise NotServing(said, refused="[emerg]" in said)  # a worker that dies may be anybody's fault
+            if graves(said := self._said("emerg", "alert")):
+                raise NotServing(
+                    said, refused=bool(lines_of(said, ("emerg",)))
+                )  # a worker that dies may be anybody's fault
             await asyncio.sleep(ASK_EVERY_S)
         raise NotServing(
-            self._said("[emerg]") or f"new connections did not see the new configuration within {timeout_s:g} s"
+            self._said("emerg") or f"new connections did not see the new configuration within {timeout_s:g} s"
         )
 
     def _said(self, *levels: str) -> str:
@@ -194,7 +196,7 @@ class Nginx:
                 text = log.read(MAX_LOG).decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(line for line in text.splitlines() if any(level in line for level in levels))
+        return "\n".join(lines_of(text, levels))
 
     async def stop(self) -> None:
         """End nginx: let it finish for a moment, then insist."""

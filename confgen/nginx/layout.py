@@ -79,7 +79,8 @@ class Main(msgspec.Struct, frozen=True):
     shutdown: Token
     pid_file: Token
     lock_file: Token
-    error_log: Token
+    error_log: Token  # nginx's own words, and nothing that clients or servers cause
+    requests_log: Token
     access_log: Token
     stream_log: Token
     temp: Token
@@ -165,6 +166,7 @@ def main(machine: Machine, *, hosts: int, longest: int) -> Main:
         pid_file=quote.file(f"{machine.folder}/run/nginx.pid"),
         lock_file=quote.file(f"{machine.folder}/run/nginx.lock"),
         error_log=quote.file(f"{machine.folder}/logs/error.log"),
+        requests_log=quote.file(f"{machine.folder}/logs/requests-error.log"),
         access_log=quote.file(f"{machine.folder}/logs/access.log"),
         stream_log=quote.file(f"{machine.folder}/logs/streams.log"),
         temp=quote.file(f"{machine.folder}/temp"),

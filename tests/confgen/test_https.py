@@ -243,7 +243,11 @@ async def test_keys_are_for_nginx_alone_and_stand_in_nothing_that_is_shown(one_n
         keys_ = list((folder / "generations").glob("*/certs/*.key"))
         assert keys_
         assert {stat.S_IMODE(key.stat().st_mode) for key in keys_} == {0o600}
-        said = json.dumps(running.state) + caplog.text + (folder / "logs" / "error.log").read_text()
+        said = (
+            json.dumps(running.state)
+            + caplog.text
+            + "".join(one.read_text() for one in (folder / "logs").glob("*error.log"))
+        )
         said += running.telemetry.registry and str(list(running.telemetry.registry.collect()))
         assert running.state["certificate_problems"] == {
             "broken": "broken.crt, broken.key: the key is not that of the certificate; it is not served"

@@ -133,7 +133,7 @@ async def test_a_server_that_refuses_connections_costs_a_post_nothing(nginx, fol
         answers = [await get(running.port, WEB, method="POST", body="x") for _ in range(20)]
         assert [answer.status for answer in answers] == [200] * 20
         assert len(live.requests) == 20
-        refused = (folder / "logs" / "error.log").read_text()
+        refused = (folder / "logs" / "requests-error.log").read_text()
         assert "Connection refused" in refused  # the fault was met
 
 

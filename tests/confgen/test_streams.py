@@ -116,7 +116,7 @@ async def test_a_refused_connection_goes_to_the_other_server(nginx, folder):
         live = endpoint("db", 80, to=to, scheme="tcp", port_=port)
         await running.settle(put(container("db", live, dead)), claim("db", f"*:{port}", "/tcp"))
         assert [await asyncio.to_thread(say, port) for _ in range(10)] == [b"db hi\n"] * 10
-        assert "Connection refused" in (folder / "logs" / "error.log").read_text()  # the fault was met
+        assert "Connection refused" in (folder / "logs" / "requests-error.log").read_text()  # the fault was met
 
 
 async def test_udp_is_answered_to_each_client_also_across_reloads(nginx, folder):
