@@ -220,9 +220,10 @@ class ConfgenService:
             await asyncio.sleep(max(0.0, due(now, last, quiet_s=settings.quiet_s, wait_s=settings.wait_s) - now))
             self._wake.clear()
             # An empty catalog is not what the store says, it is what we know.
-            if not self._follower.mirror.complete and not await self._publisher.pinned():
+            known = self._follower.mirror.complete
+            if not known and not await self._publisher.pins.holds():
                 continue
-            if await self._apply_once():
+            if await self._apply_once(known=known):
                 backoff.reset()
             else:
                 await self._until_changed(backoff)
@@ -238,17 +239,22 @@ class ConfgenService:
             changed.cancel()
         self._wake.set()
 
-    async def _apply_once(self) -> bool:
-        """Bring nginx to what the store says now; False when that has to be tried again."""
+    async def _apply_once(self, *, known: bool) -> bool:
+        """Bring nginx to what the store says now; False when that has to be tried again.
+
+        Args:
+            known: the store was read in full.
+        """
         touched, self._touched = self._touched, Touched()
         revision, observed, self._observed = self._known, self._observed, {}
         self._publisher.changed(self._views.update(self._registry, touched))
-        if not await self._publisher.publish(revision):
+        if not await self._publisher.publish(revision, known=known):
             self._observed = observed | self._observed
             return False
         self._show(serving=True)
-        for when in observed.values():
-            self._telemetry.converged("proxy", when)
+        if self._standing.pin is None:  # else nginx shows an older one, for as long as an operator wants
+            for when in observed.values():
+                self._telemetry.converged("proxy", when)
         return True
 
     async def _look_about(self) -> None:
@@ -256,7 +262,7 @@ class ConfgenService:
         publisher, edits_at = self._publisher, time.monotonic() + EDITS_LOOK_S
         while True:
             await asyncio.sleep(RETRY_LOOK_S)
-            if publisher.try_again() or await publisher.pin_changed():
+            if publisher.try_again() or await publisher.pins.changed():
                 self._wake.set()
             elif time.monotonic() >= edits_at:
                 edits_at = time.monotonic() + EDITS_LOOK_S

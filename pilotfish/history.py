@@ -46,7 +46,8 @@ class Past(msgspec.Struct, frozen=True):
         if name == CURRENT:
             return self._or_none(self.current, "nginx reads none yet")
         if name == PREVIOUS:
-            others = [one for one in self.generations if one != self.current]
+            # Without a note it was never proved: a kill in the middle left it.
+            others = [one for one in self.generations if one != self.current and one in self.notes]
             return self._or_none(others[0] if others else "", "there is none before the one that is served")
         found = [one for one in self.generations if one.startswith(name.lower())] if len(name) >= LEAST else []
         if len(found) == 1:

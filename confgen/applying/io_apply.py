@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
     Attributes:
         action: the table's last one.
-        blame: the reason if that is not ACCEPT.
+        blame: the reason if that is not ACCEPT; with ACCEPT, why what serves cannot be remembered as the last good one.
         failed: where it failed; IDLE when it did not.
         refused: nginx itself said no, in its own words, to what it was given.
     """
@@ -51,8 +51,20 @@ class Applier:
         self._folder, self._nginx, self._proof_s = folder, nginx, proof_s
         self._doing = asyncio.Lock()
 
-    async def is_served(self, tree: Tree) -> bool:
-        """True when this very configuration stands on disk and answers: there is nothing to do."""
+    async def adopt(self, tree: Tree) -> Result | None:
+        """Take what is served already for applied; None when it is not served, or not by every worker.
+
+        What another process made nginx read is proved first, and is the last good one from then on.
+        """
+        async with self._doing:
+            if not await self._is_served(tree):
+                return None
+            if await in_thread(lambda: self._folder.accepted(tree)):
+                return Result(Action.ACCEPT, None)
+            return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).adopt()
+
+    async def _is_served(self, tree: Tree) -> bool:
+        """True when this very configuration stands on disk and answers."""
         if tree.generation != self._folder.current or not await in_thread(lambda: self._folder.holds(tree)):
             return False
         if self._nginx is None:
@@ -122,6 +134,7 @@ class _Run:
             Action.ACCEPT: lambda: in_thread(lambda: folder.accept(tree.generation)),
             Action.REFUSE: self._discard,
             Action.DISCARD: self._discard,
+            Action.ALARM: self._discard,
         }
 
     async def walk(self) -> Result:
@@ -140,6 +153,16 @@ class _Run:
                 self._show(State.IDLE)
                 await self._last(action)
                 raise
+
+    async def adopt(self) -> Result | None:
+        """Prove and remember what nginx reads already; None when some worker does not serve it."""
+        if self._nginx is not None:
+            self._nginx.found()
+        if await self._event(Action.PROVE) is not Event.DONE:
+            return None
+        if await self._event(Action.STAGE) is Event.DONE:  # it stands there: how its files look is taken in
+            await self._last(Action.ACCEPT)
+        return Result(Action.ACCEPT, self._blame)
 
     async def _event(self, action: Action) -> Event:
         """Do what the table says; every way in which it can fail is an event."""

@@ -119,6 +119,11 @@ class Folder:
         except OSError:
             return False
 
+    def accepted(self, tree: Tree) -> bool:
+        """True when this process accepted the tree last, and it still is the last good one."""
+        last, _ = self._proved
+        return last is not None and last.generation == tree.generation == self.good
+
     def differing(self, tree: Tree) -> frozenset[str]:
         """Files of a tree that are new, or other than in the last generation that was proved."""
         good = self._generations / (self.good or "none")

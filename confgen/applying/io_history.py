@@ -52,6 +52,10 @@ class History:
 
         return [one.name for one in sorted(found, key=applied, reverse=True)]
 
+    def has(self, generation: str) -> bool:
+        """Whether a generation stands on disk."""
+        return (self.path / "generations" / generation).is_dir()
+
     def files(self, generation: str) -> dict[str, bytes]:
         """All files of a generation: relative path -> text.
 

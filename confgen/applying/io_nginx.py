@@ -112,7 +112,7 @@ class Nginx:
             NotServing: it did not start, or cannot be told; the message holds its own words.
         """
         master = self.pid
-        self._mark = self._errors.stat().st_size if self._errors.exists() else 0
+        self._mark = self._end_of_log()
         if not master:
             await self._start()
             return
@@ -121,6 +121,14 @@ class Nginx:
             os.kill(master, signal.SIGHUP)
         except OSError as error:
             raise NotServing(f"nginx ({master}) cannot be signalled: {error.strerror}") from error
+
+    def found(self) -> None:
+        """Prepare to prove what somebody else made it read: what it said before does not count."""
+        self._mark = self._end_of_log()
+        self._replaced = io_processes.former_of(self.pid)
+
+    def _end_of_log(self) -> int:
+        return self._errors.stat().st_size if self._errors.exists() else 0
 
     async def _start(self) -> None:
         if not self._ours:

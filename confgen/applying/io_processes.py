@@ -67,6 +67,13 @@ def workers_of(master: int) -> frozenset[int]:
     return frozenset(one.pid for one in _children(master) if one.accepts)
 
 
+def former_of(master: int) -> frozenset[int]:
+    """Workers of a master that still accept although a later generation does."""
+    workers = [one for one in _children(master) if one.accepts]
+    latest = max((one.began for one in workers), default=0.0)
+    return frozenset(one.pid for one in workers if latest - one.began > TOGETHER_S)
+
+
 def generations_of(master: int) -> int:
     """How many generations of a master's workers live: the one that accepts, and those that wait for clients to end."""
     workers = [one for one in _children(master) if one.title.startswith("nginx: ")]

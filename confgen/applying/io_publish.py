@@ -22,6 +22,7 @@ from confgen.applying.io_endpoints import InConfiguration, Sent
 from confgen.applying.io_files import Folder, UnsafePath, read_small, write_whole
 from confgen.applying.io_history import History
 from confgen.applying.io_nginx import NotServing
+from confgen.applying.io_pins import Pins
 from confgen.applying.pipeline import Action, State
 from confgen.applying.quarantine import Quarantine, told
 from confgen.applying.restraint import Restraint
@@ -30,7 +31,7 @@ from confgen.applying.standing import CONFIG, NGINX, PINNED, QUARANTINE, WORKERS
 from confgen.io_command import CannotRun
 from confgen.io_thread import in_thread
 from confgen.nginx.io_front import FrontCare
-from confgen.nginx.render import Renderer, RenderFailed, Tree, generation_of
+from confgen.nginx.render import Renderer, RenderFailed, Tree
 from confgen.nginx.shapes import Level, ServiceView
 from confgen.nginx.view import Views
 from confgen.settings import ConfgenSettings
@@ -40,6 +41,7 @@ ROUND_S = 20.0  # new rounds begin within this time; what is left is for the nex
 SEARCH_S = 20.0
 # What stands after a configuration that was not applied.
 LEFT = {
+    Action.ACCEPT: "it serves, and cannot be remembered as the last good one",
     Action.REFUSE: "the last good one stays",
     Action.WAIT: "it waits for the nginx that will be started",
     Action.ALARM: "nothing, or not what is on disk, is served",
@@ -82,6 +84,7 @@ class Publisher:
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
         self._chronicle = Chronicle(self._history, self._telemetry)
+        self.pins = Pins(self._history, self._chronicle, standing)
         self._saved = quarantine.saved()  # what stands on disk; nothing is the same as nobody
         self._changed: set[str] = set()  # services to be rendered anew
         self._serving = Serving(views.services)
@@ -111,7 +114,9 @@ class Publisher:
     async def edited(self) -> bool:
         """True when somebody changed what nginx reads, by hand; said once for each time that it is found."""
         before = self._standing.generation
-        if self._applier.state is not State.IDLE or await in_thread(self._folder.intact):
+        if self._applier.state is not State.IDLE or self._standing.blame is not None:
+            return False  # it is compared, or will be soon, byte for byte
+        if await in_thread(self._folder.intact):
             return False
         if self._applier.state is not State.IDLE or self._standing.generation != before:
             return False  # we did
@@ -120,15 +125,18 @@ class Publisher:
         )
         return True
 
-    async def publish(self, revision: int) -> bool:
+    async def publish(self, revision: int, *, known: bool) -> bool:
         """Bring nginx to what the views say now; False when that has to be tried again.
 
         Args:
             revision: of the store, which the views show.
+            known: the store was read in full. Else they are empty, and nothing but a pinned generation may be served.
         """
-        pin = await self._pin()
+        pin = await self.pins.held()
         if pin is not None:
             return await self._publish_pinned(pin)
+        if not known:
+            return False
         self.changed(self._front.settle(self._views))
         self._let_back()
         ends = time.monotonic() + ROUND_S
@@ -145,7 +153,7 @@ class Publisher:
                 self._serving.applied()
                 self._telemetry.ready.good(WORKERS)
                 await self._keep()
-                return True
+                return self._remembered(result)
             if result.blame and self._front.refused(result.blame.message) and time.monotonic() < ends:
                 await self._front.look()
                 self.changed(self._front.settle(self._views))
@@ -159,32 +167,10 @@ class Publisher:
             if result.failed in _RELOADED:
                 await asyncio.sleep(max(0.0, self.last_reload + self._wait_s - time.monotonic()))
 
-    async def _pin(self) -> Pin | None:
-        """The generation that an operator holds; what is over is let go."""
-        pin = await in_thread(self._history.pin)
-        if pin is not None and not pin.holds(self._telemetry.now()):
-            with contextlib.suppress(OSError):  # read-only now, it is over all the same
-                await in_thread(self._history.let_go)
-            pin = None
-        if pin is None and self._standing.pin is not None:
-            self._telemetry.log.info("no generation is pinned any more: what the store says is to be applied")
-            self._chronicle.released()
-        self._standing.pin = pin
-        return pin
-
-    async def pin_changed(self) -> bool:
-        """True when an operator asked for something else than what is known here."""
-        pin = await in_thread(self._history.pin)
-        return (pin if pin is not None and pin.holds(self._telemetry.now()) else None) != self._standing.pin
-
-    async def pinned(self) -> bool:
-        """True when a generation is held: it can be served whatever the store says."""
-        return await in_thread(self._history.pin) is not None
-
     async def _publish_pinned(self, pin: Pin) -> bool:
         self._telemetry.ready.bad(PINNED, f"generation {pin.generation} is held; let it go: pilotfish accept")
         try:
-            tree = await in_thread(lambda: self._stored(pin.generation))
+            tree = await in_thread(lambda: self.pins.stored(pin.generation))
         except (OSError, UnsafePath) as error:
             self._report(Result(Action.REFUSE, Blame("", "", 0, f"generation {pin.generation} is pinned: {error}")))
             return False
@@ -195,13 +181,7 @@ class Publisher:
         self._serving.sure = False
         note = await in_thread(lambda: self._history.note(pin.generation))
         await self._accept(tree, note.revision if note else 0, "an operator went back to it")
-        return True
-
-    def _stored(self, generation: str) -> Tree:
-        files = self._history.files(generation)
-        if generation_of(files) != generation:
-            raise UnsafePath("its files are not what was applied once; choose another one")
-        return Tree(files, generation, {})
+        return self._remembered(result)
 
     def _let_back(self) -> None:
         """Whoever would have other files now than were refused is no longer in quarantine."""
@@ -229,8 +209,8 @@ class Publisher:
 
         async def apply() -> bool:
             nonlocal result
-            if await self._applier.is_served(tree):
-                result = Result(Action.ACCEPT, None)
+            if adopted := await self._applier.adopt(tree):
+                result = adopted
             elif at_once or not (self._waits() or await self._held_back()):
                 result = await self._apply(tree)
             return result is not None and result.action is Action.ACCEPT
@@ -371,13 +351,20 @@ class Publisher:
         names = tuple(entry.service for entry in self._quarantine.entries)
         await self._chronicle.remember(tree, revision, reason, names)
 
+    def _remembered(self, result: Result) -> bool:
+        """False when what serves could not be made the last good one; that is said, and tried again."""
+        if result.blame is not None:
+            self._report(result)
+        return result.blame is None
+
     def _report(self, result: Result) -> None:
         standing = self._standing
         standing.outcome = result.action.name.lower()
         standing.blame = result.blame or Blame("", "", 0, result.action.value)
         self._telemetry.ready.bad(CONFIG, str(standing.blame))
         self._telemetry.log.error(
-            "configuration not applied: %s; %s",
+            "configuration not %s: %s; %s",
+            "remembered" if result.action is Action.ACCEPT else "applied",
             standing.blame.message,
             LEFT[result.action],
             extra={"service": standing.blame.service or "-", "action": standing.outcome, "cause": standing.blame},

@@ -65,7 +65,9 @@ def _serving(made: Facts, name: str, domain: str) -> _Serving | None:
     if name == "proxy":
         return _Serving(http=True, https=False)
     host = domain if name == "@" else f"{name}.{domain}"
-    asking = [one for _, one in made.endpoints if not one.route or one.route.scheme != "tcp"]  # a stream asks for a port
+    asking = [
+        one for _, one in made.endpoints if not one.route or one.route.scheme != "tcp"
+    ]  # a stream asks for a port
     claiming = [one for one in asking if made.claims.get(host) == one.service and host in hosts_of(one)]
     proxied = [one for how, one in behind(made, name) if how == 3]
     if not claiming and not proxied:
