@@ -197,6 +197,8 @@ class ConfgenService:
             self._wake.set()
         if not difference.started_over:
             self._observe(difference)
+        if any(key.startswith(keys.WISHES) for key in _keys(difference)):
+            self._publisher.hurry()
         for key in difference.deletes:
             self._observed.pop(key, None)
 

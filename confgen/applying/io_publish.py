@@ -88,6 +88,8 @@ class Publisher:
         self._saved = quarantine.saved()  # what stands on disk; nothing is the same as nobody
         self._changed: set[str] = set()  # services to be rendered anew
         self._serving = Serving(views.services)
+        self._left_out: frozenset[str] = frozenset()  # services in quarantine, in what was rendered last
+        self._urgent = False  # an operator waits for what is to be applied
         self.last_reload = float("-inf")
 
     async def open(self) -> None:
@@ -104,6 +106,10 @@ class Publisher:
         again = self._endpoints.update(moved)
         self._changed |= again
         self._serving.changed(moved, again)
+
+    def hurry(self) -> None:
+        """Note that an operator waits for what the views say next: it does not wait for old workers."""
+        self._urgent = True
 
     def try_again(self) -> bool:
         """Let those back in whose time has come; False when there is nobody."""
@@ -149,8 +155,11 @@ class Publisher:
                 return False
             if tree is not None and result.action is Action.ACCEPT:
                 self._telemetry.ready.good(PINNED)
+                for entry in self._quarantine.accepted(self._left_out):
+                    self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
                 await self._accept(tree, revision, self._chronicle.reason(revision, self._quarantine.entries))
                 self._serving.applied()
+                self._urgent = False
                 self._telemetry.ready.good(WORKERS)
                 await self._keep()
                 return self._remembered(result)
@@ -227,7 +236,7 @@ class Publisher:
         """True while as many generations of workers live as may, and nothing but additions is to be applied."""
         living = self._applier.generations()
         adds = self._front.only_adds() and self._serving.lacks_additions_only(told=self._endpoints.told)
-        if living < self._most or not adds:
+        if living < self._most or self._urgent or not adds:
             self._telemetry.ready.good(WORKERS)
             return False
         why = f"{living} generations of nginx's workers have open connections: what was added waits for one to end"
@@ -264,6 +273,7 @@ class Publisher:
 
     def _render(self, more: frozenset[str] = frozenset()) -> Tree:
         views, out = self._views, self._quarantine.levels
+        self._left_out = frozenset(out)
         out |= {service: Level.SILENT for service in more if service not in out}
         front = self._front.front(views, out)
         tree = self._renderer.render(
@@ -340,8 +350,6 @@ class Publisher:
             self._telemetry.log.warning("%s cannot be written: %s", self._path, error.strerror)
 
     async def _accept(self, tree: Tree, revision: int, reason: str) -> None:
-        for entry in self._quarantine.accepted():
-            self._telemetry.log.info("out of quarantine: it is accepted now", extra={"service": entry.service})
         self._front.accepted(tree.files)
         standing = self._standing
         standing.generation, standing.revision, standing.serving = tree.generation, revision, True

@@ -8,7 +8,7 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -91,7 +91,8 @@ class Quarantine:
         level = Level.SILENT if before is None else Level.ABSENT
         known = before or self._former.pop(service, None)
         same = known is not None and known.digest == digest
-        tries = known.tries + 1 if known is not None and same and before is None else 1
+        # Further out is not once more: it was refused in the same try.
+        tries = known.tries + (before is None) if known is not None and same else 1
         self._entries[service] = Entry(
             service=service,
             level=level,
@@ -137,10 +138,15 @@ class Quarantine:
             del self._due[service]
         return found
 
-    def accepted(self) -> tuple[Entry, ...]:
-        """Nginx serves what it was told: whoever was on trial is mended. Returns them."""
-        mended = tuple(self._former[service] for service in sorted(self._former))
-        self._former.clear()
+    def accepted(self, out: Collection[str]) -> tuple[Entry, ...]:
+        """Nginx serves what it was told: whoever was on trial in it is mended. Returns them.
+
+        Args:
+            out: services that were left out of it, since their trial began later.
+        """
+        mended = tuple(self._former[service] for service in sorted(self._former.keys() - set(out)))
+        for entry in mended:
+            del self._former[entry.service]
         return mended
 
     def next_due(self) -> float:

@@ -126,6 +126,30 @@ async def test_when_most_services_are_refused_the_last_good_one_stays_for_a_whil
     await store.close()
 
 
+async def test_a_trial_that_begins_while_another_change_is_applied_is_not_passed_by_that(
+    one_nginx, folder, monkeypatch
+):
+    monkeypatch.setattr(quarantine, "FIRST_RETRY_S", 1.0)
+    async with Backend("one") as one, Running(folder, one_nginx, templates=fragile()) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        await running.settle(*broken("bad", one.port))
+        nginx, held = running.service._nginx, running.service._quarantine
+        original, seen = nginx.prove, []
+
+        async def slow(*args, **more):
+            await until(lambda: not held.levels, "let out on trial meanwhile")  # the fault is met
+            await original(*args, **more)
+            seen.append(held.entries[0].tries)
+
+        nginx.prove = slow
+        await running.settle(web(one.port, weight=7))
+        nginx.prove = original
+        assert seen == [1]
+        assert [entry["service"] for entry in running.state["quarantined"]] == ["bad"]
+        await until(lambda: running.state["quarantined"][0]["tries"] == 2, "tried, and refused again")
+        assert (await get(running.port, BAD, "/broken")).status == 503
+
+
 async def test_what_is_mended_elsewhere_returns_by_itself(one_nginx, folder, monkeypatch):
     monkeypatch.setattr(quarantine, "FIRST_RETRY_S", 0.5)
     included = folder.parent / "included.conf"

@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from pilotfish.catalog import keys
+from pilotfish.catalog.record import Drain, encode
+from pilotfish.catalog.store import Entry
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
 from tests.confgen.test_faults import WEB, web
 
@@ -107,6 +110,22 @@ async def test_fault_C4_what_waits_is_applied_when_a_generation_ends(one_nginx, 
         await running.applied(revision)
         assert "weight=3 " in (folder / "current" / "services" / "web.conf").read_text()
         assert running.telemetry.ready.missing == {}
+
+
+async def test_fault_C4_no_drain_waits_for_old_workers_because_an_addition_does(one_nginx, folder):
+    """Also not one of what no proxy serves: its revision is announced with what waited."""
+    async with Backend("one") as one, Running(folder, one_nginx, worker_generations=1) as running:
+        alone = put(container("alone", endpoint("alone", route=False)))
+        await running.settle(web(one.port), claim("web", WEB), alone)
+        added = await running.write(put(container("new", endpoint("new", to=one.port))), claim("new", f"new.{DOMAIN}"))
+        await until(lambda: "workers" in running.telemetry.ready.missing, "it waits")
+        assert running.state["revision"] < added
+        wish = keys.wish_key("drain", "service:alone")
+        await running.settle(Entry(wish, encode(Drain(since=1.0)), 1, 1))
+        assert (await get(running.port, f"new.{DOMAIN}")).body == "one GET /"
+        later = await running.write(web(one.port, weight=9))
+        await until(lambda: "workers" in running.telemetry.ready.missing, "other additions wait as before")
+        assert running.state["revision"] < later
 
 
 async def test_fault_C4_a_storm_costs_two_reloads_a_second_and_its_end_is_applied(one_nginx, folder):

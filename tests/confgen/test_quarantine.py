@@ -45,6 +45,28 @@ def test_the_same_files_are_tried_again_with_growing_waits_that_end():
     assert (entry.since, entry.tries) == (1000.0, 11)
 
 
+def test_one_whose_503_is_refused_too_waits_as_long():
+    found, clock, waits = with_web(), 50.0, []
+    found.add(WEB, "d1", now=2000.0, clock=clock)
+    for _ in range(4):
+        waits.append(found.next_due() - clock)
+        clock = found.next_due()
+        found.try_again(clock)
+        for _ in range(2):
+            found.add(WEB, "d1", now=2000.0, clock=clock)
+        assert found.levels == {"web": Level.ABSENT}
+    assert waits == [FIRST_RETRY_S, 2 * FIRST_RETRY_S, 4 * FIRST_RETRY_S, 8 * FIRST_RETRY_S]
+    assert found.entries[0].tries == 5
+
+
+def test_who_was_left_out_of_what_is_accepted_is_not_mended_by_it():
+    found = with_web()
+    found.try_again(found.next_due())
+    assert found.accepted({"web"}) == ()
+    found.add(WEB, "d1", now=2000.0, clock=100.0)
+    assert found.entries[0].tries == 2
+
+
 CHANGES = {
     "the same files": ("d1", False, 51.0, False),
     "other files": ("d2", False, 51.0, True),
@@ -74,8 +96,8 @@ def test_other_files_that_are_refused_are_a_first_refusal():
 def test_who_is_accepted_on_trial_is_mended_once():
     found = with_web()
     found.try_again(found.next_due())
-    assert [entry.service for entry in found.accepted()] == ["web"]
-    assert found.accepted() == ()
+    assert [entry.service for entry in found.accepted(())] == ["web"]
+    assert found.accepted(()) == ()
     assert found.next_due() == float("inf")
 
 
