@@ -6,9 +6,11 @@ a grace time at most. Invariants:
 
 - what was not served is never held: a container that drained, failed or was drained by an operator is wanted gone;
 - nothing is held before more is gone than was set, and then all that went within `WINDOW_S` is;
-- whoever has an address now is believed: a container whose address another took is not held.
+- whoever has an address now is believed: a container whose address another took is not held;
+- a claim that goes alone is believed: operators and registrators free one route at a time.
 
-It counts containers that have endpoints: one container is one record, and goes as a whole.
+It counts containers that have endpoints: one container is one record, and goes as a whole. It counts claims apart, and
+only those of services that are served: without its claim a route is served by nobody.
 """
 
 from __future__ import annotations
@@ -36,6 +38,14 @@ class Catalog(Protocol):
 
     def serves(self, key: str) -> bool:
         """Whether an endpoint of the container at a key is published."""
+        ...
+
+    def claims_served(self) -> int:
+        """How many claims are of services that are served."""
+        ...
+
+    def leads(self, key: str) -> bool:
+        """Whether the claim at a key is of a service that is served."""
         ...
 
 
@@ -87,11 +97,12 @@ class Guard:
         self._let_go: dict[str, _LetGo] = {}  # served, and removed a moment ago; the first of them first
         self._seats: dict[Seat, str] = {}  # -> its key
         self._allowed_until = float("-inf")
+        self._unclaimed: dict[str, tuple[Entry, float]] = {}  # likewise, and when; they alone are claims
 
     @property
     def remembers(self) -> bool:
         """Whether it has to hear of everything that is put."""
-        return bool(self._let_go)
+        return bool(self._let_go or self._unclaimed)
 
     def judge(self, taken: Mapping[str, Entry], held: int, arriving: int, now: float) -> dict[str, Entry]:
         """Which removals are to be held: these, and those let go in the last minute; empty: none.
@@ -119,6 +130,38 @@ class Guard:
                 self._remember(key, _LetGo(entry, now, _seats_at(entry)))
         return {}
 
+    def judge_claims(self, gone: Mapping[str, Entry], held: int, now: float, *, with_hosts: bool) -> dict[str, Entry]:
+        """Which claims are to be held: these, and those let go in the last minute; empty: none.
+
+        Args:
+            gone: claims that are being taken away.
+            held: how many are held already.
+            now: seconds of the clock that `orphans` has.
+            with_hosts: node keys go in the same moment: nobody means one route then.
+        """
+        if not self.limit.grace_s or now < self._allowed_until:
+            return {}
+        for key in [key for key, (_, at) in self._unclaimed.items() if now - at >= WINDOW_S]:
+            del self._unclaimed[key]
+        catalog = self._catalog()
+        going = {key: entry for key, entry in gone.items() if catalog.leads(key)}
+        if not going:
+            return {}
+        count = len(self._unclaimed) + held + len(going)
+        whole = catalog.claims_served() + len(self._unclaimed)
+        most = count * 100 > whole * self.limit.percent and (len(going) > 1 or count >= LEAST)
+        if with_hosts or most:
+            found = {key: entry for key, (entry, _) in self._unclaimed.items()} | going
+            self._unclaimed.clear()
+            return found
+        room = MOST_REMEMBERED - len(self._unclaimed)
+        self._unclaimed.update((key, (going[key], now)) for key in list(going)[:room])
+        return {}
+
+    def meet_claim(self, key: str) -> None:
+        """A claim is put: what it replaces went for good."""
+        self._unclaimed.pop(key, None)
+
     def meet(self, entry: Entry) -> None:
         """A container record is put: what it replaces went for good."""
         if not self._let_go:
@@ -129,6 +172,7 @@ class Guard:
     def allow(self, now: float) -> None:
         """An operator wants it so: hold nothing for a minute."""
         self._clear()
+        self._unclaimed.clear()
         self._allowed_until = now + ALLOW_S
 
     def _forget(self, now: float) -> None:

@@ -15,7 +15,7 @@ from prometheus_client import Gauge
 from pilotfish.catalog.dialling import DIAL_S, Answer, Dial, Dialling, Where
 from pilotfish.catalog.guard import Guard
 from pilotfish.catalog.mirror import Difference
-from pilotfish.catalog.orphans import Age, Orphans
+from pilotfish.catalog.orphans import CLAIMED, Age, Orphans
 from pilotfish.catalog.snapshot import Orphan
 from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.values import join_host_port
@@ -81,13 +81,20 @@ class OrphanCare:
         )
         gauge.labels(telemetry.part).set_function(lambda: float(self._orphan_count))
         held = Gauge(
-            "pilotfish_guard_held", "Container records taken away, and held", ["part"], registry=telemetry.registry
+            "pilotfish_guard_held",
+            "Records of containers and claims taken away, and held",
+            ["part"],
+            registry=telemetry.registry,
         )
-        held.labels(telemetry.part).set_function(lambda: float(len(self.orphans.held)))
+        held.labels(telemetry.part).set_function(lambda: float(self._held_count))
 
     @property
     def _orphan_count(self) -> int:
         return len(self.orphans.kept) - len(self.orphans.held)
+
+    @property
+    def _held_count(self) -> int:
+        return len(self.orphans.held) + len(self.orphans.claims)
 
     def take(self, difference: Difference) -> Difference:
         """What the reader is told of a difference of its mirror."""
@@ -114,26 +121,31 @@ class OrphanCare:
         return f"{', '.join(hosts[:MAX_NAMED])}{more}"
 
     def _say_held(self) -> None:
-        before, self._held = self._held, len(self.orphans.held)
+        before, self._held = self._held, self._held_count
         if not self._held:
             self._telemetry.ready.good(GUARD)
             if before:
-                self._telemetry.log.info("the guard holds no container any more")
+                self._telemetry.log.info("the guard holds nothing any more")
             return
         self._telemetry.ready.bad(
             GUARD,
-            f"{self._held} containers are served although their records were taken away: see what did it, or let them"
+            f"{self._held_told()} are served although their records were taken away: see what did it, or let them"
             " go with `pilotfish release --guard`",
         )
         if self._held > before:
             self._telemetry.log.warning(
-                "the records of more than %d %% of all containers were taken away within a minute; those that answer"
-                " are served for %g s more, on these hosts: %s. If it is wanted: pilotfish release --guard",
+                "the records of more than %d %% of all containers or routes were taken away within a minute, of %s:"
+                " what answers is served for %g s more%s. If it is wanted: pilotfish release --guard",
                 self._limit.percent,
+                self._held_told(),
                 self._limit.grace_s,
-                self._hosts(held=True),
-                extra={"containers": self._held, "cause": GUARD},
+                f", on these hosts: {self._hosts(held=True)}" if self.orphans.held else "",
+                extra={"containers": len(self.orphans.held), "routes": len(self.orphans.claims), "cause": GUARD},
             )
+
+    def _held_told(self) -> str:
+        counts = ((len(self.orphans.held), "containers"), (len(self.orphans.claims), "routes"))
+        return " and ".join(f"{count} {what}" for count, what in counts if count)
 
     def restore(self, orphans: Iterable[Orphan], revision: int) -> Difference:
         """Take in orphans of an earlier run; what the reader is told of it."""
@@ -154,6 +166,7 @@ class OrphanCare:
         return [
             *(Orphan(one.entry, unix - (now - one.until) - keep_s, tuple(one.silent)) for one in kept),
             *(Orphan(entry, unix - (now - since), ()) for entry, since in others),
+            *(Orphan(entry, unix - (now - since), CLAIMED) for entry, since in self.orphans.claims_held()),
         ]
 
     async def run(
@@ -195,7 +208,7 @@ class OrphanCare:
         """Until there is something to do: a dial is due, something happened, or somebody may have been kept enough."""
         self._more.clear()
         full = len(self._flights) >= AT_ONCE
-        idle = not self.orphans.kept and not self.orphans.others
+        idle = not (self.orphans.kept or self.orphans.others or self.orphans.claims)
         wait_s = None if idle else IDLE_S if full else min(IDLE_S, self._dialling.next_at - now)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s and max(0.0, wait_s)):
@@ -231,7 +244,7 @@ class OrphanCare:
         shown = list(self.orphans.kept.items())[:MAX_SHOWN]
         return {
             "orphan_count": self._orphan_count,
-            "guard_held": len(self.orphans.held),
+            "guard_held": self._held_count,
             "orphans": [
                 {
                     "node": one.container.node,

@@ -31,6 +31,7 @@ class Difference(msgspec.Struct, frozen=True):
             died. In another cluster also claims and proxies.
         taken: container records among the other `deletes`, as they were: somebody took them away while their node's key
             stays. Those of a node that leaves are not among them.
+        unclaimed: claims among the other `deletes`, as they were.
         started_over: True when it comes from a whole reading, not from a change.
         kept: what a reader keeps beyond its node's key (`orphans.Orphans`): key -> ids of its endpoints that do not
             answer. The mirror itself keeps nothing.
@@ -42,32 +43,35 @@ class Difference(msgspec.Struct, frozen=True):
     deletes: tuple[str, ...] = ()
     orphans: Mapping[str, Entry] = {}
     taken: Mapping[str, Entry] = {}
+    unclaimed: Mapping[str, Entry] = {}
     started_over: bool = False
     kept: Mapping[str, frozenset[str]] = {}
     held: frozenset[str] = frozenset()
 
 
 class Gone(NamedTuple):
-    """Container records that went, as they were.
+    """Container records and claims that went, as they were.
 
     Attributes:
         orphans: nobody took them away.
         taken: somebody did, while their node's key stays.
+        unclaimed: claims.
     """
 
     orphans: dict[str, Entry]
     taken: dict[str, Entry]
+    unclaimed: dict[str, Entry]
 
 
 def gone(deletes: Iterable[str], before: Mapping[str, Entry], staying: Mapping[str, Entry]) -> Gone:
-    """What became of the container records among the deleted keys; what a node took along that left is in neither.
+    """What became of the records among the deleted keys; what a node took along that left is in neither.
 
     Args:
         deletes: keys that go.
         before: all entries, before they go.
         staying: all entries afterwards, as far as they can be those of before.
     """
-    found = Gone({}, {})
+    found = Gone({}, {}, {})
     fates: dict[str, dict[str, Entry]] = {}
     for key in deletes:
         parsed = keys.parse(key)
@@ -76,6 +80,8 @@ def gone(deletes: Iterable[str], before: Mapping[str, Entry], staying: Mapping[s
                 node = keys.NODES + parsed.node
                 fates[parsed.node] = _fate(before.get(node), staying.get(node), found)
             fates[parsed.node][key] = before[key]
+        elif isinstance(parsed, keys.ClaimKey):
+            found.unclaimed[key] = before[key]
     return found
 
 
@@ -117,9 +123,9 @@ class Mirror:
         fresh = {entry.key: self._shared(entry) for entry in reading.entries if entry.key.startswith(self.prefix)}
         puts = tuple(entry for key, entry in fresh.items() if not _same(self.entries.get(key), entry))
         deletes = tuple(sorted(self.entries.keys() - fresh.keys()))
-        orphans, taken = self._gone_from(deletes, fresh, another=reading.cluster != self.cluster)
+        went = self._gone_from(deletes, fresh, another=reading.cluster != self.cluster)
         self.entries, self.cluster, self.revision = fresh, reading.cluster, reading.revision
-        return Difference(self.revision, puts, deletes, orphans, taken, started_over=True)
+        return Difference(self.revision, puts, deletes, *went, started_over=True)
 
     # In another cluster equal revisions mean nothing, and nobody gave back the claims, or ended the proxies, that are
     # not there.
@@ -127,8 +133,8 @@ class Mirror:
         if not another:
             return gone(deletes, self.entries, fresh)
         others = {key: self.entries[key] for key in deletes if key.startswith((keys.CLAIMS, keys.PROXIES))}
-        orphans, taken = gone(deletes, self.entries, {})
-        return Gone(orphans | others, taken)
+        found = gone(deletes, self.entries, {})
+        return Gone(found.orphans | others, found.taken, {})
 
     # What is read again is equal to what is held, and others hold on to that: the same octets are not kept twice.
     def _shared(self, entry: Entry) -> Entry:

@@ -41,6 +41,7 @@ class Age(msgspec.Struct, frozen=True):
 
 
 NEW = Age()
+CLAIMED = ("guard",)  # stands for `silent` of a claim that the guard holds
 _ALL_NEW: Mapping[str, Age] = MappingProxyType({})
 
 
@@ -86,6 +87,7 @@ class Orphans:
         self.kept: dict[str, Kept] = {}  # by key; the longest kept first
         # Claims and proxies of a store that is no more, and since when: claims as long as there are orphans.
         self.others: dict[str, tuple[Entry, float]] = {}
+        self.claims: dict[str, tuple[Entry, float]] = {}  # that the guard holds, and until when
         self.held: set[str] = set()  # those of `kept` that the guard holds
         self.version = 0  # grows with every change
         self._node, self.keep_s, self._dialling, self._most = node, keep_s, dialling, most
@@ -102,15 +104,22 @@ class Orphans:
         """Hosts of which something is kept, sorted."""
         return tuple(sorted(self._hosts))
 
+    def claims_held(self) -> list[tuple[Entry, float]]:
+        """Claims that the guard holds, and since when."""
+        return [(entry, until - self._guard.limit.grace_s) for entry, until in self.claims.values()]
+
     # --- between the mirror and its reader
 
     def take(self, difference: Difference, now: float) -> Difference:
         """What a reader is told of a difference of its mirror."""
         if not difference.started_over and any(entry.key == RELEASE_KEY for entry in difference.puts):
             self._release(now)
-        untold = self._gone or self._marked
-        if not (self.kept or self.others or difference.orphans or difference.taken or untold or self._guard.remembers):
+        went = difference.orphans or difference.taken or difference.unclaimed
+        keeps = self.kept or self.others or self.claims
+        if not (keeps or went or self._gone or self._marked or self._guard.remembers):
             return difference
+        if difference.unclaimed:  # first: whether they are served is what the reader knows now
+            self._hold_claims(difference.unclaimed, now, with_hosts=bool(difference.orphans))
         if self.keep_s:
             self._adopt(difference.orphans, now)
         if difference.taken:
@@ -122,7 +131,7 @@ class Orphans:
 
     def _told(self, difference: Difference) -> Difference:
         changes = self.changes(difference.revision)
-        held = self.kept.keys() | self.others.keys()
+        held = self.kept.keys() | self.others.keys() | self.claims.keys()
         deletes = (set(difference.deletes) - held) | set(changes.deletes)
         puts = difference.puts
         if self._back:
@@ -149,13 +158,14 @@ class Orphans:
     def changes(self, revision: int) -> Difference:
         """What changed since it was last asked for, as a difference for the reader."""
         kept = {key: frozenset(self.kept[key].silent) for key in sorted(self._marked & self.kept.keys())}
-        gone = tuple(sorted(self._gone - self.kept.keys() - self.others.keys()))
+        gone = tuple(sorted(self._gone - self.kept.keys() - self.others.keys() - self.claims.keys()))
         self._gone, self._marked = set(), set()
         return Difference(revision, deletes=gone, kept=kept, held=frozenset(kept.keys() & self.held))
 
     def whole(self, revision: int) -> Difference:
         """All that is kept, for a reader that begins anew with all that its mirror holds."""
-        entries = (*(entry for entry, _ in self.others.values()), *(one.entry for one in self.kept.values()))
+        others = (entry for entry, _ in (*self.others.values(), *self.claims.values()))
+        entries = (*others, *(one.entry for one in self.kept.values()))
         kept = {key: frozenset(one.silent) for key, one in self.kept.items()}
         return Difference(revision, entries, kept=kept, held=frozenset(self.held))
 
@@ -185,6 +195,7 @@ class Orphans:
         self._gone |= over
         for key in over:
             self._drop_other(key)
+        self._drop_claims({key for key, (_, until) in self.claims.items() if until <= now})
         while self._ends and self._ends[0][0] <= now:
             _, key = heapq.heappop(self._ends)
             if key in self.kept and self.kept[key].until <= now:
@@ -213,9 +224,22 @@ class Orphans:
         self._back |= {key: entry for key, entry in found.items() if key not in taken}
         return found
 
+    def _hold_claims(self, unclaimed: Mapping[str, Entry], now: float, *, with_hosts: bool) -> None:
+        found = self._guard.judge_claims(unclaimed, len(self.claims), now, with_hosts=with_hosts)
+        self.claims.update((key, (entry, now + self._guard.limit.grace_s)) for key, entry in found.items())
+        self._back |= {key: entry for key, entry in found.items() if key not in unclaimed}
+        self.version += bool(found)
+
+    def _drop_claims(self, over: set[str]) -> None:
+        for key in over:
+            del self.claims[key]
+        self._gone |= over
+        self.version += bool(over)
+
     def _release(self, now: float) -> None:
         """An operator lets go of what is held."""
         self._guard.allow(now)
+        self._drop_claims(set(self.claims))
         for key in self.held.copy():
             self._end(key)
 
@@ -233,7 +257,10 @@ class Orphans:
         for key, entry in orphans.items():
             age = ages.get(key, NEW)
             if not isinstance(keys.parse(key), ContainerKey):
-                self.others[key] = entry, now - age.age_s
+                if age.silent == CLAIMED:
+                    self.claims[key] = entry, now - age.age_s + self._guard.limit.grace_s
+                else:
+                    self.others[key] = entry, now - age.age_s
                 self.version += 1
                 continue
             try:
@@ -279,7 +306,11 @@ class Orphans:
                 self._supersede(entry)
             case NodeKey(node) if node in self._hosts and _has_listed(entry):
                 self._listed(node, now)
-            case ClaimKey() | ProxyKey():
+            case ClaimKey():
+                self._guard.meet_claim(entry.key)
+                self.version += self.claims.pop(entry.key, None) is not None
+                self._drop_other(entry.key)
+            case ProxyKey():
                 self._drop_other(entry.key)
 
     def _listed(self, node: str, now: float) -> None:

@@ -7,6 +7,7 @@ held as octets (`containers`), and an index names keys of the store: a hundred t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -152,6 +153,20 @@ class Registry:
     def serves(self, key: str) -> bool:
         """True when an endpoint of the container at a key in the store is served; False for one that is not known."""
         return key in self.containers.held and any(one.verdict.published for one in self._placed((key,)))
+
+    def leads(self, key: str) -> bool:
+        """True when the claim at a key in the store is of a service that is served; False for one that is not known."""
+        parsed = keys.parse(key)
+        claim = self.claims.get(parsed.place) if isinstance(parsed, ClaimKey) else None
+        return claim is not None and self._is_served(claim.service)
+
+    def claims_served(self) -> int:
+        """How many claims are of services that are served. It looks at all of them."""
+        services = Counter(claim.service.lower() for claim in self.claims.values())
+        return sum(count for service, count in services.items() if self._is_served(service))
+
+    def _is_served(self, service: str) -> bool:
+        return any(one.verdict.published for one in self.service(service))
 
     def standing_count(self) -> int:
         """How many containers have endpoints."""

@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish.catalog.guard import ALLOW_S, LEAST, WINDOW_S, Limit
-from pilotfish.catalog.record import Address, Drain, Release, encode
+from pilotfish.catalog.keys import claim_key
+from pilotfish.catalog.orphans import CLAIMED, Age
+from pilotfish.catalog.record import Address, Claim, Drain, Release, encode
+from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry, Reading
 from pilotfish.catalog.wishes import RELEASE_KEY
 from tests.catalog.test_orphans import Reader, container, endpoint, node
@@ -227,3 +230,81 @@ def test_nothing_is_held_beyond_its_grace_nor_what_drained(history):
         assert set(reader.registry.containers.held) == stands
         assert reader.registry.standing_count() == len(stands)
         assert not served(reader) & drained
+
+
+def route(number: int):
+    """The claim of a service that `numbered` has an endpoint of."""
+    return claim_key(Place(f"s{number}.test", "/")), encode(Claim(service=f"s{number}", since=1.0))
+
+
+def numbered(first: int, last: int, **fields):
+    return [one(number, service=f"s{number}", **fields) for number in range(first, last)]
+
+
+def routes(first: int, last: int):
+    return [route(number) for number in range(first, last)]
+
+
+# What stands; what is deleted, each in a transaction of its own; how many claims a reader has in the end.
+UNCLAIMED = {
+    "all of them at one stroke": ([*numbered(0, 15), *routes(0, 15)], [routes(0, 15)], 15),
+    "all of three at one stroke": ([*numbered(0, 3), *routes(0, 3)], [routes(0, 3)], 3),
+    "half": ([*numbered(0, 4), *routes(0, 4)], [routes(0, 2)], 2),
+    "a single one, all that there is": ([*numbered(0, 1), *routes(0, 1)], [routes(0, 1)], 0),
+    "one after the other, few": ([*numbered(0, 9), *routes(0, 9)], [[each] for each in routes(0, 9)], 0),
+    "one after the other, many": ([*numbered(0, 18), *routes(0, 18)], [[each] for each in routes(0, 12)], 18),
+    "of services without an endpoint": (routes(0, 15), [routes(0, 15)], 0),
+    "of services that are not served": ([*numbered(0, 15, state="failing", weight=0), *routes(0, 15)],
+                                        [routes(0, 15)], 0),
+    "most of what stands idle": ([*numbered(0, 4), *routes(0, 15)], [routes(4, 15)], 4),
+    "everything, also the hosts": ([*numbered(0, 1), *routes(0, 1)],
+                                   [[node(), node("h2"), *numbered(0, 1), *routes(0, 1)]], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stands", "steps", "left"), UNCLAIMED.values(), ids=UNCLAIMED)
+def test_which_claims_are_held(stands, steps, left):
+    reader = guarded(*stands)
+    for deletes in steps:
+        reader.put(deletes=keys_of(*deletes))
+    assert len(reader.registry.claims) == left
+    assert {key for key, _ in stands if key in reader.orphans.claims} == set(reader.orphans.claims)
+
+
+CLAIMS_END = {
+    "they are back": (lambda reader: reader.put(*routes(0, 12)), 12, 0),
+    "another service has one": (
+        lambda reader: reader.put((route(3)[0], encode(Claim(service="other", since=2.0)))), 12, 11,
+    ),
+    "an operator releases them": (lambda reader: reader.put((RELEASE_KEY, encode(Release(since=1.0)))), 0, 0),
+    "their grace is almost over": (lambda reader: reader.orphans.expire(GRACE_S - 0.1), 12, 12),
+    "their grace is over": (lambda reader: reader.orphans.expire(GRACE_S), 0, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("then", "left", "held"), CLAIMS_END.values(), ids=CLAIMS_END)
+def test_what_ends_a_held_claim(then, left, held):
+    reader = guarded(*numbered(0, 12), *routes(0, 12))
+    reader.put(deletes=keys_of(*routes(0, 12)))
+    assert (len(reader.registry.claims), len(reader.orphans.claims)) == (12, 12)
+    then(reader)
+    reader.hear()
+    assert (len(reader.registry.claims), len(reader.orphans.claims)) == (left, held)
+
+
+def test_a_reader_that_begins_anew_has_the_claims_that_are_held():
+    reader = guarded(*numbered(0, 12), *routes(0, 12))
+    reader.put(deletes=keys_of(*routes(0, 12)))
+    assert {entry.key for entry in reader.orphans.whole(9).puts} == set(keys_of(*routes(0, 12)))
+
+
+def test_held_claims_outlive_a_restart_of_their_reader_and_no_longer_than_without():
+    reader = guarded(*numbered(0, 12), *routes(0, 12))
+    reader.put(deletes=keys_of(*routes(0, 12)))
+    (entry, since), *_ = reader.orphans.claims_held()
+    again = guarded()
+    again.orphans.restore([entry], {entry.key: Age(30.0 - since, CLAIMED)}, again.now)
+    again.orphans.expire(GRACE_S - 30.1)
+    assert set(again.orphans.claims) == {entry.key}
+    again.orphans.expire(GRACE_S - 30.0)
+    assert again.orphans.claims == {}

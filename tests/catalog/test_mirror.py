@@ -215,13 +215,14 @@ def node_entry(name="h1", created=1, **fields):
 HERE = {key: Entry(key, b"1", 1, 1) for key in (A, B, C, NODE, OTHER_NODE)}
 LOST = f"{P}containers/h3/0a"
 LEAVING, BACK = {NODE: node_entry(leaving=True)}, {NODE: node_entry(created=7)}
+CLAIM = f"{P}claims/h1/%2F"
 WENT = {
     "the node with its containers": ((A, B, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A, B}, set()),
     "containers alone": ((A, B), {}, HERE, set(), {A, B}),
     "a node alone": ((NODE,), {}, {}, set(), set()),
     "two nodes": ((A, C, NODE, OTHER_NODE), {}, {}, {A, C}, set()),
     "the other node stays": ((A, C, NODE), {}, {OTHER_NODE: HERE[OTHER_NODE]}, {A}, {C}),
-    "other records of the node": ((NODE, f"{P}proxies/h1", f"{P}claims/h1/%2F"), {}, {}, set(), set()),
+    "other records of the node": ((NODE, f"{P}proxies/h1", CLAIM), {CLAIM: HERE[A]}, {}, set(), set()),
     "a key of no known form": ((NODE, f"{P}containers/h1"), {}, {}, set(), set()),
     "a node that said it leaves": ((A, NODE), LEAVING, {}, set(), set()),
     "a node whose last word is that it leaves": ((A,), {NODE: node_entry()}, LEAVING, set(), set()),
@@ -237,6 +238,7 @@ def test_records_that_go_with_their_node_are_orphans_and_others_are_taken_away(d
     assert gone(deletes, before, staying) == (
         {key: before[key] for key in orphans},
         {key: before[key] for key in taken},
+        {CLAIM: before[CLAIM]} if CLAIM in deletes else {},
     )
 
 

@@ -544,3 +544,20 @@ async def test_everything_runs_as_an_ordinary_user(folder):
     said, errors = await asyncio.wait_for(done.communicate(), 60)
     assert (said.decode(), done.returncode) == ("one PUT /\n", 0), errors.decode()
     assert "\nuser " not in (folder / "current" / "nginx.conf").read_text()
+
+
+async def test_claims_that_are_deleted_at_one_stroke_leave_their_routes_for_a_while(one_nginx, folder):
+    names = [f"s{number}" for number in range(15)]
+    async with Backend("one") as one, Running(folder, one_nginx) as running:
+        entries = [put(container(name, endpoint(name, to=one.port))) for name in names]
+        claims = [claim(name, f"{name}.{DOMAIN}") for name in names]
+        await running.settle(*entries, *claims)
+        await running.write(deletes=[entry.key for entry in claims])
+        await until(lambda: running.state["guard_held"] == 15, "they are held")
+        assert not running.service._follower.mirror.entries.keys() & {entry.key for entry in claims}  # it was met
+        assert {(await get(running.port, f"{name}.{DOMAIN}")).body for name in names} == {"one GET /"}
+        assert running.telemetry.ready.missing["guard"].startswith("15 routes are served although their records were")
+        await running.settle(*claims)
+        assert (running.state["guard_held"], running.telemetry.ready.missing) == (0, {})
+        await running.settle(deletes=[claims[3].key])
+        assert (await get(running.port, f"s3.{DOMAIN}")).status == 404  # an operator's release
