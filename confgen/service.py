@@ -45,7 +45,7 @@ from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
 
 RETRY_LOOK_S = 0.5  # between two looks at quarantine and pin
-EDITS_LOOK_S = 5.0  # and at whether somebody edited what nginx reads
+EDITS_LOOK_S = 5.0  # and at whether somebody edited what nginx reads, and how large its logs are
 LONGEST_SOCKET = 107  # octets of a unix socket's path, unix(7)
 KNOWN = "known.snapshot"  # in the nginx folder: who is an orphan is known only by who was there before
 
@@ -268,8 +268,16 @@ class ConfgenService:
                 self._wake.set()
             elif time.monotonic() >= edits_at:
                 edits_at = time.monotonic() + EDITS_LOOK_S
+                await self._rotate()
                 if await publisher.edited():
                     self._wake.set()
+
+    async def _rotate(self) -> None:
+        try:
+            if self._settings.log_size and await self._applier.rotate(self._settings.log_size):
+                self._telemetry.log.info("nginx's logs were rotated")
+        except OSError as error:
+            self._telemetry.log.warning("nginx's logs cannot be rotated: %s: %s", error.filename, error.strerror)
 
     def _show(self, serving: bool) -> None:
         self._standing.metrics.show(self._views, serving=serving)

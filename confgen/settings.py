@@ -6,7 +6,7 @@ import dataclasses
 
 from confgen.nginx.streams import PortRange
 from pilotfish.catalog import values
-from pilotfish.catalog.options import parse_network
+from pilotfish.catalog.options import parse_network, parse_size
 from pilotfish.catalog.setting_values import choice, whole
 from pilotfish.catalog.settings import Shared, option, spelled_too
 from pilotfish.catalog.values import BadValue, quoted
@@ -241,6 +241,13 @@ class ConfgenSettings(Shared):
     )
     keep: int = option(
         "how many former configurations are kept", 5, flag="--keep", parse=whole("number", 1, 1000), metavar="N"
+    )
+    log_size: int = option(
+        "octets (with k, m or g behind them) from which a log of nginx is rotated, four former ones are kept; 0: never",
+        64 * 1024 * 1024,
+        flag="--log-size",
+        parse=parse_size,
+        metavar="SIZE",
     )
     worker_generations: int = option(
         "how many generations of nginx's workers may live before changes that only add something wait for one to end",

@@ -99,6 +99,17 @@ class Applier:
             raise NotServing(outcome.output)
         return outcome.code == 0
 
+    async def rotate(self, most: int) -> bool:
+        """Rotate nginx's logs, unless something is being applied: a proof reads one of them. True when it did.
+
+        Raises:
+            OSError: they cannot be renamed.
+        """
+        if self._nginx is None or self._doing.locked():
+            return False
+        async with self._doing:
+            return await self._nginx.rotate(most)
+
     async def revive(self) -> None:
         """Start nginx on what `current` is.
 

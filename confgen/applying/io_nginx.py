@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 from confgen.applying import io_processes
 from confgen.applying.blame import graves, lines_of
+from confgen.applying.io_logs import set_aside
 from confgen.io_command import CannotRun, Outcome, run
+from confgen.io_thread import in_thread
 
 START_TIMEOUT_S = 15.0  # nginx itself tries for 2.5 s to listen
 ASK_TIMEOUT_S = 1.0
@@ -205,6 +207,18 @@ class Nginx:
         except OSError:
             return ""
         return "\n".join(lines_of(text, levels))
+
+    async def rotate(self, most: int) -> bool:
+        """Set aside logs that have grown to `most` octets; True when there were any.
+
+        Raises:
+            OSError: they cannot be renamed.
+        """
+        if not await in_thread(lambda: set_aside(self._errors.parent, most)):
+            return False
+        if master := self.pid:
+            _signal({master}, signal.SIGUSR1)
+        return True
 
     async def stop(self) -> None:
         """End nginx: let it finish for a moment, then insist."""
