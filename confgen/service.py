@@ -192,7 +192,8 @@ class ConfgenService:
         touched = self._registry.apply(difference)
         self._touched.services |= touched.services
         self._touched.places |= touched.places
-        if difference.started_over or any(not key.startswith(keys.PROXIES) for key in _keys(difference)):
+        ours = all(key.startswith(keys.PROXIES) for key in _keys(difference))
+        if difference.started_over or difference.unclaimed or not ours:
             self._known = difference.revision  # our own record must not count, or writing it would never end
             self._wake.set()
         if not difference.started_over:

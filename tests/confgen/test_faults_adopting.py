@@ -189,3 +189,21 @@ async def served_by(port, name):
 async def heard(bodies, port, last):
     bodies.add((await get(port, WEB)).body.split()[0])
     return last in bodies
+
+
+async def test_what_failed_there_and_back_leaves_nothing_behind(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        first, nginx = running.state["generation"], running.service._nginx
+        original = nginx.prove
+
+        async def fails(*_, **__):
+            raise NotServing("nobody answers")
+
+        nginx.prove = fails
+        revision = await running.write(web(one.port, weight=2))
+        await until(lambda: running.state["last_outcome"] == "alarm", "neither is proved")
+        await until(lambda: [one.name for one in (folder / "generations").iterdir()] == [first], "removed")
+        nginx.prove = original
+        await running.applied(revision)
+        assert running.telemetry.ready.missing == {}
