@@ -138,12 +138,14 @@ class Hosts:
     def secured(self, host: str) -> str | None:
         """The certificate that is named for a host, "" when any will do; None when nobody asks for https there.
 
-        A place without endpoints counts as asking: who came over https is to be answered 503, not refused.
+        Of the services there, the one that asked first for https names it. A place without endpoints counts as asking:
+        who came over https is to be answered 503, not refused.
         """
-        found = sorted(self._winners(host).items())
-        if all(one.https is False for _, one in found) or self.passes(host):
+        found = [one for _, one in sorted(self._winners(host).items()) if one.https is not False]
+        if not found or self.passes(host):
             return None
-        return next((one.cert for _, one in found if one.cert), "")
+        first = min(found, key=lambda one: (one.since, one.service)).service
+        return next((one.cert for one in found if one.cert and one.service == first), "")
 
     def secured_services(self) -> set[str]:
         """The services that stand at a host which anybody asks to be served over https."""

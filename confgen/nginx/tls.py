@@ -1,8 +1,8 @@
 """Which certificate serves which host, which files are pairs, and how nginx is told about them.
 
-Pure: knows names and times of certificates, never a key. A host gets the certificate that its route names (PROXY_CERT),
-else the best one that covers it: one that is valid now before one that is not, an exact name before a wildcard, the
-longer validity, then the name of its file, so that equal folders give equal choices.
+Pure: knows names and times of certificates, never a key. A host gets the certificate that its route names (PROXY_CERT)
+if that covers it, else the best one that does: one that is valid now before one that is not, an exact name before a
+wildcard, the longer validity, then the name of its file, so that equal folders give equal choices.
 """
 
 from __future__ import annotations
@@ -155,20 +155,26 @@ class Certificates:
 
         Args:
             host: lower case; `*.` for a wildcard route, which only a wildcard covers.
-            named: by PROXY_CERT; then no other will do.
+            named: by PROXY_CERT; counts if there is one that covers the host, so that no tag takes https from a host.
         """
-        if named:
-            return self._named.get(named)
+        if named and not self.why_not_named(host, named):
+            return self._named[named]
         exact = self._best.get(host)
         wide = None if host.startswith("*.") else self._best.get(f"*.{host.partition('.')[2]}")
         both = [one for one in (exact, wide) if one is not None]
         return next((one for one in both if one.name in self._valid), both[0] if both else None)
 
-    def why_not(self, host: str, named: str = "") -> str:
+    def why_not(self, host: str) -> str:
         """Why `choose` finds nothing, as the end of a sentence."""
-        if self.missing:
-            return self.missing
-        return f"--certs has no pair {quoted(named)}" if named else f"no certificate in --certs covers {host}"
+        return self.missing or f"no certificate in --certs covers {host}"
+
+    def why_not_named(self, host: str, named: str) -> str:
+        """Why a host does not get the certificate of this name, as the end of a sentence; empty: it does."""
+        one = self._named.get(named)
+        if one is None:
+            return f"--certs has no pair {quoted(named)}"
+        covered = host in one.hosts or (not host.startswith("*.") and f"*.{host.partition('.')[2]}" in one.hosts)
+        return "" if covered else f"{quoted(named)} does not cover {host}"
 
     def used(self, names: Iterable[str]) -> tuple[Certificate, ...]:
         """Those of these names that there are, sorted by name."""

@@ -33,6 +33,7 @@ from confgen.nginx.shapes import (
 from confgen.nginx.sharing import Holding, Hosts
 from confgen.nginx.stream_views import StreamViews
 from confgen.nginx.streams import Facts
+from pilotfish.catalog import values
 from pilotfish.catalog.record import Claim
 from pilotfish.catalog.registry import Registry, Touched
 from pilotfish.catalog.route import Place
@@ -161,8 +162,7 @@ class _Builder:
         for place, standing in sorted(self._wanted.places.items()):
             winner = self._hosts.winner(place)
             if (winner.place, winner.service) == (place, self._service):
-                if standing.away and self._certificate(place.host) is None:
-                    notes.append(Note(self._service, shown(place), self._why_insecure(place.host)))
+                notes += (Note(self._service, shown(place), why) for why in self._about_tls(place.host, standing))
                 locations.setdefault(place.host, []).append(self._location(place, standing))
             else:
                 reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
@@ -204,11 +204,19 @@ class _Builder:
         named = self._hosts.secured(host)
         return None if named is None else self._certificates.choose(host, named)
 
-    def _why_insecure(self, host: str) -> str:
-        passed = self._hosts.passes(host)
-        why = self._certificates.why_not(host, self._hosts.secured(host) or "")
-        why = f"{passed.service} takes it as a stream on the port of https, and asked first" if passed else why
-        return f"served over http alone: {why}"
+    def _about_tls(self, host: str, standing: Standing) -> tuple[str, ...]:
+        """What a place that asks for https does not get of it, as sentences."""
+        if not standing.away:
+            return ()
+        found, named = self._certificate(host), standing.cert
+        if found is None:
+            passed = self._hosts.passes(host)
+            why = f"{passed.service} takes it as a stream on the port of https, and asked first" if passed else ""
+            return (f"served over http alone: {why or self._certificates.why_not(host)}",)
+        if not named or named == found.name:
+            return ()
+        why = self._certificates.why_not_named(host, named) or "who asked first for https at this host decides"
+        return (f"PROXY_CERT does not count: {why}; {values.quoted(found.name)} is served",)
 
     def _copy(self, file: Token, text: bytes) -> Token:
         self._copies[file] = text

@@ -139,8 +139,17 @@ CHOICES = {
         "w",
     ),
     "expired, where there is no other": ([cert("a", "a.test", until=1.0)], "a.test", "", "a"),
-    "by name": ([cert("a", "a.test"), cert("b", "b.test")], "a.test", "b", "b"),
-    "by a name that is not there": ([cert("a", "a.test")], "a.test", "b", None),
+    "by name": ([cert("a", "a.test"), cert("b", "a.test", until=1.0)], "a.test", "b", "b"),
+    "by the name of a wildcard": ([cert("a", "a.b.test"), cert("b", "*.b.test")], "a.b.test", "b", "b"),
+    "by the name of one that does not cover it": ([cert("a", "a.test"), cert("b", "b.test")], "a.test", "b", "a"),
+    "a wildcard route, by the name of one below it": (
+        [cert("a", "*.a.test"), cert("b", "b.a.test")],
+        "*.a.test",
+        "b",
+        "a",
+    ),
+    "by a name that is not there": ([cert("a", "a.test")], "a.test", "b", "a"),
+    "by a name that is not there, and no other covers it": ([cert("a", "b.test")], "a.test", "b", None),
     "nobody": ([], "a.test", "", None),
 }
 

@@ -182,16 +182,49 @@ async def test_without_a_folder_nothing_listens_for_https(one_nginx, folder):
 
 
 async def test_a_route_names_its_certificate(one_nginx, folder, certs, authority):
-    authority.write(certs, "special", "other.test")
+    authority.write(certs, "special", WEB)
+    authority.write(certs, "better", WEB, days=365)
+    authority.write(certs, "other", "other.test")
     async with Backend("one") as one, tls_running(folder, one_nginx, certs) as running:
-        await running.settle(secure("web", one.port, cert="special"), claim("web", WEB))
-        shown = await served_certificate(running.settings.https_port, WEB, authority)
-        assert shown == ssl.PEM_cert_to_DER_cert((certs / "special.crt").read_text().split("\n-----BEGIN", 2)[0])
-        await running.settle(secure("web", one.port, cert="nowhere"), claim("web", WEB))
-        assert [note["reason"] for note in running.state["refused"]] == [
-            "served over http alone: --certs has no pair 'nowhere'"
-        ]
-        assert (await get(running.port, WEB)).body == "one GET /"
+        for named, shown, problems in (
+            ("special", "special", []),
+            ("nowhere", "better", ["--certs has no pair 'nowhere'"]),
+            ("other", "better", [f"'other' does not cover {WEB}"]),
+        ):
+            await running.settle(secure("web", one.port, cert=named), claim("web", WEB))
+            assert await served_certificate(running.settings.https_port, WEB, authority) == octets(certs, shown)
+            assert [note["reason"] for note in running.state["refused"]] == [
+                f"PROXY_CERT does not count: {problem}; '{shown}' is served" for problem in problems
+            ]
+            assert (await get(running.port, WEB)).status == 301
+
+
+def octets(certs, name):
+    return ssl.PEM_cert_to_DER_cert((certs / f"{name}.crt").read_text().split("\n-----BEGIN", 2)[0])
+
+
+@pytest.mark.parametrize("named", ["nope", "other", "second"])
+async def test_a_stranger_at_a_host_decides_nothing_about_its_certificate(one_nginx, folder, certs, authority, named):
+    """Nor does a container that joins the service take https from it, whatever it names."""
+    authority.write(certs, "first", WEB, days=365)
+    authority.write(certs, "second", WEB)
+    authority.write(certs, "other", "other.test")
+    async with Backend("one") as one, Backend("evil") as evil, tls_running(folder, one_nginx, certs) as running:
+        port = running.settings.https_port
+        await running.settle(secure("web", one.port), claim("web", WEB, since=1.0))
+        await running.settle(
+            secure("evil", evil.port, hosts=(WEB,), path="/zz", cert=named), claim("evil", WEB, "/zz", since=9.0)
+        )
+        assert await served_certificate(port, WEB, authority) == octets(certs, "first")
+        assert (await get(running.port, WEB)).status == 301
+        assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
+        (note,) = running.state["refused"]
+        assert (note["service"], note["subject"]) == ("evil", f"{WEB}/zz")
+        assert note["reason"].startswith("PROXY_CERT does not count: ")
+        joining = endpoint("web", name="web2", to=one.port, scheme="https", cert="nope")
+        await running.settle(put(container("web2", joining)))
+        assert (await get(running.port, WEB)).status == 301
+        assert (await get_tls(port, WEB, authority=authority)).body == "one GET /"
 
 
 async def test_services_share_a_host_and_only_those_that_ask_for_it_leave_http(nginx, folder, certs, authority):
@@ -341,7 +374,7 @@ async def test_a_folder_that_goes_away_takes_nothing_away(one_nginx, folder, cer
 async def test_a_pair_that_nginx_alone_refuses_costs_its_host_alone(nginx, folder, certs, authority, monkeypatch):
     """Two OpenSSLs may differ in what they take: here ours is told to take anything."""
     authority.write(certs, WEB)
-    chain, key = weak(WEB)
+    chain, key = weak(WEB, API)
     (certs / "weak.crt").write_bytes(chain)
     (certs / "weak.key").write_bytes(key)
     monkeypatch.setattr(io_certs, "STRENGTH", "ALL:@SECLEVEL=0")
