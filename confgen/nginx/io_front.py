@@ -166,6 +166,8 @@ class FrontCare:
             proxy_protocol=machine.proxy_protocol,
             trusted=self._trusted,
             inner=self._stays_inner,
+            hosts=views.hosts if views.streams.views else frozenset(),
+            reserved=machine.reserved,
         )
         stream = assemble({name: view for name, view in views.streams.views.items() if name not in out}, around)
         self._stays_inner |= stream is not None and stream.inner is not None

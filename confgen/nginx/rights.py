@@ -15,7 +15,7 @@ from confgen.nginx import quote, tls
 from confgen.nginx.agree import Asked, agree, secured
 from confgen.nginx.policy import JUST_SERVED, PLAIN, Around, Decided, decide, key_of
 from confgen.nginx.quote import Token
-from confgen.nginx.shapes import Note, Server
+from confgen.nginx.shapes import Note, Server, shown
 from confgen.nginx.stream_views import Wish
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
@@ -23,6 +23,7 @@ from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved
 from pilotfish.catalog.verdict import Placed, Routed, judge_route
 
 NOTHING_RESERVED = Reserved((), ())
+RESERVED = "this host is reserved"
 
 
 class ViewSettings(msgspec.Struct, frozen=True):
@@ -126,8 +127,15 @@ def place_problem(place: Place, reserved: Reserved) -> str:
     if "//" in place.path:
         return "no request reaches a path with '//': give it with single slashes"
     if reserved.covers(place.host):
-        return "this host is reserved"
+        return RESERVED
     return ""
+
+
+def _claim_problem(place: Place, reserved: Reserved) -> str:
+    """Why nothing stands at a claimed place; of a stream's the rest is said where its port is known."""
+    if not place.port:
+        return place_problem(place, reserved)
+    return RESERVED if reserved.covers(place.name) else ""
 
 
 def rights(
@@ -137,11 +145,13 @@ def rights(
     notes: list[Note] = []
     places: dict[Place, list[_Wanting]] = {}
     asked: set[Place] = set()
-    streams: dict[Place, set[Server]] = {}
-    for place in sorted(one for one in owned if not one.port):
-        problem = place_problem(place, settings.reserved)
+    streams: dict[Place, set[Server] | None] = {}  # None: no endpoint asks for it
+    for place in sorted(owned):
+        problem = _claim_problem(place, settings.reserved)
         if problem:
             notes.append(Note(claims[place].service.lower(), shown(place), problem))
+        elif place.port:
+            streams[place] = None
         else:
             places[place] = []
     for placed in endpoints:
@@ -156,16 +166,19 @@ def rights(
         notes += _refusals(placed, routed)
         one = _Wanting(Asked(placed.container.started, placed.endpoint.id, route), published, server)
         for place in routed.granted:
-            if route.scheme not in HTTP_SCHEMES:
-                streams.setdefault(place, set()).update([server] if server else [])
-            elif place in places:
+            if route.scheme not in HTTP_SCHEMES and place in streams:
+                streams[place] = (streams[place] or set()).union([server] if server else [])
+            elif route.scheme in HTTP_SCHEMES and place in places:
                 places[place].append(one)
     standing = {}
     for place, there in places.items():
         service = claims[place].service.lower()
         standing[place], said = _standing(service, there, settings.around)
         notes += (Note(service, shown(place), each) for each in said)
-    wishes = {place: Wish(claims[place].since, tuple(sorted(servers))) for place, servers in streams.items()}
+    wishes = {
+        place: Wish(claims[place].since, tuple(sorted(servers or ())), servers is None)
+        for place, servers in streams.items()
+    }
     return Rights(standing, frozenset(asked), tuple(sorted(set(notes))), wishes)
 
 
@@ -215,12 +228,6 @@ def _refusals(placed: Placed, routed: Routed) -> list[Note]:
 def _unreached(placed: Placed, settings: ViewSettings) -> list[Note]:
     problem = f"{placed.node} gives no address of it that {settings.node} can reach: publish the port"
     return [Note(placed.endpoint.service.lower(), values.quoted(placed.endpoint.id), problem)]
-
-
-def shown(place: Place) -> str:
-    """A place as people read it."""
-    text = f"{place.host}{place.path}"
-    return text if text.isascii() and text.isprintable() and len(text) < 300 else values.quoted(text)
 
 
 def _server(placed: Placed, node: str) -> Server | None:

@@ -15,6 +15,7 @@ import msgspec
 from confgen.nginx import quote, tls
 from confgen.nginx.policy import PLAIN, Limits, Policy
 from confgen.nginx.quote import Token
+from pilotfish.catalog import values
 from pilotfish.catalog.route import Place
 
 KEEPALIVE_PER_SERVER = 32  # idle connections that a worker keeps for each server of an upstream, for a few seconds
@@ -191,6 +192,12 @@ class ServiceView(msgspec.Struct, frozen=True):
     def _limits(self) -> list[Limits]:
         sites = (*self.sites, *(site for _, site in self.parts))
         return [one.policy.limits for site in sites for one in site.locations if one.policy.limits]
+
+
+def shown(place: Place) -> str:
+    """A place as people read it."""
+    text = f"{place.host}{place.path}"
+    return text if text.isascii() and text.isprintable() and len(text) < 300 else values.quoted(text)
 
 
 def stem(*names: str) -> str:

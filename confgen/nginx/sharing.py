@@ -31,6 +31,10 @@ class Holding(NamedTuple):
     cert: str = ""
 
 
+def _age(one: Holding) -> tuple[float, str]:
+    return one.since, one.service
+
+
 def _reach(path: str) -> str:
     return path.rstrip("/") + "/"
 
@@ -42,11 +46,16 @@ class Hosts:
         self._held: dict[str, dict[Place, Holding]] = {}  # by host
         self._of: dict[str, dict[Place, Holding]] = {}  # by service
         self._lengths: dict[int, int] = {}
-        self._passed: dict[str, Holding] = {}  # names that streams take on the port of https
-        self._passes_of: dict[str, dict[str, Holding]] = {}  # the same by service
+        self._passed: dict[str, dict[str, Holding]] = {}  # names that streams ask for at the port of https; by service
+        self._passes_of: dict[str, dict[str, Holding]] = {}  # the same, by service and name
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All hosts at which anybody stands, or that a stream asks for at the port of https."""
+        return frozenset(self._held.keys() | self._passed.keys())
 
     @property
     def longest(self) -> int:
@@ -72,31 +81,51 @@ class Hosts:
     def _at(self, hosts: Iterable[str]) -> set[str]:
         """All services at these hosts, those that take them as a stream included."""
         found = {one.service for host in hosts for one in self._held.get(host, {}).values()}
-        return found | {self._passed[host].service for host in hosts if host in self._passed}
+        return found | {service for host in hosts for service in self._passed.get(host, ())}
 
     def pass_on(self, service: str, holdings: Iterable[Holding]) -> set[str]:
         """Set which names a service takes as streams on the port of https; returns the services at changed ones."""
-        before, after = self._passes_of.pop(service, {}), {one.place.name: one for one in holdings}
+        before, after = self._passes_of.pop(service, {}), dict[str, Holding]()
+        for one in sorted(holdings, key=lambda one: (one.since, one.place), reverse=True):
+            after[one.place.name] = one  # of two places with one name the older claim
         if after:
             self._passes_of[service] = after
         changed = {host for host, _ in before.items() ^ after.items()}
         affected = self._at(changed)
         for host in before.keys() - after.keys():
-            if self._passed[host].service == service:  # else its new owner came first
+            del self._passed[host][service]
+            if not self._passed[host]:
                 del self._passed[host]
-        self._passed.update(after)
+        for host, one in after.items():
+            self._passed.setdefault(host, {})[service] = one
         return affected | self._at(changed)
 
     def passes(self, host: str) -> Holding | None:
-        """Who takes a name as a stream on the port of https; None when nobody does, or https was asked for first."""
-        one = self._passed.get(host)
-        if one is None:
-            return None
-        mine = (one.since, one.service)
-        rivals = self._winners(host).values()
-        return (
-            None if any(rival.https is not False and (rival.since, rival.service) < mine for rival in rivals) else one
+        """Who takes a name as a stream on the port of https: who asked for it first; None when nobody does."""
+        one = min(self._passed.get(host, {}).values(), key=_age, default=None)
+        return None if one is None or self.before(host, one) else one
+
+    def before(self, host: str, stream: Holding) -> Holding | None:
+        """Who stood at a host before a stream asked for its name; None when nobody did.
+
+        Another service counts over http too: who has a host has it on both ports. One may serve http beside a stream of
+        its own.
+        """
+        rivals = self._held.get(host, {}).values()
+        older = [one for one in rivals if _age(one) < _age(stream)]
+        return min(
+            (one for one in older if one.service != stream.service or one.https is not False), key=_age, default=None
         )
+
+    def refused(self, host: str, service: str) -> str:
+        """Why a service does not get a name that it asks for as a stream, as a sentence; empty when it does."""
+        taker, mine = self.passes(host), self._passed[host][service]
+        if taker is not None:
+            return "" if taker.service == service else f"{taker.service} takes {host} there, and asked first"
+        rival = self.before(host, mine)
+        if rival is not None and rival.https is False:
+            return f"{host} is served over http by {rival.service}, which asked first"
+        return f"{host} is served over https, which was asked for first"
 
     def _put(self, holding: Holding) -> None:
         host = holding.place.host
@@ -144,7 +173,7 @@ class Hosts:
         found = [one for _, one in sorted(self._winners(host).items()) if one.https is not False]
         if not found or self.passes(host):
             return None
-        first = min(found, key=lambda one: (one.since, one.service)).service
+        first = min(found, key=_age).service
         return next((one.cert for one in found if one.cert and one.service == first), "")
 
     def secured_services(self) -> set[str]:

@@ -1,7 +1,7 @@
 """The streams of all services, kept in step with what they want and with what is around them.
 
-Pure. A name that a stream takes on the port of https cannot be served over https by nginx itself: whoever claimed it
-first has it, and both sides are told.
+Pure. A name that a stream takes on the port of https cannot be served over https by nginx itself, nor by another
+stream: whoever claimed it first has it, the same at every proxy, and all sides are told.
 """
 
 from __future__ import annotations
@@ -11,15 +11,22 @@ from typing import NamedTuple
 
 from confgen.nginx.shapes import Note, Server
 from confgen.nginx.sharing import Holding, Hosts
-from confgen.nginx.streams import Facts, Socket, StreamView, build, problem, socket_of
+from confgen.nginx.streams import HTTPS, Facts, Socket, StreamView, build, problem, socket_of
 from pilotfish.catalog.route import Place
 
 
 class Wish(NamedTuple):
-    """What a service has a right to at a place: since when (UNIX time in seconds), and with which servers."""
+    """What a service has a right to at a place.
+
+    Attributes:
+        since: UNIX time in seconds.
+        servers: sorted.
+        idle: no endpoint asks for it at the moment: it stays out of others' hands, and there is nothing to say.
+    """
 
     since: float
     servers: tuple[Server, ...]
+    idle: bool = False
 
 
 class StreamViews:
@@ -55,6 +62,12 @@ class StreamViews:
             if place.name != "*" and not problem(place, self._facts) and self._is_https(place)
         ]
 
+    def _spelled(self, place: Place) -> Place:
+        """A place as others spell it too: a name at the number of https's port is that name at `https`."""
+        if place.name == "*" or problem(place, self._facts) or not self._is_https(place):
+            return place
+        return Place(f"{place.name}:{HTTPS}", place.path)
+
     def _is_https(self, place: Place) -> bool:
         return socket_of(place, self._facts.https_port) == Socket("tcp", self._facts.https_port)
 
@@ -70,9 +83,12 @@ class StreamViews:
 
     def view(self, service: str) -> tuple[bool, tuple[Note, ...]]:
         """Make the view of a service; returns whether it changed, and what it asked for and does not get."""
-        wished = self._wished.get(service, {})
-        refused = {place: why for place in wished if (why := self._refused(place, service))}
-        standing = {place: wish.servers for place, wish in wished.items()}
+        wished = {place: wish for place, wish in self._wished.get(service, {}).items() if not wish.idle}
+        refused = {self._spelled(place): why for place in wished if (why := self._refused(place, service))}
+        standing: dict[Place, tuple[Server, ...]] = {}
+        for place, wish in wished.items():
+            known = standing.get(self._spelled(place), ())
+            standing[self._spelled(place)] = (*known, *wish.servers)
         after, notes = build(service, standing, self._facts, refused)
         before = self.views.pop(service, None)
         if after is not None:
@@ -82,7 +98,4 @@ class StreamViews:
     def _refused(self, place: Place, service: str) -> str:
         if place.name == "*" or problem(place, self._facts) or not self._is_https(place):
             return ""
-        owner = self._hosts.passes(place.name)
-        if owner is not None and owner.service == service:
-            return ""
-        return f"{place.name} is served over https, which was asked for first"
+        return self._hosts.refused(place.name, service)

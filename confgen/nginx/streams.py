@@ -15,7 +15,7 @@ import msgspec
 
 from confgen.nginx import layout, quote
 from confgen.nginx.quote import Token
-from confgen.nginx.shapes import Note, Server, stem
+from confgen.nginx.shapes import Note, Server, shown, stem
 from pilotfish.catalog.record import Protocol
 from pilotfish.catalog.route import Place
 
@@ -175,7 +175,7 @@ def build(
     for place, servers in sorted(standing.items()):
         why = problem(place, facts) or refused.get(place, "")
         if why:
-            notes.append(Note(service, f"{place.host}{place.path}"[:300], why))
+            notes.append(Note(service, shown(place), why))
             continue
         # Without a server nothing listens: a closed port says so to every client, in every protocol.
         unique = tuple(sorted({one.address: one for one in sorted(servers, reverse=True)}.values()))
@@ -207,7 +207,8 @@ class Listener(msgspec.Struct, frozen=True):
         names: sorted, told by the TLS greeting; empty: there are none.
         default: pool for all others; None: they are refused, or go to https.
         map: variable with the pool of a name, without `$`; `_side` behind it: which socket takes the name.
-        inner: this is the port of https: names go through a socket of their own, which takes off what tells https the
+        shared: this is the port of https.
+        inner: https is served there too: names go through a socket of their own, which takes off what tells https the
             client's address.
     """
 
@@ -217,6 +218,7 @@ class Listener(msgspec.Struct, frozen=True):
     names: tuple[Named, ...]
     default: Token | None
     map: Token
+    shared: bool = False
     inner: bool = False
 
 
@@ -228,7 +230,8 @@ class Stream(msgspec.Struct, frozen=True):
         views: of all services that have one, sorted by service.
         pass_socket: where names on the port of https come in; used when a listener says `inner`.
         https_socket: where nginx serves https then.
-        kept: hosts that stay with https although a wildcard of a stream covers them: an exact host beats it.
+        kept: hosts that no stream gets on the port of https, although a wildcard of one covers them: those of others,
+            which an exact host beats, and ours. They go to https, which knows them or refuses.
         bucket: size of a bucket in which the longest name fits.
         names_size: of the maps.
         ipv6: listen there too.
@@ -264,6 +267,8 @@ class Around(NamedTuple):
         proxy_protocol: balancers begin each TCP connection with a PROXY header.
         trusted: networks whose word in it counts.
         inner: https stays behind the streams' listener, although no name needs it.
+        hosts: that anybody has, over whatever.
+        reserved: hosts that nobody has.
     """
 
     https_port: int
@@ -273,6 +278,8 @@ class Around(NamedTuple):
     proxy_protocol: bool = False
     trusted: tuple[str, ...] = ()
     inner: bool = False
+    hosts: frozenset[str] = frozenset()
+    reserved: tuple[str, ...] = ()
 
 
 def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
@@ -285,10 +292,10 @@ def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
         sockets[Socket("tcp", around.https_port)] = {}
     for _, view in sorted(views.items()):
         for one in view.behind:
-            sockets.setdefault(one.socket, {})[one.host] = one.pool
+            sockets.setdefault(one.socket, {}).setdefault(one.host, one.pool)
     listeners = tuple(_listener(socket, found, around) for socket, found in sorted(sockets.items()))
-    inner = next((one for one in listeners if one.inner), None)
-    kept = _kept({one.host.text for one in inner.names}, around.https_hosts or frozenset()) if inner else ()
+    shared = next((one for one in listeners if one.shared), None)
+    kept = _kept({one.host.text for one in shared.names}, around) if shared else ()
     names = [*(one.host.text for listener in listeners for one in listener.names), *kept]
     return Stream(
         listeners=listeners,
@@ -306,7 +313,7 @@ def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
 
 def _listener(socket: Socket, found: Mapping[str, Token], around: Around) -> Listener:
     names = {host: pool for host, pool in found.items() if host}
-    inner = socket == Socket("tcp", around.https_port) and around.https_hosts is not None
+    shared = socket == Socket("tcp", around.https_port)
     return Listener(
         port=quote.number(socket.port),
         udp=socket.protocol == "udp",
@@ -314,10 +321,13 @@ def _listener(socket: Socket, found: Mapping[str, Token], around: Around) -> Lis
         names=tuple(Named(quote.host(host), pool) for host, pool in sorted(names.items())),
         default=found.get(""),
         map=quote.upstream(f"pilotfish_names_{socket.port}"),
-        inner=inner,
+        shared=shared,
+        inner=shared and around.https_hosts is not None,
     )
 
 
-def _kept(passed: Collection[str], https_hosts: Collection[str]) -> tuple[str, ...]:
+def _kept(passed: Collection[str], around: Around) -> tuple[str, ...]:
     wide = tuple(host[1:] for host in passed if host.startswith("*."))
-    return tuple(sorted(host for host in https_hosts if host not in passed and host.removeprefix("*").endswith(wide)))
+    others = (around.hosts | (around.https_hosts or frozenset())) if wide else ()
+    covered = {host for host in others if host.removeprefix("*").endswith(wide)}
+    return tuple(sorted(covered.union(around.reserved).difference(passed)))

@@ -15,7 +15,7 @@ import msgspec
 from confgen.nginx import quote, tls
 from confgen.nginx.policy import CLOSED_FOR_WORK, Around, Policy, at
 from confgen.nginx.quote import Token
-from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights, shown
+from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights
 from confgen.nginx.shapes import (
     Location,
     Note,
@@ -27,6 +27,7 @@ from confgen.nginx.shapes import (
     page_file,
     part_file,
     service_file,
+    shown,
     snippet_file,
     upstream,
 )
@@ -71,6 +72,11 @@ class Views:
     def host_count(self) -> int:
         """Hosts that are answered for."""
         return len(self._hosts)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """All hosts that anybody has, those included that streams take at the port of https."""
+        return self._hosts.names
 
     @property
     def longest_host(self) -> int:

@@ -115,6 +115,114 @@ def test_names_are_told_apart_and_exact_ones_of_https_are_kept():
     assert [host.text for host in stream.kept] == ["*.b.a.test", "y.a.test"]
 
 
+def https_names(catalog, **more):
+    around = Around(443, frozenset(), "/n/inner", ipv6=False, hosts=catalog.views.hosts, **more)
+    stream = assemble(catalog.views.streams.views, around)
+    return {one.host.text: one.target.text for one in stream.listeners[0].names}, [one.text for one in stream.kept]
+
+
+OWN, HIJACK = tcp("web", 0, "x.test"), tcp("evil", 443, "x.test")
+
+
+@pytest.mark.parametrize("first", [OWN, HIJACK], ids=["the name came first", "the number came first"])
+def test_a_name_at_the_number_of_https_is_the_same_name(first):
+    """The older claim has it, whatever the services are called and in whatever order they come."""
+    for order in ((OWN, HIJACK), (HIJACK, OWN)):
+        claims = {entry.key: entry for one in (OWN, HIJACK) for entry in one[1:]}
+        since = [
+            claim(service, f"x.test:{port}", "/tcp", since=1.0 if one is first else 9.0)
+            for service, port, one in (("web", "https", OWN), ("evil", "443", HIJACK))
+        ]
+        assert {entry.key for entry in since} == claims.keys()
+        catalog = catalog_of(*since)
+        for one in order:
+            catalog.feed(one[0])
+        taker, other = ("web", "evil") if first is OWN else ("evil", "web")
+        assert https_names(catalog)[0] == {"x.test": f"{taker}--1"}
+        assert catalog.notes(other) == [("x.test:https/tcp", f"{taker} takes x.test there, and asked first")]
+        catalog.feed(deletes=[first[0].key])  # its claim stays: nobody else gets the name meanwhile
+        assert catalog.views.streams.views == {}
+        catalog.feed(deletes=[first[0].key, first[1].key])
+        assert https_names(catalog)[0] == {"x.test": f"{other}--1"}
+        assert catalog.notes(other) == []
+
+
+def test_one_service_may_spell_a_name_in_both_ways():
+    one = endpoint("web", 80, scheme="tcp", hosts=("x.test",), port_=0)
+    two = endpoint("web", 81, scheme="tcp", hosts=("x.test",), port_=443)
+    catalog = catalog_of(
+        put(container("web", one, two)), claim("web", "x.test:https", "/tcp"), claim("web", "x.test:443", "/tcp")
+    )
+    (view,) = catalog.views.streams.views.values()
+    assert len(view.behind) == 1
+    assert [server.address.text for server in view.pools[0].servers] == ["127.0.0.1:80", "127.0.0.1:81"]
+    catalog.feed(deletes=[claim("web", "x.test:https", "/tcp").key])
+    (view,) = catalog.views.streams.views.values()
+    assert [server.address.text for server in view.pools[0].servers] == ["127.0.0.1:81"]
+
+
+def test_no_two_services_share_a_name_whatever_their_views_say():
+    """Views of two moments cannot come together; if they did, the first counts and nginx can read it."""
+    views = {service: catalog_of(*tcp(service, 0, "x.test")).views.streams.views[service] for service in ("a", "b")}
+    stream = assemble(views, Around(443, None, "/n/inner", ipv6=False))
+    assert [(one.host.text, one.target.text) for one in stream.listeners[0].names] == [("x.test", "a--1")]
+
+
+HTTP_HOSTS = {
+    "over http, older": ("http", 1.0, {}, "x.test is served over http by web, which asked first"),
+    "over https, older": ("https", 1.0, {}, "x.test is served over https, which was asked for first"),
+    "over http, younger": ("http", 9.0, {"x.test": "db--1"}, ""),
+    "over https, younger": ("https", 9.0, {"x.test": "db--1"}, ""),
+}
+
+
+@pytest.mark.parametrize(("scheme", "since", "names", "why"), HTTP_HOSTS.values(), ids=HTTP_HOSTS)
+def test_a_host_of_another_service_is_not_taken_as_a_stream(scheme, since, names, why):
+    web = put(container("web", endpoint("web", scheme=scheme, hosts=("x.test",), path="/a")))
+    db, _ = tcp("db", 0, "x.test")
+    catalog = catalog_of(
+        web, db, claim("web", "x.test", "/a", since=since), claim("db", "x.test:https", "/tcp", since=5.0)
+    )
+    assert catalog.notes("db") == ([("x.test:https/tcp", why)] if why else [])
+    assert ("db" in catalog.views.streams.views) == bool(names)
+    if names:
+        assert https_names(catalog)[0] == names
+
+
+def test_a_service_may_serve_http_beside_a_stream_of_its_own():
+    http = endpoint("web", 80, hosts=("x.test",))
+    tls = endpoint("web", 443, scheme="tcp", hosts=("x.test",))
+    catalog = catalog_of(
+        put(container("web", http, tls)),
+        claim("web", "x.test", since=1.0),
+        claim("web", "x.test:https", "/tcp", since=5.0),
+    )
+    assert https_names(catalog)[0] == {"x.test": "web--1"}
+    assert catalog.notes("web") == []
+
+
+def test_a_wildcard_of_a_stream_takes_no_host_that_anybody_has():
+    catalog = catalog_of(
+        *tcp("wide", 0, "*.test"),
+        *tcp("gone", 0, "gone.test", state="failing"),
+        put(container("web", endpoint("web", hosts=("x.test", "*.y.test")))),
+        claim("web", "x.test"),
+        claim("web", "*.y.test"),
+        claim("idle", "idle.test:https", "/tcp"),
+    )
+    names, kept = https_names(catalog, reserved=("proxy.test", "localhost"))
+    assert names == {"*.test": "wide--1"}
+    assert kept == ["*.y.test", "gone.test", "idle.test", "localhost", "proxy.test", "x.test"]
+
+
+def test_a_reserved_host_is_no_stream_of_anybody():
+    catalog = Catalog(reserved=("proxy",))
+    catalog.views.face(FACTS)
+    catalog.feed(*tcp("evil", 0, "proxy.svc.test"))
+    assert catalog.views.streams.views == {}
+    assert catalog.notes("evil") == [("proxy.svc.test:https/tcp", "this host is reserved")]
+
+
 def test_without_streams_the_configuration_has_no_word_of_them():
     """An nginx without the module must be able to read it."""
     catalog = catalog_of(put(container("web", endpoint("web"))), claim("web", "web.svc.test"))

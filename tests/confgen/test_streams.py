@@ -375,6 +375,57 @@ async def test_an_exact_host_of_https_beats_a_wildcard_of_a_stream(one_nginx, fo
         assert await ask(port, "b.shop.test", authority) == b"db hi\n"
 
 
+@pytest.mark.parametrize("https", [True, False], ids=["beside https", "without https"])
+async def test_nobody_takes_a_name_that_another_one_has(one_nginx, folder, authority, tmp_path, https):
+    """By the number of https's port, beside his http, or with a wildcard: whoever asks for it gets him or nobody."""
+    app = own_tls(authority, tmp_path, "app", WEB, f"h.{DOMAIN}", f"proxy.{DOMAIN}", f"free.{DOMAIN}")
+    port, more = free_port(), {"certs": str(tmp_path / "none")} if https else {}
+    async with (
+        echo("db", app) as db,
+        echo("evil", app) as evil,
+        Backend("one") as one,
+        Running(folder, one_nginx, https_port=port, **more) as running,
+    ):
+        await running.settle(
+            passing("db", db, WEB),
+            claim("db", f"{WEB}:https", "/tcp", since=1.0),
+            put(container("h", endpoint("h", to=one.port))),
+            claim("h", f"h.{DOMAIN}", since=1.0),
+            passing("evil", evil, WEB, port=port),
+            claim("evil", f"{WEB}:{port}", "/tcp", since=9.0),
+            passing("evil2", evil, f"h.{DOMAIN}"),
+            claim("evil2", f"h.{DOMAIN}:https", "/tcp", since=9.0),
+            passing("evil3", evil, f"*.{DOMAIN}"),
+            claim("evil3", f"*.{DOMAIN}:https", "/tcp", since=9.0),
+        )
+        assert await ask(port, WEB, authority) == b"db hi\n"
+        assert await ask(port, f"free.{DOMAIN}", authority) == b"evil hi\n"
+        for host in (f"h.{DOMAIN}", f"proxy.{DOMAIN}"):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await ask(port, host, authority)
+        assert {note["service"] for note in running.state["refused"]} == {"evil", "evil2"}
+        await running.settle(deletes=[passing("db", db, WEB).key])
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await ask(port, WEB, authority)
+
+
+async def test_a_reserved_host_is_shown_no_certificate(nginx, folder, certs, authority):
+    authority.write(certs, "wide", f"*.{DOMAIN}")
+    async with (
+        Backend("evil") as evil,
+        Running(folder, nginx, certs=str(certs), https_port=free_port()) as running,
+    ):
+        port = running.settings.https_port
+        wide = put(container("web", endpoint("web", to=evil.port, scheme="https", hosts=(f"*.{DOMAIN}",))))
+        await running.settle(wide, claim("web", f"*.{DOMAIN}"))
+        assert (await get_tls(port, f"x.{DOMAIN}", authority=authority)).body == "evil GET /"
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            await served_certificate(port, f"proxy.{DOMAIN}", authority)
+        # On a connection that was made for another name.
+        answer = await get_tls(port, f"proxy.{DOMAIN}", authority=authority, name=f"x.{DOMAIN}")
+        assert answer.status == 421
+
+
 def test_a_port_is_tried_as_nginx_would_listen_there():
     with socket.socket() as one, socket.socket(type=socket.SOCK_DGRAM) as two:
         one.bind(("127.0.0.1", 0))
