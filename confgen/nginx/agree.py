@@ -1,9 +1,10 @@
 """What counts when the containers of one service ask for different things at one place, and that it is said.
 
 Pure. One rule: what protects is joined, so that nobody who starts a container beside others can open what they closed:
-a name of users beats none, networks are intersected, the lower rate counts, https beats http. All else is as the
-newest container asks, because it is what its admin last said; of https, as the newest that asks for https. Newest:
-started last, then the greater id.
+a name of users beats none, networks are intersected, the lower rate counts, https beats http. Containers that are not
+published join in that, or a guard would be gone whenever its container fails. All else is as the newest published
+container asks, because it is what its admin last said; of https, as the newest that asks for https. Newest: started
+last, then the greater id.
 """
 
 from __future__ import annotations
@@ -57,31 +58,33 @@ class Agreed(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def agree(asked: Sequence[Asked]) -> Agreed:
+def agree(asked: Sequence[Asked], beside: Sequence[Asked] = ()) -> Agreed:
     """Join the wishes of a place's endpoints.
 
     Args:
-        asked: at least one.
+        asked: of those that are published, at least one.
+        beside: of the others, which count only in what protects.
 
     Cost: a comparison each when all are equal.
     """
     first = asked[0].route
-    if all(one.route == first for one in asked):
+    everybody = (*asked, *beside)
+    if all(one.route == first for one in everybody):
         allow = (first.options or NOTHING).allow
         return Agreed(first, frozenset(allow) if allow else None)
     newest = _newest(asked)
     over = secured(asked)
-    wishes = [(one.route, one.route.options or NOTHING) for one in asked]
+    wishes = [one.route.options or NOTHING for one in everybody]
     options = msgspec.structs.replace(
         newest.route.options or NOTHING,
-        auth=_auth(asked),
-        rate=_rate(wish.rate for _, wish in wishes),
+        auth=_auth(asked) or _auth(beside),
+        rate=_rate(wish.rate for wish in wishes),
     )
     route = msgspec.structs.replace(newest.route, options=options)
     if over is not None:
         route = msgspec.structs.replace(route, scheme="https", cert=over.cert, hsts=over.hsts)
-    lists = [wish.allow for _, wish in wishes if wish.allow]
-    return Agreed(route, intersection(lists) if lists else None, tuple(_notes(asked)))
+    lists = [wish.allow for wish in wishes if wish.allow]
+    return Agreed(route, intersection(lists) if lists else None, tuple(_notes(asked, everybody)))
 
 
 def secured(asked: Iterable[Asked]) -> Route | None:
@@ -94,10 +97,11 @@ def _newest(asked: Sequence[Asked]) -> Asked:
     return max(asked, key=lambda one: (one.started, one.id))
 
 
-def _notes(asked: Sequence[Asked]) -> list[str]:
+def _notes(asked: Sequence[Asked], everybody: Sequence[Asked]) -> list[str]:
     notes = []
     for field, tag in (*NEWEST.items(), *OF_HTTPS.items(), *GUARDS.items()):
-        among = [one for one in asked if one.route.scheme == "https"] if field in OF_HTTPS else asked
+        among = everybody if field in GUARDS else asked
+        among = [one for one in asked if one.route.scheme == "https"] if field in OF_HTTPS else among
         if len({_said(one.route, field) for one in among}) > 1:
             counts = "what protects most counts" if field in GUARDS else f"{_newest(among).id}, the newest, counts"
             notes.append(f"its containers disagree about {tag}: {counts}")

@@ -195,7 +195,7 @@ def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[
     )
     if not served:
         return standing, ()
-    agreed = agree([one.asked for one in served])
+    agreed = agree([one.asked for one in served], [one.asked for one in there if not one.published])
     try:
         decided = decide(service, agreed.route, agreed.allow, around)
     except quote.Unprintable as error:  # no record that can be decoded comes here; if one does, it costs only itself

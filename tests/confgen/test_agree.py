@@ -82,6 +82,30 @@ def test_https_beats_what_is_open_and_its_newest_says_how(row):
     assert list(found.notes) == [NEWEST.format(one) if one == "PROXY_HSTS" else one for one in notes]
 
 
+BESIDE = {
+    "users": ({"auth": "staff"}, {}, ("staff", None, None), ["PROXY_AUTH"]),
+    "networks": ({"allow": TEN}, {}, ("", frozenset(TEN), None), ["PROXY_ALLOW"]),
+    "a rate": ({"rate": Rate(5)}, {"rate": Rate(9)}, ("", None, Rate(5)), ["PROXY_RATE"]),
+    "users, but the published ones name others": (
+        {"auth": "new"},
+        {"auth": "staff"},
+        ("staff", None, None),
+        ["PROXY_AUTH"],
+    ),
+    "a body, which protects nobody": ({"body": 5}, {}, ("", None, None), []),
+    "nothing else": ({"auth": "staff"}, {"auth": "staff"}, ("staff", None, None), []),
+}
+
+
+@pytest.mark.parametrize(("beside", "published", "counts", "differ"), BESIDE.values(), ids=BESIDE)
+def test_what_protects_is_joined_with_those_that_are_not_published(beside, published, counts, differ):
+    """Their other wishes do not count: the newest that is published says what else is served."""
+    found = agree([Asked(1.0, "on", route(**published))], [Asked(2.0, "off", route(**beside))])
+    options = found.route.options
+    assert (options.auth, found.allow, options.rate, options.body) == (*counts, None)
+    assert list(found.notes) == [SAFEST.format(one) for one in differ]
+
+
 def test_containers_that_began_together_are_told_apart_by_id():
     wishes = [Asked(1.0, name, route(body=turn)) for turn, name in enumerate("bca")]
     for order in (wishes, wishes[::-1]):

@@ -33,6 +33,23 @@ async def test_auth_lets_in_who_knows_the_password_by_every_method_and_upgrade(n
         assert [request[0] for request in one.requests] == ["GET", "POST", "LOCK"]
 
 
+@pytest.mark.parametrize(
+    "how", [{"state": "failing"}, {"state": "starting"}, {"state": "draining"}, {"weight": 0}], ids=str
+)
+async def test_a_guard_stays_while_the_container_that_asks_for_it_is_not_published(one_nginx, folder, users, how):
+    async with Backend("one") as one, Backend("two") as two, Running(folder, one_nginx, htpasswd=str(users)) as running:
+        options = Options(auth="staff")
+        beside = put(container("web2", endpoint("web", name="web2", to=two.port)))
+        for more in ({}, how):
+            guarded = put(container("web1", endpoint("web", name="web1", to=one.port, options=options, **more)))
+            await running.settle(guarded, beside, claim("web", WEB))
+            assert await statuses(running.port, 4) == [401] * 4
+        answer = await get(running.port, WEB, headers=login())
+        assert (answer.status, answer.body) == (200, "two GET /")  # the fault was met
+        await running.settle(deletes=[guarded.key])
+        assert (await get(running.port, WEB)).status == 200
+
+
 async def test_auth_without_its_file_lets_nobody_in_until_it_is_there(one_nginx, folder, users):
     async with Backend("one") as one, Running(folder, one_nginx, htpasswd=str(users)) as running:
         await running.settle(*asking(one.port, auth="others"))
