@@ -217,7 +217,7 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
 # Checks stay in attrs too: other readers of the exports know them.
 CHECKS = frozenset(key for key in KNOWN if key.split("_")[0] in {"check", "health"})
 # A stream that asks for these and would not get them is open to everybody: it is not served at all.
-GUARDS = frozenset({"proxy_auth", "proxy_allow"})
+GUARDS = frozenset({"proxy_auth", "proxy_allow", "proxy_rate"})
 SECRETS = frozenset({"proxy_auth"})  # never kept, never quoted
 
 ALL_KEYS = frozenset(KNOWN)

@@ -235,8 +235,7 @@ class Publisher:
     def _waits(self) -> bool:
         """True while as many generations of workers live as may, and nothing but additions is to be applied."""
         living = self._applier.generations()
-        adds = self._front.only_adds() and self._serving.lacks_additions_only(told=self._endpoints.told)
-        if living < self._most or self._urgent or not adds:
+        if living < self._most or self._urgent or not self._adds():
             self._telemetry.ready.good(WORKERS)
             return False
         why = f"{living} generations of nginx's workers have open connections: what was added waits for one to end"
@@ -244,6 +243,11 @@ class Publisher:
             self._telemetry.log.warning("%s, for an hour at most", why)
         self._telemetry.ready.bad(WORKERS, why)
         return True
+
+    def _adds(self) -> bool:
+        """True when nothing that nginx serves goes, or is served by others, with what is to be applied."""
+        answering, told = self._serving.answering(), self._endpoints.told
+        return self._front.only_adds(answering.by_another) and self._serving.lacks_additions_only(answering, told=told)
 
     async def _held_back(self) -> bool:
         """True while too much of what is served would be lost to quarantine."""

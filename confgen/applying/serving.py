@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from confgen.nginx.shapes import ServiceView
-from confgen.nginx.urgency import keeps_servers, only_adds
+from confgen.nginx.urgency import Answering, keeps_servers, only_adds
 
 
 class Serving:
@@ -48,14 +48,22 @@ class Serving:
             if service in self._views:
                 self._served[service] = self._views[service]
 
-    def lacks_additions_only(self, *, told: bool) -> bool:
+    def lacks_additions_only(self, answering: Answering, *, told: bool) -> bool:
         """True when whatever it serves is still to be served, by the same servers and by others.
 
+        Not when one takes a place from another, whose clients would reach that one meanwhile.
+
         Args:
+            answering: who answers which places now.
             told: it has all servers that do not stand in its configuration.
         """
         lacking = self._pending if told else self._pending | self._moved
-        return self.sure and all(only_adds(self._served.get(one), self._views.get(one)) for one in lacking)
+        adds = all(only_adds(self._served.get(one), self._views.get(one)) for one in lacking)
+        return self.sure and adds and not any(answering.takes(self._views.get(one)) for one in lacking)
+
+    def answering(self) -> Answering:
+        """Who answers which places now."""
+        return Answering(self._served.values())
 
     def lacks_no_server(self) -> bool:
         """True when whatever it serves, it serves by the servers that it should, with their weights."""

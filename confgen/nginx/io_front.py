@@ -202,9 +202,13 @@ class FrontCare:
         believes = self._machine.proxy_protocol and self.features.has("stream_realip")
         return self._machine.trusted if believes else ()
 
-    def only_adds(self) -> bool:
-        """True when what `front` gave last takes nothing away from what is served."""
-        return only_adds(self._served, self._front)
+    def only_adds(self, elsewhere: Callable[[str, str, str], bool]) -> bool:
+        """True when what `front` gave last takes nothing away from what is served.
+
+        Args:
+            elsewhere: whether nginx itself serves another service than this one at a host and path.
+        """
+        return only_adds(self._served, self._front, elsewhere)
 
     def accepted(self, files: Mapping[str, bytes]) -> None:
         """A configuration is served now: what `front` gave last, or an older one that an operator went back to.

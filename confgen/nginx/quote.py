@@ -40,7 +40,7 @@ _URL = re.compile(r"https?://([a-z0-9._-]+)(:[1-9][0-9]{0,4})?(/.*)?")
 
 def _is_url(text: str) -> bool:
     found = _URL.fullmatch(text)
-    return bool(found and values.HOST.pattern.match(found[1]) and values.PATH.pattern.match(found[3] or "/"))
+    return bool(found and values.DESTINATION.pattern.match(found[1]) and values.PATH.pattern.match(found[3] or "/"))
 
 
 # What the text of a token of each kind looks like in the configuration.

@@ -2,11 +2,13 @@
 
 Each reload leaves a generation of workers behind for as long as a connection of theirs is open, up to an hour. When as
 many live as may, what only adds servers, hosts or paths waits: nobody is sent to the wrong place meanwhile. All else
-is urgent: a server that is gone, a place that belongs to another service, a rule that became stricter.
+is urgent: a server that is gone, a place that belongs to another service, a rule that became stricter. A new host below
+another service's wildcard is urgent too, and a new path below another's: its clients reach that one until it is served.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -52,6 +54,50 @@ def _servers(view: ServiceView) -> dict[Place, tuple[Server, ...]]:
         for one in site.locations
         for host in site.hosts
     }
+
+
+class Answering:
+    """Who answers which places, as nginx serves them.
+
+    Args:
+        views: of all services.
+    """
+
+    def __init__(self, views: Iterable[ServiceView]) -> None:
+        self._at: dict[str, list[tuple[str, str]]] = {}  # host -> path, with a slash at its end, and service
+        for view in views:
+            for host, path in _places(view):
+                self._at.setdefault(host, []).append((_below(path), view.name))
+
+    def takes(self, view: ServiceView | None) -> bool:
+        """True when a view has a place that another service answers until now."""
+        return view is not None and any(self.by_another(view.name, *place) for place in _places(view))
+
+    def by_another(self, service: str, host: str, path: str) -> bool:
+        """True when what is asked for at a place reaches another service than this one.
+
+        At a host that nobody has, the longest wildcard above it answers, with all that stands there.
+        """
+        there = self._at.get(host)
+        if there is not None:
+            above = [one for one in there if _below(path).startswith(one[0])]
+            return bool(above) and max(above)[1] != service  # prefixes of one path: the longest is the greatest
+        wide = next((one for one in wildcards(host) if one in self._at), "")
+        return any(owner != service for _, owner in self._at.get(wide, ()))
+
+
+def wildcards(host: str) -> tuple[str, ...]:
+    """The wildcards that cover a host, the narrowest first: in this order nginx tries them.
+
+    >>> wildcards("*.b.test"), wildcards("a.b.test")
+    (('*.test',), ('*.b.test', '*.test'))
+    """
+    labels = host.removeprefix("*.").split(".")
+    return tuple(f"*.{'.'.join(labels[turn:])}" for turn in range(1, len(labels)))
+
+
+def _below(path: str) -> str:
+    return path.rstrip("/") + "/"
 
 
 _Served: TypeAlias = tuple[Rules, Rules, frozenset[str]]

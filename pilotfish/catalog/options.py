@@ -13,7 +13,17 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from pilotfish.catalog.values import HOST, IP_PATTERN, PATH, BadValue, Host, parse_duration, parse_integer, quoted
+from pilotfish.catalog.values import (
+    DESTINATION,
+    HOST,
+    IP_PATTERN,
+    PATH,
+    BadValue,
+    Destination,
+    parse_duration,
+    parse_integer,
+    quoted,
+)
 
 LONGEST_S = 86400.0  # a day; what waits longer is not waiting for an answer
 MOST_OCTETS = 2**40  # 1 TiB
@@ -72,7 +82,7 @@ class Redirect(msgspec.Struct, frozen=True, omit_defaults=True):
         code: status of the answer.
     """
 
-    host: Host
+    host: Destination
     scheme: Literal["", "http", "https"] = ""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     target: Target = ""
@@ -231,7 +241,8 @@ def parse_redirect(text: str) -> Redirect:
     url = _URL.match(rest)
     scheme, host, port, target = url.groups() if url else ("", rest, None, None)
     host = host.lower()
-    if len(host) > HOST.longest or not HOST.pattern.match(host) or host.startswith("*"):
+    kind = DESTINATION if url else HOST
+    if len(host) > kind.longest or not kind.pattern.match(host) or host.startswith("*"):
         raise BadValue(f"{quoted(text)} is no redirection: a host, or an address such as https://www.example.com/shop")
     if target and (len(target) > LONGEST_TARGET or not PATH.pattern.match(target)):
         raise BadValue(f"{quoted(text)} is no redirection: it has no {PATH.allowed}")

@@ -32,7 +32,9 @@ _IPV6 = (
 )
 
 NAME_PATTERN = rf"^{_LABEL}(?:\.{_LABEL})*\Z"
-HOST_PATTERN = rf"^(?:\*\.)?{_HOST_LABEL}(?:\.{_HOST_LABEL})*\Z"
+DESTINATION_PATTERN = rf"^(?:\*\.)?{_HOST_LABEL}(?:\.{_HOST_LABEL})*\Z"
+# Who asks for an address asks for no service, and `*.2.1` would be all addresses that end so.
+HOST_PATTERN = rf"^(?!(?:[0-9]+(?:\.[0-9]+){{3}}|\*(?:\.[0-9]+){{1,3}})\Z){DESTINATION_PATTERN[1:]}"
 PATH_PATTERN = r"^(?!.*/\.\.?(?:/|\Z))/[A-Za-z0-9._~!&()*+,=:@/-]*\Z"
 NODE_PATTERN = rf"^{_LABEL}\Z"
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*\Z"
@@ -45,6 +47,7 @@ NEAREST = "nearest"  # in front of a name: the endpoints on the name server's ow
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 Host: TypeAlias = Annotated[str, msgspec.Meta(pattern=HOST_PATTERN, max_length=MAX_NAME)]
+Destination: TypeAlias = Annotated[str, msgspec.Meta(pattern=DESTINATION_PATTERN, max_length=MAX_NAME)]
 Path: TypeAlias = Annotated[str, msgspec.Meta(pattern=PATH_PATTERN, max_length=1024)]
 NodeName: TypeAlias = Annotated[str, msgspec.Meta(pattern=NODE_PATTERN, max_length=MAX_LABEL)]
 EndpointId: TypeAlias = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, max_length=512)]
@@ -79,6 +82,9 @@ HOST = Kind(
     re.compile(HOST_PATTERN),
     MAX_NAME,
     "a host name such as www.example.com, or *.example.com for everything below it",
+)
+DESTINATION = Kind(
+    "host", re.compile(DESTINATION_PATTERN), MAX_NAME, "a host name such as www.example.com, or an IPv4 address"
 )
 PATH = Kind(
     "path",
@@ -145,10 +151,10 @@ def parse_host(text: str) -> Host:
     Raises:
         BadValue: not a host name; bare `*`, regular expressions, ports and addresses are refused too.
     """
-    host = _parse(HOST, text.lower().removesuffix("."))
-    if is_ip(host):
+    host = text.lower().removesuffix(".")
+    if "." in host and is_ip(host):
         raise BadValue(f"{quoted(text)} is an address, not a host name")
-    return host
+    return _parse(HOST, host)
 
 
 def parse_hosts(text: str) -> tuple[Host, ...]:

@@ -28,6 +28,7 @@ GOOD = [
     ("a host", options.parse_redirect, "WWW.test", Redirect("www.test")),
     ("a code and a host", options.parse_redirect, "308:www.test", Redirect("www.test", code=308)),
     ("an address", options.parse_redirect, "https://a.test", Redirect("a.test", "https")),
+    ("an address of digits", options.parse_redirect, "http://10.0.0.1", Redirect("10.0.0.1", "http")),
     ("all of one", options.parse_redirect, "301:http://a.test:81/x/", Redirect("a.test", "http", 81, "/x/", 301)),
 ]
 
@@ -63,6 +64,7 @@ BAD = [
     ("no connections", options.parse_rate, "connections=0"),
     ("another word", options.parse_rate, "1/s,delay=3"),
     ("another code", options.parse_redirect, "200:https://a.test"),
+    ("a host that is an address", options.parse_redirect, "10.0.0.1"),
     ("a wildcard", options.parse_redirect, "*.test"),
     ("another scheme", options.parse_redirect, "ftp://a.test"),
     ("a user", options.parse_redirect, "https://bob@a.test"),

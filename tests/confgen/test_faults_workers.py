@@ -128,6 +128,25 @@ async def test_fault_C4_no_drain_waits_for_old_workers_because_an_addition_does(
         assert running.state["revision"] < later
 
 
+async def test_a_host_that_reached_another_service_until_now_does_not_wait(one_nginx, folder):
+    """Below a wildcard: its clients, and what they send, went to that one meanwhile."""
+    async with (
+        Backend("one") as one,
+        Backend("wide") as wide,
+        Running(folder, one_nginx, worker_generations=2) as running,
+    ):
+        wildcard = put(container("wide", endpoint("wide", to=wide.port, hosts=("*.shop.test",))))
+        await running.settle(web(one.port), claim("web", WEB), wildcard, claim("wide", "*.shop.test"))
+        async with websocket(running.port):
+            await running.settle(web(one.port, weight=2))
+            await until(lambda: generations(running) == 2, "the socket's generation is old")
+            assert (await get(running.port, "a.shop.test")).body == "wide GET /"
+            await running.settle(
+                put(container("a", endpoint("a", to=one.port, hosts=("a.shop.test",)))), claim("a", "a.shop.test")
+            )
+            assert (await get(running.port, "a.shop.test")).body == "one GET /"
+
+
 async def test_fault_C4_a_storm_costs_two_reloads_a_second_and_its_end_is_applied(one_nginx, folder):
     async with Backend("one") as one, Running(folder, one_nginx, wait_s=0.5, quiet_s=0.5) as running:
         await running.settle(*(claim(f"s{n}", f"s{n}.{DOMAIN}") for n in range(20)))

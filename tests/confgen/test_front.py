@@ -8,7 +8,8 @@ import pytest
 from confgen.nginx import quote, tls
 from confgen.nginx.front import PLAIN, Front, only_adds
 from confgen.nginx.shapes import Server
-from confgen.nginx.streams import Around, Behind, Pool, Socket, StreamView, assemble
+from confgen.nginx.streams import Around, Behind, Facts, Pool, Socket, StreamView, assemble
+from tests.confgen.kit import Catalog, claim, container, endpoint, put
 
 AROUND = Around(443, frozenset(), "/n/inner", ipv6=False)
 
@@ -51,4 +52,35 @@ ROWS = {
 
 @pytest.mark.parametrize(("before", "after", "expected"), ROWS.values(), ids=ROWS)
 def test_only_what_adds_may_wait(before, after, expected):
-    assert only_adds(before, after) is expected
+    assert only_adds(before, after, lambda *_: False) is expected
+
+
+def named(*names, hosts=()):
+    """Streams of services at names on the port of https, `SERVICE@NAME`, beside hosts of others."""
+    catalog = Catalog()
+    catalog.views.face(Facts(missing=""))
+    for service, _, host in (one.partition("@") for one in names):
+        catalog.feed(
+            put(container(service, endpoint(service, scheme="tcp", hosts=(host,)))),
+            claim(service, f"{host}:https", "/tcp"),
+        )
+    around = AROUND._replace(hosts=frozenset(hosts), reserved=("proxy.test",))
+    return Front(stream=assemble(catalog.views.streams.views, around))
+
+
+NAMES = {
+    "the first name": ([], ["db@a.test"], (), True),
+    "one more": (["db@a.test"], ["db@a.test", "mq@b.test"], (), True),
+    "one below another's wildcard": (["db@*.test"], ["db@*.test", "mq@b.test"], (), False),
+    "one below that of a wider wildcard": (["db@*.test"], ["db@*.test", "mq@c.b.test"], (), False),
+    "a wildcard above another's name": (["db@a.test"], ["db@a.test", "mq@*.test"], ("b.test",), True),
+    "a host of http below a wildcard": (["db@*.test"], ["db@*.test"], ("b.test",), False),
+    "a host of http elsewhere": (["db@*.test"], ["db@*.test"], ("b.example",), True),
+    "a name that nginx serves to another": ([], ["db@served.test"], (), False),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "hosts", "expected"), NAMES.values(), ids=NAMES)
+def test_a_new_name_that_another_service_answers_until_now_does_not_wait(before, after, hosts, expected):
+    now = named(*after, hosts=hosts)
+    assert only_adds(named(*before), now, lambda _, host, path: (host, path) == ("served.test", "/")) is expected

@@ -6,7 +6,7 @@ import pytest
 
 from confgen.nginx import urgency
 from confgen.nginx.shapes import Location, ServiceView, Site, Upstream
-from confgen.nginx.urgency import only_adds
+from confgen.nginx.urgency import Answering, only_adds
 from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, put
 
 WEB = f"web.{DOMAIN}"
@@ -58,6 +58,33 @@ ROWS = {
 @pytest.mark.parametrize(("before", "after", "expected"), ROWS.values(), ids=ROWS)
 def test_only_what_adds_may_wait(before, after, expected):
     assert only_adds(before, after) is expected
+
+
+OTHERS = {
+    "a host that nobody has": ("a.test", "/", ("b.test", "/"), False),
+    "a host below another's wildcard": ("*.test", "/", ("b.test", "/"), True),
+    "a path there": ("*.test", "/x", ("b.test", "/y"), True),
+    "a wildcard below another's": ("*.test", "/", ("*.b.test", "/"), True),
+    "a wildcard above another's": ("*.b.test", "/", ("*.test", "/"), False),
+    "a host of two labels more": ("*.test", "/", ("c.b.test", "/"), True),
+    "the wildcard's own domain": ("*.test.test", "/", ("test.test", "/"), False),
+    "a path below another's": ("a.test", "/", ("a.test", "/api"), True),
+    "the same path with a slash": ("a.test", "/api", ("a.test", "/api/x"), True),
+    "a path that begins alike": ("a.test", "/api", ("a.test", "/apis"), False),
+    "a path above another's": ("a.test", "/api", ("a.test", "/"), False),
+}
+
+
+@pytest.mark.parametrize(("host", "path", "new", "taken"), OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("mine", [False, True], ids=["another's", "its own"])
+def test_a_new_place_that_another_service_answers_until_now_does_not_wait(host, path, new, taken, mine):
+    owner = "web" if mine else "other"
+    catalog = Catalog()
+    catalog.feed(claim(owner, host, path))
+    answering = Answering(list(catalog.views.services.values()))
+    catalog.feed(claim("web", *new))
+    assert answering.takes(catalog.views.services["web"]) is (taken and not mine)
+    assert not Answering(catalog.views.services.values()).takes(catalog.views.services["web"])  # it is served by now
 
 
 @pytest.mark.parametrize("kind", [ServiceView, Site, Location, Upstream])

@@ -161,6 +161,8 @@ HOSTILE_CLAIMS = [
     ("semicolon in the host", "a;b", "/", "'a;b' is no host"),
     ("bare star", "*", "/", "'*' is no host"),
     ("regular expression", "~^a", "/", "'~^a' is no host"),
+    ("an address", "10.0.0.1", "/", "'10.0.0.1' is no host"),
+    ("all addresses that end so", "*.0.1", "/", "'*.0.1' is no host"),
     ("upper case", "WWW.test", "/", "'WWW.test' is no host"),
     ("too long", "a." * 127 + "test", "/", f"'{'a.' * 27}a..." ),
     ("no slash", "a.test", "x", "'x' is no path"),

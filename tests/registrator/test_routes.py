@@ -109,6 +109,11 @@ REFUSED = [
         f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_ALLOW asks for protection that streams are not given yet",
     ),
     (
+        "a limit that streams do not have",
+        ["PROXY=tcp", "PROXY_RATE=10/s"],
+        f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_RATE asks for protection that streams are not given yet",
+    ),
+    (
         "a certificate that is a path",
         ["PROXY=https", "PROXY_CERT=../key"],
         (
