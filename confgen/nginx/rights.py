@@ -19,7 +19,7 @@ from confgen.nginx.shapes import Note, Server, shown
 from confgen.nginx.stream_views import Wish
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
-from pilotfish.catalog.route import HTTP_SCHEMES, Place, Reserved
+from pilotfish.catalog.route import HTTP_SCHEMES, OVER_TLS, Place, Reserved
 from pilotfish.catalog.verdict import Placed, Routed, judge_route
 
 NOTHING_RESERVED = Reserved((), ())
@@ -188,7 +188,7 @@ def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[
     served = [one for one in there if one.published]
     over = secured(one.asked for one in served) or secured(one.asked for one in there)
     standing = Standing(
-        tls=any(one.asked.route.scheme in _OVER_TLS for one in there) if there else None,
+        tls=any(one.asked.route.scheme in OVER_TLS for one in there) if there else None,
         away=over is not None,
         cert=over.cert if over else "",
         hsts=tls.header(over.hsts) if over and over.hsts else None,
@@ -209,9 +209,6 @@ def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[
     }
     said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
     return standing._replace(servers=tuple(sorted(servers)), strip=agreed.route.strip, decided=decided), said
-
-
-_OVER_TLS = frozenset({"https", "grpc"})
 
 
 def _refusals(placed: Placed, routed: Routed) -> list[Note]:

@@ -24,7 +24,7 @@ from dnsserver.message.rr import Data, Service, Type
 from dnsserver.message.svcb import Binding
 from dnsserver.own import spoken
 from pilotfish.catalog.record import DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Proxy
-from pilotfish.catalog.route import HTTP_SCHEMES
+from pilotfish.catalog.route import HTTP_SCHEMES, OVER_TLS
 from pilotfish.catalog.verdict import How, Placed, published
 
 ENDPOINT_TTL = 5  # seconds; endpoints come and go, and a client that keeps a dead one waits for a timeout
@@ -246,10 +246,13 @@ class Wanted(NamedTuple):
 
 
 def wanted_of(members: Iterable[Placed]) -> Wanted:
-    """As what the proxies serve these endpoints. PROXYDNS without a route means http, as it always has."""
+    """As what the proxies serve these endpoints. PROXYDNS without a route means http, as it always has.
+
+    gRPC is served over https too, and most of its clients speak nothing else.
+    """
     routes = [placed.endpoint.route for placed in members]
     http = any(route is None or route.scheme in HTTP_SCHEMES for route in routes)
-    https = any(route is not None and route.scheme == "https" for route in routes)
+    https = any(route is not None and route.scheme in OVER_TLS for route in routes)
     streams = {route.port for route in routes if route is not None and route.scheme not in HTTP_SCHEMES}
     return Wanted(http, https, tuple(sorted(streams)))
 

@@ -17,6 +17,7 @@ Scheme: TypeAlias = Literal["http", "https", "grpc", "tcp", "udp"]
 Backend: TypeAlias = Literal["http", "https", "grpc", "grpcs"]
 
 HTTP_SCHEMES: frozenset[Scheme] = frozenset({"http", "https", "grpc"})
+OVER_TLS: frozenset[Scheme] = frozenset({"https", "grpc"})  # reached over TLS too, once a certificate covers the host
 
 CERT_PATTERN = r"^[A-Za-z0-9_*][A-Za-z0-9_.*-]{0,254}\Z"  # a file name: www.example.com, _wildcard.example.com
 CertName: TypeAlias = Annotated[str, msgspec.Meta(pattern=CERT_PATTERN)]

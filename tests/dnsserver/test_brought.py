@@ -171,6 +171,13 @@ HTTPS = {
     "no port": ([proxy("h1", P1)], "_x._https.app", None),
     "port with zeros in front": ([proxy("h1", P1, https=8443)], "_08443._https.app", None),
     "proxied over http only": ([proxy("h1", P1)], "plain", []),
+    "grpc": ([proxy("h1", P1, alpn=("h2",))], "rpc", ['1 . alpn="h2,http/1.1"']),
+    "grpc under another port": (
+        [proxy("h1", P1, https=8443)],
+        "_8443._https.rpc",
+        ['1 rpc.svc.internal. alpn="http/1.1" port="8443"'],
+    ),
+    "grpc where no proxy serves https": ([proxy("h1", P1, https=0)], "rpc", []),
     "not below that": ([proxy("h1", P1, https=8443)], "_8443._https.plain", None),
     "not proxied": ([proxy("h1", P1)], "db", []),
     "the proxies' own name": ([proxy("h1", P1)], "proxy", []),
@@ -190,6 +197,7 @@ def test_https_records(proxies, name, expected):
         SECURE_APP,
         container(2, endpoint("plain", 80, lan(H1), route=http())),
         container(3, endpoint("db", 443, lan(H1))),
+        container(5, endpoint("rpc", 9000, lan(H1), route=Route("grpc", backend="grpc"))),
         container(4, endpoint("other", 80, lan(H1), route=Route("https", hosts=(f"*.wild.{DOMAIN}", f"a.b.{DOMAIN}")))),
     )
     for host in ("app", "*.wild", "a.b"):
