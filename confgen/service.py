@@ -87,7 +87,7 @@ class ConfgenService:
         self._front = FrontCare(settings, telemetry, (lambda: nginx.pid) if nginx else None)
         panic.show(telemetry, self._registry.panics)
         self._reserved = settings.reserved.hosts()
-        self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved))
+        self._views = Views(ViewSettings(settings.node_name, settings.domain, settings.reserved, told=settings.told))
         self._endpoints = self._make_endpoints()
         self._observed: dict[str, float] = {}  # container key -> time of the event that nginx does not show yet
         self._wake = asyncio.Event()

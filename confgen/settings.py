@@ -193,6 +193,14 @@ class ConfgenSettings(Shared):
         parse=values.parse_port,
         metavar="PORT",
     )
+    https_public_port: int = option(
+        "port of https as clients know it, to which they are sent from http; default: 443 with --trusted-proxies, else "
+        "--https-port",
+        0,
+        flag="--https-public-port",
+        parse=values.parse_port,
+        metavar="PORT",
+    )
     certs: str = option(
         "folder of certificates (NAME.crt or NAME.pem with NAME.key; NAME/fullchain.pem with NAME/privkey.pem); "
         "default: none, and no https",
@@ -263,3 +271,13 @@ class ConfgenSettings(Shared):
         parse=values.parse_duration,
         metavar="TIME",
     )
+
+    @property
+    def told(self) -> bool:
+        """Balancers that are trusted say in HTTP headers whether their clients came over https."""
+        return bool(self.trusted) and not self.proxy_protocol
+
+    @property
+    def public_port(self) -> int:
+        """The port of https as clients know it."""
+        return self.https_public_port or (443 if self.trusted else self.https_port)

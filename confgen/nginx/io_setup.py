@@ -35,6 +35,7 @@ async def machine(settings: ConfgenSettings, folder: Path, reserved: tuple[str, 
         trusted=settings.trusted,
         proxy_protocol=settings.proxy_protocol,
         lua=settings.nginx_endpoints == "lua",
+        public_port=settings.public_port,
     )
     if problem := misfit(settings, facts.can):
         raise CannotStart(problem)

@@ -40,6 +40,7 @@ class Machine(msgspec.Struct, frozen=True):
         trusted: networks of balancers in front of us, which say who the client is.
         proxy_protocol: they say it in a PROXY header, on every connection; else in X-Forwarded-For.
         lua: servers are sent to a balancer in Lua; else they stand in the configuration.
+        public_port: of https, as clients know it.
     """
 
     folder: str
@@ -54,6 +55,7 @@ class Machine(msgspec.Struct, frozen=True):
     h2c_port: int = 0
     trusted: tuple[str, ...] = ()
     proxy_protocol: bool = False
+    public_port: int = 443
 
     @property
     def h2c(self) -> bool:
@@ -69,7 +71,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Main(msgspec.Struct, frozen=True):
-    """What the main file prints."""
+    """What the main file prints; `public_suffix` stands behind the host in a redirect to https, None for 443."""
 
     user: Token | None
     group: Token | None
@@ -106,6 +108,7 @@ class Main(msgspec.Struct, frozen=True):
     endpoints_socket: Token
     endpoints_file: Token
     endpoints_size: Token
+    public_suffix: Token | None
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -192,6 +195,7 @@ def main(machine: Machine, *, hosts: int, longest: int) -> Main:
         endpoints_socket=quote.file(f"{machine.folder}/run/endpoints.sock"),
         endpoints_file=quote.file(f"{machine.folder}/run/endpoints"),
         endpoints_size=quote.number(ENDPOINTS_SIZE),
+        public_suffix=None if machine.public_port == 443 else Token("suffix", f":{machine.public_port}"),
     )
 
 

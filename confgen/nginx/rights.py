@@ -34,12 +34,14 @@ class ViewSettings(msgspec.Struct, frozen=True):
         domains: ours, in the order given.
         reserved: names and hosts that no service gets.
         around: what nginx and the admin's folders give.
+        told: balancers that are trusted say whether their clients came over https, which they may serve for us.
     """
 
     node: str
     domains: tuple[str, ...]
     reserved: Reserved = NOTHING_RESERVED
     around: Around = Around()
+    told: bool = False
 
 
 class Standing(NamedTuple):

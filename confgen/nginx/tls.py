@@ -204,7 +204,6 @@ class Secure(msgspec.Struct, frozen=True):
 
     Attributes:
         port: where clients come in.
-        suffix: what stands behind the host in a redirect: `:8443`; None for 443, which nobody writes.
         ipv6: listen there too.
         http2: how HTTP/2 is switched on.
         inner: the socket on which https is served when something else stands before it; None: nothing does.
@@ -215,7 +214,6 @@ class Secure(msgspec.Struct, frozen=True):
     """
 
     port: Token
-    suffix: Token | None
     ipv6: bool
     http2: Literal["directive", "parameter", "none"]
     inner: Token | None
@@ -247,7 +245,6 @@ def secure(port: int, *, ipv6: bool, http2: Literal["directive", "parameter", "n
     """
     return Secure(
         port=quote.number(port),
-        suffix=None if port == 443 else Token("suffix", f":{port}"),
         ipv6=ipv6,
         http2=http2,
         inner=quote.file(inner) if inner else None,

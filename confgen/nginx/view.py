@@ -159,7 +159,7 @@ class _Builder:
     ) -> None:
         self._service, self._wanted, self._hosts, self._certificates = service, wanted, hosts, certificates
         self._copies: dict[Token, bytes] = {}
-        self._extras = settings.around.extras
+        self._settings, self._extras = settings, settings.around.extras
         self._upstreams: dict[tuple[tuple[Server, ...], Policy], Upstream] = {}
 
     def build(self) -> ServiceView:
@@ -215,10 +215,13 @@ class _Builder:
         if not standing.away:
             return ()
         found, named = self._certificate(host), standing.cert
+        if found is None and self._settings.told and not len(self._certificates):
+            return ()  # balancers have them
         if found is None:
             passed = self._hosts.passes(host)
             why = f"{passed.service} takes it as a stream on the port of https, and asked first" if passed else ""
-            return (f"served over http alone: {why or self._certificates.why_not(host)}",)
+            how = "https is left to the balancers" if self._settings.told else "served over http alone"
+            return (f"{how}: {why or self._certificates.why_not(host)}",)
         if not named or named == found.name:
             return ()
         why = self._certificates.why_not_named(host, named) or "who asked first for https at this host decides"
@@ -229,7 +232,7 @@ class _Builder:
         return file
 
     def _location(self, place: Place, standing: Standing) -> Location:
-        secure = standing.away and self._certificate(place.host) is not None
+        secure = standing.away and (self._settings.told or self._certificate(place.host) is not None)
         hsts = standing.hsts if secure else None
         if place.host in self._extras.pages:
             closed = Location(place.path, matches(place.path), None, strip=False, policy=CLOSED_FOR_WORK)

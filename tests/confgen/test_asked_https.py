@@ -253,6 +253,54 @@ async def test_balancers_that_end_tls_are_not_sent_in_circles(nginx, folder, cer
         assert await statuses(running.port, 1, headers=told) == [301]
 
 
+HTTPS_TOLD, HTTP_TOLD = ("https", "HTTPS", "wss", "https,http", "https, https"), ("http", "ws", "http,https")
+
+
+@pytest.mark.parametrize("with_folder", [False, True], ids=["no --certs", "no certificate that covers it"])
+async def test_balancers_that_have_the_only_certificate_say_who_is_sent_away(nginx, folder, authority, with_folder):
+    """Only on their word: there may be no https but theirs, so whoever comes without it is served."""
+    certs = folder.parent / "others"
+    authority.write(certs, "other.test")
+    more = {"certs": str(certs), "https_port": free_port()} if with_folder else {}
+    async with Backend("one") as one, Running(folder, nginx, trusted=NET, **more) as running:
+        await running.settle(*asking(one.port, scheme="https", hsts=Hsts(60)))
+        for method, status in (("GET", 301), ("POST", 308)):
+            for proto in HTTP_TOLD:
+                answer = await get(running.port, WEB, "/a?b", method=method, headers=[("X-Forwarded-Proto", proto)])
+                assert (answer.status, answer.headers["location"]) == (status, f"https://{WEB}/a?b"), proto
+                assert "strict-transport-security" not in answer.headers
+            for proto in HTTPS_TOLD:
+                answer = await get(running.port, WEB, method=method, headers=[("X-Forwarded-Proto", proto)])
+                assert (answer.status, answer.headers["strict-transport-security"]) == (200, "max-age=60"), proto
+                assert one.requests[-1][2]["x-forwarded-proto"] == "https"
+            answer = await get(running.port, WEB, method=method)
+            assert answer.status == 200
+            assert "strict-transport-security" not in answer.headers  # RFC 6797 §7.2
+        said = [f"https is left to the balancers: no certificate in --certs covers {WEB}"] if with_folder else []
+        assert [note["reason"] for note in running.state["refused"]] == said
+    async with Backend("one") as one, Running(folder, nginx, trusted=("10.0.0.0/8",), **more) as running:
+        await running.settle(*asking(one.port, scheme="https", hsts=Hsts(60)))
+        answer = await get(running.port, WEB, headers=[("X-Forwarded-Proto", "http")])
+        assert (answer.status, "strict-transport-security" in answer.headers) == (200, False)
+
+
+PUBLIC = {
+    "as it is": ({}, None),
+    "a port that is given": ({"https_public_port": 8443}, ":8443"),
+    "443 that is given": ({"https_public_port": 443}, ""),
+    "behind balancers": ({"trusted": NET}, ""),
+    "behind balancers at another port": ({"trusted": NET, "https_public_port": 9443}, ":9443"),
+}
+
+
+@pytest.mark.parametrize(("more", "port"), PUBLIC.values(), ids=PUBLIC)
+async def test_who_is_sent_to_https_gets_the_port_that_clients_know(one_nginx, folder, certs, more, port):
+    async with Backend("one") as one, tls_running(folder, one_nginx, certs, **more) as running:
+        await running.settle(*asking(one.port, scheme="https"))
+        port = f":{running.settings.https_port}" if port is None else port
+        assert (await get(running.port, WEB, "/x")).headers["location"] == f"https://{WEB}{port}/x"
+
+
 async def test_no_name_shares_the_port_of_https_with_balancers_that_speak_http(one_nginx, folder, certs):
     """Behind the streams' listener https would take each client for the balancer, and let him in."""
     async with Backend("one") as one, tls_running(folder, one_nginx, certs, trusted=NET) as running:
