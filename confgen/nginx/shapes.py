@@ -131,6 +131,8 @@ class Site(msgspec.Struct, frozen=True):
         rest: True when no location covers the whole host, so that the rest has to be answered 404.
         own: what the admin's folders give the hosts.
         certificate: with which these hosts are served over https too; None: over http alone.
+        covered: of wildcards, how many labels the names below them have that the certificate covers; None: it covers
+            all of these hosts.
     """
 
     hosts: tuple[Token, ...]
@@ -139,6 +141,7 @@ class Site(msgspec.Struct, frozen=True):
     rest: bool
     own: Own = NOTHING_OWN
     certificate: tls.Certificate | None = None
+    covered: Token | None = None
 
     @property
     def sides(self) -> tuple[bool, ...]:

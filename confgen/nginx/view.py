@@ -9,6 +9,7 @@ printable is a bare string.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import msgspec
 
@@ -151,6 +152,10 @@ class Views:
         return changed or view != before
 
 
+# What makes hosts alike, in the order of a `Site`.
+_Alike: TypeAlias = tuple[tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None, Token | None]
+
+
 class _Builder:
     """Makes the view of one service."""
 
@@ -190,14 +195,15 @@ class _Builder:
         )
 
     def _part(self, host: str, found: list[Location]) -> Site:
-        return Site((quote.host(host),), tuple(found), (), rest=False, certificate=self._certificate(host))
+        certificate, covered = self._certificate(host), self._covered(host)
+        return Site((quote.host(host),), tuple(found), (), rest=False, certificate=certificate, covered=covered)
 
     def _sites(self, leads: Mapping[str, list[Location]]) -> tuple[Site, ...]:
-        alike: dict[tuple[tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None], list[Token]] = {}
+        alike: dict[_Alike, list[Token]] = {}
         for host, found in leads.items():
             parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
-            covered = self._hosts.covers_all(host)
-            key = (tuple(found), parts, not covered, self._own(host), self._certificate(host))
+            rest, certificate = not self._hosts.covers_all(host), self._certificate(host)
+            key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host))
             alike.setdefault(key, []).append(quote.host(host))
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
@@ -209,6 +215,11 @@ class _Builder:
     def _certificate(self, host: str) -> tls.Certificate | None:
         named = self._hosts.secured(host)
         return None if named is None else self._certificates.choose(host, named)
+
+    def _covered(self, host: str) -> Token | None:
+        """How many labels a name below a wildcard has that is covered: `*` in a certificate is one, RFC 6125 §6.4.3."""
+        wide = host.startswith("*.") and self._certificate(host) is not None
+        return quote.number(host.count(".") + 1) if wide else None
 
     def _about_tls(self, host: str, standing: Standing) -> tuple[str, ...]:
         """What a place that asks for https does not get of it, as sentences."""
@@ -222,10 +233,12 @@ class _Builder:
             why = f"{passed.service} takes it as a stream on the port of https, and asked first" if passed else ""
             how = "https is left to the balancers" if self._settings.told else "served over http alone"
             return (f"{how}: {why or self._certificates.why_not(host)}",)
+        deeper = f"names of more labels than {host} are served over http alone: no certificate covers them"
+        notes = (deeper,) if host.startswith("*.") and not self._settings.told else ()
         if not named or named == found.name:
-            return ()
+            return notes
         why = self._certificates.why_not_named(host, named) or "who asked first for https at this host decides"
-        return (f"PROXY_CERT does not count: {why}; {values.quoted(found.name)} is served",)
+        return (f"PROXY_CERT does not count: {why}; {values.quoted(found.name)} is served", *notes)
 
     def _copy(self, file: Token, text: bytes) -> Token:
         self._copies[file] = text

@@ -99,6 +99,37 @@ async def test_each_name_is_shown_its_own_certificate_and_an_unknown_one_is_refu
         assert answer.status == 421
 
 
+async def test_a_name_that_its_wildcard_does_not_cover_is_not_sent_to_https(nginx, folder, certs, authority):
+    """`*` of nginx is any number of labels, that of a certificate one."""
+    authority.write(certs, "wide", "*.w.test")
+    authority.write(certs, "exact", "x.test")
+    async with Backend("w") as one, tls_running(folder, nginx, certs) as running:
+        wide = secure("web", one.port, hosts=("*.w.test", "x.test"), hsts=Hsts(60))
+        path = put(container("path", endpoint("path", to=one.port, scheme="https", hosts=("*.w.test",), path="/p")))
+        await running.settle(
+            wide, path, claim("web", "*.w.test"), claim("web", "x.test"), claim("path", "*.w.test", "/p")
+        )
+        for host, method, path, status in (
+            ("a.w.test", "GET", "/", 301),
+            ("a.w.test.", "GET", "/", 301),
+            ("A.W.TEST:99", "POST", "/", 308),
+            ("a.w.test", "GET", "/p", 301),
+            ("x.test", "GET", "/", 301),
+            ("a.b.w.test", "GET", "/", 200),
+            ("a.b.w.test.", "POST", "/", 200),
+            ("c.a.b.w.test", "GET", "/p", 200),
+        ):
+            answer = await get(running.port, host, path, method=method)
+            assert (answer.status, "strict-transport-security" in answer.headers) == (status, False), (host, path)
+        answer = await get_tls(running.settings.https_port, "a.w.test", authority=authority)
+        assert (answer.body, answer.headers["strict-transport-security"]) == ("w GET /", "max-age=60")
+        reason = "names of more labels than *.w.test are served over http alone: no certificate covers them"
+        assert [(note["subject"], note["reason"]) for note in running.state["refused"]] == [
+            ("*.w.test/p", reason),
+            ("*.w.test/", reason),
+        ]
+
+
 async def test_http2_is_spoken_to_a_client_that_asks_for_it(nginx, folder, certs, authority, tmp_path):
     authority.write(certs, WEB)
     authority.ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
