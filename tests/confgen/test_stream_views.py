@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,6 +222,45 @@ def test_a_reserved_host_is_no_stream_of_anybody():
     catalog.feed(*tcp("evil", 0, "proxy.svc.test"))
     assert catalog.views.streams.views == {}
     assert catalog.notes("evil") == [("proxy.svc.test:https/tcp", "this host is reserved")]
+
+
+NAMES = ("x.test", "*.test", "y.x.test")
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("a", "b", "c")),
+        st.sampled_from(NAMES),
+        st.sampled_from(("http", "https", "https port", "443", "5432")),
+        st.sampled_from((1.0, 2.0, 3.0)),
+        st.sampled_from(("claim", "claim and endpoint", "failing", "gone", "released")),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+def test_however_it_came_about_the_same_catalog_is_served_alike(steps):
+    """Whoever stands at a name is looked at again when another one comes or goes there, over http or as a stream."""
+    catalog, there = catalog_of(), {}
+    for turn, (service, host, how, since, what) in enumerate(steps):
+        http = how in {"http", "https"}
+        suffix = "" if http else f":{how.removesuffix(' port')}"
+        more = {} if http else {"port_": 0 if how == "https port" else int(how)}
+        one = endpoint(service, 80, scheme=how if http else "tcp", hosts=(host,), **more)
+        one = msgspec.structs.replace(one, state="failing" if what == "failing" else "passing")
+        record = put(container(f"{service}-{NAMES.index(host)}-{how.replace(' ', '-')}", one), revision=turn)
+        claimed = claim(service, f"{host}{suffix}", "/" if http else "/tcp", since=since, revision=turn)
+        gone = {"gone": [record.key], "released": [record.key, claimed.key]}.get(what, [])
+        entries = [] if gone else [claimed] if what == "claim" else [claimed, record]
+        there.update((entry.key, entry) for entry in entries)
+        for key in gone:
+            there.pop(key, None)
+        catalog.feed(*entries, deletes=gone)
+    fresh = catalog_of(*there.values())
+    assert catalog.views.services == fresh.views.services
+    assert catalog.views.streams.views == fresh.views.streams.views
+    assert catalog.views.hosts == fresh.views.hosts
+    behind = [(one.socket, one.host) for view in fresh.views.streams.views.values() for one in view.behind]
+    assert len(behind) == len(set(behind))
 
 
 def test_without_streams_the_configuration_has_no_word_of_them():
