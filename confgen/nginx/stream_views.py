@@ -85,10 +85,9 @@ class StreamViews:
         """Make the view of a service; returns whether it changed, and what it asked for and does not get."""
         wished = {place: wish for place, wish in self._wished.get(service, {}).items() if not wish.idle}
         refused = {self._spelled(place): why for place in wished if (why := self._refused(place, service))}
-        standing: dict[Place, tuple[Server, ...]] = {}
+        standing: dict[Place, set[Server]] = {}
         for place, wish in wished.items():
-            known = standing.get(self._spelled(place), ())
-            standing[self._spelled(place)] = (*known, *wish.servers)
+            standing.setdefault(self._spelled(place), set()).update(wish.servers)
         after, notes = build(service, standing, self._facts, refused)
         before = self.views.pop(service, None)
         if after is not None:

@@ -7,7 +7,7 @@ https with what nginx itself serves over https. One port of one protocol is one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -161,13 +161,13 @@ def problem(place: Place, facts: Facts) -> str:
 
 
 def build(
-    service: str, standing: Mapping[Place, Sequence[Server]], facts: Facts, refused: Mapping[Place, str]
+    service: str, standing: Mapping[Place, Collection[Server]], facts: Facts, refused: Mapping[Place, str]
 ) -> tuple[StreamView | None, tuple[Note, ...]]:
     """The streams of one service.
 
     Args:
         service: in lower case.
-        standing: its places -> servers, which may be none.
+        standing: its places -> servers, each once; they may be none.
         facts: see there.
         refused: places that it has to leave to others -> why.
     """

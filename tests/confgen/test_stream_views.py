@@ -151,8 +151,9 @@ def test_a_name_at_the_number_of_https_is_the_same_name(first):
 def test_one_service_may_spell_a_name_in_both_ways():
     one = endpoint("web", 80, scheme="tcp", hosts=("x.test",), port_=0)
     two = endpoint("web", 81, scheme="tcp", hosts=("x.test",), port_=443)
+    too = endpoint("web", 82, to=81, scheme="tcp", hosts=("x.test",), port_=0)  # one server, in both ways
     catalog = catalog_of(
-        put(container("web", one, two)), claim("web", "x.test:https", "/tcp"), claim("web", "x.test:443", "/tcp")
+        put(container("web", one, two, too)), claim("web", "x.test:https", "/tcp"), claim("web", "x.test:443", "/tcp")
     )
     (view,) = catalog.views.streams.views.values()
     assert len(view.behind) == 1
