@@ -14,6 +14,14 @@ MAX_FILE = 4 * 1024 * 1024  # octets of a resource or template
 Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]  # path, inode, size, time of change
 
 
+class CannotRead(Exception):
+    """A confdir cannot be read; the message names it and says why."""
+
+
+class NoConfdir(CannotRead):
+    """There is no such folder, which confd only warns of."""
+
+
 class Loaded(NamedTuple):
     """A resource and its template as they were read."""
 
@@ -28,6 +36,10 @@ class Confdir(NamedTuple):
     loaded: dict[str, Loaded]
     bad: dict[str, str]
 
+    def hides(self, name: str) -> bool:
+        """True when a resource may still be there, but it or its folder cannot be read."""
+        return any(name == one or name.startswith(f"{one}/") for one in self.bad)
+
 
 def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
     """Read all resources; one that is bad is named, and the others are read all the same.
@@ -36,12 +48,15 @@ def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
         confdir: with conf.d and templates in it.
         prefix: of all resources.
         joins: it is joined with each resource's own instead of taking its place.
+
+    Raises:
+        CannotRead: the folder, or conf.d in it, is not there or cannot be read.
     """
     loaded: dict[str, Loaded] = {}
-    bad: dict[str, str] = {}
     places: dict[str, str] = {}
     conf_d = confdir / "conf.d"
-    for path in _files(conf_d):
+    paths, bad = _files(confdir)
+    for path in paths:
         name = path.relative_to(conf_d).as_posix()
         try:
             found = resource.parse(name, _text(path, name), prefix, joins=joins)
@@ -58,12 +73,26 @@ def _alone(found: Resource, places: dict[str, str]) -> None:
         raise BadResource(f"{found.name}: {found.dest} is written by {other} already")
 
 
-def _files(conf_d: Path) -> list[Path]:
-    """Every file that confd would take: below conf.d, its name ending in "toml"."""
-    found = []
-    for folder, _, names in os.walk(conf_d, followlinks=True):
+def _files(confdir: Path) -> tuple[list[Path], dict[str, str]]:
+    """Every file that confd would take: below conf.d, its name ending in "toml"; and folders that cannot be read."""
+    conf_d = confdir / "conf.d"
+    found: list[Path] = []
+    bad: dict[str, str] = {}
+
+    def failed(error: OSError) -> None:
+        path = Path(error.filename)
+        if path == conf_d:
+            if not os.path.lexists(confdir):
+                raise NoConfdir(f"--confdir {confdir}: there is no such folder") from error
+            why = "there is no folder conf.d in it" if isinstance(error, FileNotFoundError) else error.strerror
+            raise CannotRead(f"--confdir {confdir}: {why}") from error
+        if not isinstance(error, FileNotFoundError):  # one that has just gone is gone
+            name = path.relative_to(conf_d).as_posix()
+            bad[name] = f"{name}: {error.strerror}"
+
+    for folder, _, names in os.walk(conf_d, onerror=failed, followlinks=True):
         found += [Path(folder) / name for name in names if name.endswith("toml")]
-    return sorted(found)
+    return sorted(found), bad
 
 
 def _text(path: Path, what: str) -> str:

@@ -2,6 +2,9 @@
 
 A reload is entered before its file is put in place, and crossed out when it succeeded: a file that was replaced and
 not reloaded is known after any death. Commands are entered as hashes; what is run comes from the resources alone.
+
+A folder that cannot be written holds back what must be written down first: no file is replaced without its reload
+being known. What is only crossed out is kept in memory and written later (`catch_up`): at worst a reload runs twice.
 Blocking; call it in a thread.
 """
 
@@ -18,6 +21,10 @@ import msgspec
 
 from confgen.resources.resource import Command, argv
 from pilotfish.catalog.failure import CannotStart
+
+
+class CannotRemember(Exception):
+    """The ledger cannot be written; the message names its folder and says why."""
 
 
 class Page(msgspec.Struct):
@@ -43,6 +50,10 @@ class Ledger:
     Args:
         folder: where it is kept; made if absent.
         confdir: whose it is.
+
+    Attributes:
+        mark: part of the names of its files and of staged files.
+        behind: why what is on disk is older than what is known; "" when it is not.
     """
 
     def __init__(self, folder: Path, confdir: Path) -> None:
@@ -53,6 +64,7 @@ class Ledger:
         self._page = Page()
         self._last = 0
         self._placed: set[int] = set()
+        self.behind = ""
         self._writing = threading.Lock()  # resources are placed beside each other, in threads
 
     def open(self) -> None:
@@ -62,12 +74,9 @@ class Ledger:
             CannotStart: another process works on the same resources, or it cannot be written.
         """
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
-            self.close()
-            raise CannotStart(f"--confdir {self._confdir}: another process works on these resources") from None
+            raise CannotStart(self._taken()) from None
         except OSError as error:
             raise CannotStart(
                 f"--state-dir {self._path.parent}: {error.strerror}; name a folder that can be written"
@@ -78,6 +87,27 @@ class Ledger:
             self._page = Page()  # nothing is due; what is not in place is rendered anyhow
         self._placed = {entry for entries in self._page.reloads.values() for entry in entries}
         self._last = max(self._placed, default=0)
+
+    def _take(self) -> None:
+        """Make the folder, and lock it against other processes."""
+        self.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise
+
+    def _held(self) -> bool:
+        """True while the lock that others find is the one that we hold."""
+        try:
+            return self._lock >= 0 and os.path.samestat(os.fstat(self._lock), self._path.with_suffix(".lock").stat())
+        except FileNotFoundError:
+            return False
+
+    def _taken(self) -> str:
+        return f"--confdir {self._confdir}: another process works on these resources"
 
     def close(self) -> None:
         """Let others have it."""
@@ -90,11 +120,19 @@ class Ledger:
         return bool(self._page.reloads.get(hashed(command)))
 
     def enter(self, command: Command) -> int:
-        """A file of this command is about to be replaced; returns the entry, for `placed` or `withdraw`."""
+        """A file of this command is about to be replaced; returns the entry, for `placed` or `withdraw`.
+
+        Raises:
+            CannotRemember: then nothing is entered.
+        """
         with self._writing:
             self._last += 1
             self._page.reloads.setdefault(hashed(command), []).append(self._last)
-            self._write()
+            try:
+                self._write()
+            except CannotRemember:
+                self._cross_out(command, {self._last})
+                raise
             return self._last
 
     def placed(self, entry: int) -> None:
@@ -112,29 +150,77 @@ class Ledger:
     def cross_out(self, command: Command, entries: Set[int]) -> None:
         """A reload succeeded which counts for these entries."""
         with self._writing:
-            left = [one for one in self._page.reloads.pop(hashed(command), ()) if one not in entries]
-            if left:
-                self._page.reloads[hashed(command)] = left
-            self._placed -= entries
-            self._write()
+            self._cross_out(command, entries)
+            self._write_or_wait()
+
+    def _cross_out(self, command: Command, entries: Set[int]) -> None:
+        left = [one for one in self._page.reloads.pop(hashed(command), ()) if one not in entries]
+        if left:
+            self._page.reloads[hashed(command)] = left
+        self._placed -= entries
 
     def made(self, resource: str) -> dict[str, str]:
         """The files that were made for the items of a resource, each with its item's key."""
         return dict(self._page.made.get(resource, {}))
 
     def make(self, resource: str, files: Mapping[str, str]) -> None:
-        """The files of a resource are these; called before they are written and after they are removed."""
+        """These files of a resource are about to be written, besides those that were made before.
+
+        Raises:
+            CannotRemember: then nothing is noted.
+        """
+        before = self.made(resource)
+        with self._writing:
+            if files.items() <= before.items():
+                return
+            self._page.made[resource] = {**before, **files}
+            try:
+                self._write()
+            except CannotRemember:
+                self._set_made(resource, before)
+                raise
+
+    def keep(self, resource: str, files: Mapping[str, str]) -> None:
+        """The files of a resource are these; all others of it were removed."""
         with self._writing:
             if files != self.made(resource):
-                self._page.made[resource] = dict(files)
-                if not files:
-                    del self._page.made[resource]
-                self._write()
+                self._set_made(resource, files)
+                self._write_or_wait()
+
+    def _set_made(self, resource: str, files: Mapping[str, str]) -> None:
+        self._page.made[resource] = dict(files)
+        if not files:
+            del self._page.made[resource]
+
+    def catch_up(self) -> None:
+        """Write down what could not be written when it happened."""
+        with self._writing:
+            if self.behind:
+                self._write_or_wait()
+
+    def _write_or_wait(self) -> None:
+        try:
+            self._write()
+        except CannotRemember as error:
+            self.behind = str(error)
 
     def _write(self) -> None:
+        """Write the page.
+
+        Raises:
+            CannotRemember: it cannot be written, or the folder was taken away and belongs to another process now.
+        """
         aside = self._path.with_suffix(".new")
-        with aside.open("wb") as file:
-            file.write(msgspec.json.encode(self._page))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self._path)
+        try:
+            if not self._held():
+                self._take()  # the folder was removed, and our lock with it
+            with aside.open("wb") as file:
+                file.write(msgspec.json.encode(self._page))
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self._path)
+        except BlockingIOError:
+            raise CannotRemember(self._taken()) from None
+        except OSError as error:
+            raise CannotRemember(f"--state-dir {self._path.parent}: {error.strerror}") from error
+        self.behind = ""

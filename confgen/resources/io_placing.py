@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from confgen.io_thread import in_thread
 from confgen.resources import functions, gopath, io_stage, resource
 from confgen.resources.io_confdir import Loaded
 from confgen.resources.io_keys import Seen
-from confgen.resources.io_ledger import Ledger
+from confgen.resources.io_ledger import CannotRemember, Ledger
 from confgen.resources.io_lookups import Lookups
 from confgen.resources.io_stage import CannotPlace, Wanted
 from confgen.resources.keyspace import Keyspace
@@ -86,22 +86,22 @@ class Placer:
         """Bring the files of a resource to what its keys say."""
         placed = Placed()
         one = loaded.resource
+        before = self._ledger.made(one.name)
         try:
             wanted = await in_thread(lambda: self._wanted(loaded, seen, placed))
-        except (BadTemplate, BadResource, CannotPlace, OSError) as error:
+            now = {str(file.dest): item.key for item, file in wanted.items()} if one.for_each else {}
+            if not self._rules.noop:
+                await in_thread(lambda: self._ledger.make(one.name, now))
+        except (BadTemplate, BadResource, CannotPlace, CannotRemember, OSError) as error:
             placed.problems.append(str(error))
             return placed
-        before = self._ledger.made(one.name)
-        now = {str(file.dest): item.key for item, file in wanted.items()} if one.for_each else {}
-        if not self._rules.noop:
-            await in_thread(lambda: self._ledger.make(one.name, before | now))
         for item, file in wanted.items():
             await self._try(self._file(one, item, file, placed), file.dest, placed)
         if not placed.problems and not self._rules.noop:
             for path in before.keys() - now.keys():
                 await self._try(self._remove(one, Path(path), before[path], placed), Path(path), placed)
         if not placed.problems and not self._rules.noop:
-            await in_thread(lambda: self._ledger.make(one.name, now))
+            await in_thread(lambda: self._ledger.keep(one.name, now))
         return placed
 
     async def _try(self, work: Coroutine[Any, Any, None], dest: Path, placed: Placed) -> None:
@@ -109,7 +109,7 @@ class Placer:
             await work
         except OSError as error:
             placed.problems.append(f"{dest}: {error.strerror or error}")
-        except (CannotPlace, CannotRun, CheckFailed, BadResource) as error:
+        except (CannotPlace, CannotRemember, CannotRun, CheckFailed, BadResource) as error:
             placed.problems.append(str(error))
 
     def _wanted(self, loaded: Loaded, seen: Seen, placed: Placed) -> dict[Item, Wanted]:
@@ -175,21 +175,23 @@ class Placer:
     async def _swap(self, one: Resource, item: Item, file: Wanted, aside: Path, placed: Placed) -> None:
         if not self._rules.sync_only:
             await self._check(one, item, str(aside), str(file.dest))
-        await self._owing(self._reload(one, file.dest, item), self._replace(file, aside, placed), placed)
+        await self._owing(self._reload(one, file.dest, item), lambda: self._replace(file, aside, placed), placed)
 
     async def _replace(self, file: Wanted, aside: Path, placed: Placed) -> None:
         if await in_thread(lambda: io_stage.replace(aside, file)):
             placed.in_place.append(str(file.dest))
         placed.changed.append(str(file.dest))
 
-    async def _owing(self, command: Command | None, change: Coroutine[Any, Any, None], placed: Placed) -> None:
+    async def _owing(
+        self, command: Command | None, change: Callable[[], Coroutine[Any, Any, None]], placed: Placed
+    ) -> None:
         """Do a change after which a command is due, so that this is known whenever we are killed."""
         if command is None:
-            await change
+            await change()
             return
         entry = await in_thread(lambda: self._ledger.enter(command))
         try:
-            await change
+            await change()
         except OSError:
             await in_thread(lambda: self._ledger.withdraw(command, entry))
             raise
@@ -209,7 +211,7 @@ class Placer:
         io_stage.within(dest, self._rules.roots)
         command = self._reload(one, dest, Item(key, gopath.base(key)))
         if await in_thread(dest.exists):
-            await self._owing(command, self._unlink(dest, placed), placed)
+            await self._owing(command, lambda: self._unlink(dest, placed), placed)
 
     def _reload(self, one: Resource, dest: Path, item: Item) -> Command | None:
         return None if self._rules.sync_only else resource.reloading(one, str(dest), item)

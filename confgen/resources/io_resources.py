@@ -8,17 +8,17 @@ file of the confdir changes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prometheus_client import Counter, Gauge
-
 from confgen.io_thread import in_thread
 from confgen.resources import io_confdir, io_stage
-from confgen.resources.io_confdir import Confdir, Loaded
+from confgen.resources.io_confdir import CannotRead, Confdir, Loaded, NoConfdir
+from confgen.resources.io_entry import IDLE, Entry, Metrics
 from confgen.resources.io_keys import Keys, read
 from confgen.resources.io_ledger import Ledger
 from confgen.resources.io_placing import Placed, Placer, Rules
@@ -32,59 +32,6 @@ from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry
 
 LOOK_S = 1.0  # between two looks at the confdir
-IDLE = "waiting for its keys"
-
-
-class Entry:
-    """One resource at work.
-
-    Attributes:
-        loaded: the resource and its template.
-        wake: set when it has to be rendered.
-        first, last: when the first and the last change came that is not rendered yet.
-        busy: it is being placed.
-        status, problems, revision, changed_at, failures, in_place: what /api/state shows.
-    """
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.wake = asyncio.Event()
-        self.first = self.last = 0.0
-        self.busy = False
-        self.status, self.problems, self.in_place = IDLE, list[str](), list[str]()
-        self.revision, self.changed_at, self.failures = 0, 0.0, 0
-
-    def touch(self) -> None:
-        """Its keys changed."""
-        self.last = time.monotonic()
-        if not self.wake.is_set():
-            self.first = self.last
-        self.wake.set()
-
-    @property
-    def at_work(self) -> bool:
-        """True while it is being placed, or will be at once."""
-        return self.busy or (self.wake.is_set() and self.loaded.resource.wait is None)
-
-    def due(self, started: float, between_s: float) -> float:
-        """When to render: once it was quiet, and not too soon after the last time."""
-        wait = self.loaded.resource.wait
-        collected = min(self.last + wait.quiet_s, self.first + wait.longest_s) if wait else self.first
-        return max(collected, started + between_s)
-
-    def state(self) -> dict[str, object]:
-        """What /api/state shows of it."""
-        return {
-            "resource": self.loaded.resource.name,
-            "dest": self.loaded.resource.dest,
-            "status": self.status,
-            "problems": self.problems,
-            "revision": self.revision,
-            "changed_at": self.changed_at or None,
-            "failures": self.failures,
-            "written_in_place": self.in_place,
-            "notices": list(self.loaded.resource.notices),
-        }
 
 
 class ResourcesService:
@@ -138,6 +85,11 @@ class ResourcesService:
         try:
             found = await self._load()
             failed = await self._all_once(found)
+        except NoConfdir as error:  # confd warns and is content
+            self._telemetry.log.warning("%s", error)
+            return
+        except CannotRead as error:
+            raise CannotStart(str(error)) from error
         finally:
             self._ledger.close()
         problems = [*found.bad.values(), *failed]
@@ -164,7 +116,7 @@ class ResourcesService:
                 failed.append(f"reload_cmd {shown(command)}: {why}")
             else:
                 self._ledger.cross_out(command, entries)
-        return failed
+        return [*failed, *filter(None, [self._ledger.behind])]
 
     # --- for ever
 
@@ -188,33 +140,52 @@ class ResourcesService:
         self._read_again.set()
 
     async def _load(self) -> Confdir:
-        settings = self._settings
-        if not await in_thread((self._confdir / "conf.d").is_dir):
-            raise CannotStart(f"--confdir {self._confdir}: there is no folder conf.d in it")
-        return await in_thread(
-            lambda: io_confdir.read(self._confdir, settings.prefix, joins=settings.prefix_mode == "join")
-        )
+        prefix, joins = self._settings.prefix, self._settings.prefix_mode == "join"
+        return await in_thread(lambda: io_confdir.read(self._confdir, prefix, joins=joins))
 
     async def _look_at_confdir(self, tasks: asyncio.TaskGroup) -> None:
-        before = None
+        before, anew, first = None, False, True
         while True:
+            anew = anew or self._read_again.is_set()
+            self._read_again.clear()
             now = await in_thread(lambda: io_confdir.signature(self._confdir))
-            if now != before or self._read_again.is_set():
-                before = now
-                self._take(await self._load(), tasks)
-                if self._read_again.is_set():
-                    self._read_again.clear()
-                    self._touch()
-            try:
+            if now != before or anew:
+                try:
+                    self._take(await self._load(), tasks)
+                except CannotRead as error:
+                    if first and not isinstance(error, NoConfdir):
+                        raise CannotStart(str(error)) from error
+                    self._told(error)
+                    before = None  # looked at again soon, whether it changes or not
+                else:
+                    self._telemetry.ready.good("confdir")
+                    before = now
+                    if anew:
+                        self._touch()
+                    anew = False
+                first = False
+            await self._catch_up()
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._read_again.wait()
-            except TimeoutError:
-                continue
+
+    def _told(self, error: CannotRead) -> None:
+        """The confdir cannot be read: what was read last goes on."""
+        self._telemetry.ready.bad("confdir", str(error))
+        self._telemetry.log.warning("%s; what was read last goes on", error, extra={"cause": "confdir"})
+
+    async def _catch_up(self) -> None:
+        await in_thread(self._ledger.catch_up)
+        if self._ledger.behind:
+            self._telemetry.ready.bad("ledger", self._ledger.behind)
+        else:
+            self._telemetry.ready.good("ledger")
 
     def _take(self, found: Confdir, tasks: asyncio.TaskGroup) -> None:
         """Go on with the resources that are there now; one that cannot be read any more goes on as it was."""
-        for name in self._entries.keys() - found.loaded.keys() - found.bad.keys():
-            self._stop(name)
+        for name in self._entries.keys() - found.loaded.keys():
+            if not found.hides(name):
+                self._stop(name)
         for name in self._bad.keys() - found.bad.keys():
             self._telemetry.ready.good(f"resource {name}")
         self._bad = found.bad
@@ -379,19 +350,3 @@ class ResourcesService:
             "bad_resources": dict(self._bad),
             "failing_reloads": {shown(command): why for command, why in self._reloads.failing.items()},
         }
-
-
-class Metrics:
-    """This part's metrics."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        registry = telemetry.registry
-        self.runs = Counter(
-            "pilotfish_confgen_renderings", "Template resources rendered, by outcome", ["outcome"], registry=registry
-        )
-        self.failing = Gauge(
-            "pilotfish_confgen_failing_resources",
-            "Template resources that failed last, or cannot be read",
-            registry=registry,
-        )
-        self.resources = Gauge("pilotfish_confgen_resources", "Template resources", registry=registry)

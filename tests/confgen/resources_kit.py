@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from confgen.resources.io_resources import ResourcesService
 from confgen.settings import ConfgenSettings
@@ -95,3 +99,24 @@ class Place:
     def strays(self) -> list[str]:
         """Staged files that were left."""
         return sorted(str(path) for path in self.path.rglob(".*") if path.name.endswith(".stage"))
+
+
+def mount(*words):
+    subprocess.run(["mount", *map(str, words)], check=True, timeout=10)
+
+
+@pytest.fixture
+def mounts():
+    """Mounts what is asked for, and unmounts it afterwards."""
+    made = []
+
+    def make(*words):
+        mount(*words)
+        made.append(str(words[-1]))
+
+    yield make
+    for path in reversed(made):
+        subprocess.run(["umount", path], check=True, timeout=10)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")

@@ -20,7 +20,9 @@ from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Put, StoreUnavailable
 from pilotfish.catalog.telemetry import Telemetry
 from tests.confgen.kit import until
-from tests.confgen.resources_kit import Place
+from tests.confgen.resources_kit import Place, mount, mounts, needs_root
+
+__all__ = ["mounts"]
 
 ALL = '{{range gets "/x/*"}}{{base .Key}}={{.Value}};{{end}}'
 
@@ -484,11 +486,6 @@ async def test_once_without_a_store(place):
         await place.service(store=Away()).once()
 
 
-async def test_once_without_a_folder(place):
-    with pytest.raises(CannotStart, match=r"there is no folder conf\.d in it"):
-        await place.service(confdir=str(place.path / "nope")).once()
-
-
 async def test_noop_shows_a_diff_and_touches_nothing(place):
     place.resource("a", "one\n2\nthree", check_cmd=reload(place), reload_cmd=reload(place))
     place.resource("b", "new\n")
@@ -536,27 +533,6 @@ async def test_two_processes_on_one_folder(place):
 
 def patch(path, diff):
     subprocess.run(["patch", "-s", str(path)], input=diff, text=True, check=True, timeout=10)
-
-
-def mount(*words):
-    subprocess.run(["mount", *map(str, words)], check=True, timeout=10)
-
-
-@pytest.fixture
-def mounts():
-    """Mounts what is asked for, and unmounts it afterwards."""
-    made = []
-
-    def make(*words):
-        mount(*words)
-        made.append(str(words[-1]))
-
-    yield make
-    for path in reversed(made):
-        subprocess.run(["umount", path], check=True, timeout=10)
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
 
 @needs_root
