@@ -11,6 +11,7 @@ from confgen.resources.io_confdir import Loaded
 from pilotfish.catalog.telemetry import Telemetry
 
 IDLE = "waiting for its keys"
+MOST_NOTICES = 100  # that are shown of one resource
 
 
 class Entry:
@@ -21,7 +22,7 @@ class Entry:
         wake: set when it has to be rendered.
         first, last: when the first and the last change came that is not rendered yet.
         busy: it is being placed.
-        status, problems, revision, changed_at, failures, in_place: what /api/state shows.
+        status, problems, notices, revision, changed_at, failures, in_place: what /api/state shows.
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -30,6 +31,7 @@ class Entry:
         self.first = self.last = 0.0
         self.busy = False
         self.status, self.problems, self.in_place = IDLE, list[str](), list[str]()
+        self.notices = list[str]()
         self.revision, self.changed_at, self.failures = 0, 0.0, 0
 
     def touch(self) -> None:
@@ -61,7 +63,7 @@ class Entry:
             "changed_at": self.changed_at or None,
             "failures": self.failures,
             "written_in_place": self.in_place,
-            "notices": list(self.loaded.resource.notices),
+            "notices": [*self.loaded.resource.notices, *self.notices[:MOST_NOTICES]],
         }
 
 

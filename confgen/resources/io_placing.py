@@ -7,6 +7,7 @@ same. Which commands have to be run afterwards is told, not done: they may be sh
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -58,6 +59,8 @@ class Placed:
         problems: what went wrong, one sentence each.
         in_place: files that were written over, because they are mount points.
         diffs: what would change, under `noop`.
+        notices: keys that are left out, with the reason.
+        commands: the reload commands of everything that there is a file for.
     """
 
     changed: list[str] = dataclasses.field(default_factory=list)
@@ -65,6 +68,8 @@ class Placed:
     problems: list[str] = dataclasses.field(default_factory=list)
     in_place: list[str] = dataclasses.field(default_factory=list)
     diffs: list[str] = dataclasses.field(default_factory=list)
+    notices: list[str] = dataclasses.field(default_factory=list)
+    commands: set[Command] = dataclasses.field(default_factory=set)
 
 
 class CheckFailed(Exception):
@@ -88,40 +93,59 @@ class Placer:
         one = loaded.resource
         before = self._ledger.made(one.name)
         try:
-            wanted = await in_thread(lambda: self._wanted(loaded, seen, placed))
-            now = {str(file.dest): item.key for item, file in wanted.items()} if one.for_each else {}
+            now, wanted = await in_thread(lambda: self._wanted(loaded, seen, placed))
+            made = {str(dest): item.key for item, dest in now.items() if item.key}
             if not self._rules.noop:
-                await in_thread(lambda: self._ledger.make(one.name, now))
+                await in_thread(lambda: self._ledger.make(one.name, made))
         except (BadTemplate, BadResource, CannotPlace, CannotRemember, OSError) as error:
             placed.problems.append(str(error))
             return placed
+        placed.commands = {
+            command for item, dest in now.items() if (command := self._reload(one, dest, item)) is not None
+        }
         for item, file in wanted.items():
             await self._try(self._file(one, item, file, placed), file.dest, placed)
-        if not placed.problems and not self._rules.noop:
-            for path in before.keys() - now.keys():
-                await self._try(self._remove(one, Path(path), before[path], placed), Path(path), placed)
-        if not placed.problems and not self._rules.noop:
-            await in_thread(lambda: self._ledger.keep(one.name, now))
+        if not self._rules.noop:
+            places = {str(dest) for dest in now.values()}
+            gone = {path: key for path, key in before.items() if path not in places}
+            left = await self._remove_all(one, gone, placed)
+            await in_thread(lambda: self._ledger.keep(one.name, made | left))
         return placed
 
-    async def _try(self, work: Coroutine[Any, Any, None], dest: Path, placed: Placed) -> None:
+    async def _remove_all(self, one: Resource, gone: Mapping[str, str], placed: Placed) -> dict[str, str]:
+        """Remove the files of items that are no more; returns those that could not be removed."""
+        return {
+            path: key
+            for path, key in gone.items()
+            if not await self._try(self._remove(one, Path(path), key, placed), Path(path), placed)
+        }
+
+    async def _try(self, work: Coroutine[Any, Any, None], dest: Path, placed: Placed) -> bool:
+        """Do something to one file; False when it failed, which is noted."""
         try:
             await work
         except OSError as error:
             placed.problems.append(f"{dest}: {error.strerror or error}")
         except (CannotPlace, CannotRemember, CannotRun, CheckFailed, BadResource) as error:
             placed.problems.append(str(error))
+        else:
+            return True
+        return False
 
-    def _wanted(self, loaded: Loaded, seen: Seen, placed: Placed) -> dict[Item, Wanted]:
+    def _wanted(self, loaded: Loaded, seen: Seen, placed: Placed) -> tuple[dict[Item, Path], dict[Item, Wanted]]:
+        """The place of every item's file, and the files; one that cannot be rendered has a place all the same."""
         one = loaded.resource
         values = resource.seen(one, seen.values)
         keys = Keyspace(values)
-        items, left_out = resource.items(one, values)
-        placed.problems += left_out
+        items, placed.notices = resource.items(one, values)
         uid, gid = io_stage.owner(one.uid, one.owner), io_stage.group(one.gid, one.group)
+        places: dict[Path, Item] = {}
         found: dict[Item, Wanted] = {}
         for item in items:
             dest = Path(resource.destination(one, item)).absolute()
+            if places.setdefault(dest, item) != item:
+                placed.problems.append(f"{dest}: {item.key} and {places[dest].key} would both be written into it")
+                continue
             try:
                 io_stage.within(dest, self._rules.roots)
                 data, changed_ns = self._render(loaded, keys, item, dest)
@@ -129,7 +153,7 @@ class Placer:
                 placed.problems.append(str(error))
                 continue
             found[item] = Wanted(dest, data, one.mode, uid, gid, changed_ns)
-        return found
+        return {item: dest for dest, item in places.items()}, found
 
     def _render(self, loaded: Loaded, keys: Keyspace, item: Item, dest: Path) -> tuple[bytes, int]:
         """The file's octets, and the moment that `datetime` gave.
@@ -210,8 +234,10 @@ class Placer:
         """Remove the file of an item that is no more."""
         io_stage.within(dest, self._rules.roots)
         command = self._reload(one, dest, Item(key, gopath.base(key)))
-        if await in_thread(dest.exists):
+        if await in_thread(lambda: os.path.lexists(dest)):
             await self._owing(command, lambda: self._unlink(dest, placed), placed)
+        elif command is not None and self._ledger.begun(command):
+            placed.reloads.add(command)  # removed by a process that did not live to reload
 
     def _reload(self, one: Resource, dest: Path, item: Item) -> Command | None:
         return None if self._rules.sync_only else resource.reloading(one, str(dest), item)

@@ -18,7 +18,7 @@ from pathlib import Path
 from confgen.io_thread import in_thread
 from confgen.resources import io_confdir, io_stage
 from confgen.resources.io_confdir import CannotRead, Confdir, Loaded, NoConfdir
-from confgen.resources.io_entry import IDLE, Entry, Metrics
+from confgen.resources.io_entry import IDLE, MOST_NOTICES, Entry, Metrics
 from confgen.resources.io_keys import Keys, read
 from confgen.resources.io_ledger import Ledger
 from confgen.resources.io_placing import Placed, Placer, Rules
@@ -107,6 +107,8 @@ class ResourcesService:
         due: dict[Command, float] = {}
         for one, each in zip(found.loaded.values(), placed, strict=True):
             self._show_diffs(each)
+            for notice in each.notices:
+                self._telemetry.log.warning("resource %s: %s", one.resource.name, notice)
             failed += [f"{one.resource.name}: {problem}" for problem in each.problems]
             due |= dict.fromkeys(each.reloads | self._left_over(one), self._timeout_s(one))
         for command, timeout_s in due.items():
@@ -293,6 +295,10 @@ class ResourcesService:
         entry.status = "failed" if placed.problems else "in sync"
         if placed.diffs:
             entry.status = "differs"
+        for notice in placed.notices[:MOST_NOTICES]:
+            if notice not in entry.notices:
+                self._telemetry.log.warning("resource %s: %s", name, notice)
+        entry.notices = placed.notices
         if placed.changed:
             entry.changed_at = self._telemetry.now()
             self._telemetry.log.info("written", extra={"resource": name, "files": ", ".join(placed.changed)})

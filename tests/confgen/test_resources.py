@@ -420,14 +420,6 @@ async def test_one_file_for_each(place):
     assert place.lines() == ["reload"] * 3
 
 
-async def test_a_bad_name_is_left_out_alone(place):
-    place.resource("a", "x", dest=f"{place.path}/out/{{{{.name}}}}.conf", for_each="/x/*")
-    await place.put(**{"good": "1", "b;d": "2"})
-    async with place.running():
-        await until(lambda: place.text("good.conf") == "x")
-        await until(lambda: "'/x/b;d' is left out" in place.missing().get("resource a.toml", ""))
-
-
 # --- bursts
 
 
