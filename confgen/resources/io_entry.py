@@ -8,6 +8,7 @@ import time
 from prometheus_client import Counter, Gauge
 
 from confgen.resources.io_confdir import Loaded
+from confgen.resources.resource import Command
 from pilotfish.catalog.telemetry import Telemetry
 
 IDLE = "waiting for its keys"
@@ -22,6 +23,7 @@ class Entry:
         wake: set when it has to be rendered.
         first, last: when the first and the last change came that is not rendered yet.
         busy: it is being placed.
+        commands: the reload commands of its files; None before it was placed.
         status, problems, notices, revision, changed_at, failures, in_place: what /api/state shows.
     """
 
@@ -30,6 +32,7 @@ class Entry:
         self.wake = asyncio.Event()
         self.first = self.last = 0.0
         self.busy = False
+        self.commands: set[Command] | None = None
         self.status, self.problems, self.in_place = IDLE, list[str](), list[str]()
         self.notices = list[str]()
         self.revision, self.changed_at, self.failures = 0, 0.0, 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +21,9 @@ import msgspec
 
 from confgen.resources.resource import Command, argv
 from pilotfish.catalog.failure import CannotStart
+
+MOST_STRAYS = 100  # commands that are due and belong to nothing that is there
+MOST_ENTRIES = 100  # of one command
 
 
 class CannotRemember(Exception):
@@ -127,7 +130,11 @@ class Ledger:
         """
         with self._writing:
             self._last += 1
-            self._page.reloads.setdefault(hashed(command), []).append(self._last)
+            entries = self._page.reloads.setdefault(hashed(command), [])
+            entries.append(self._last)
+            for one in [one for one in entries[:-MOST_ENTRIES] if one in self._placed]:
+                entries.remove(one)  # the reload that counts for the newer ones counts for it
+                self._placed.discard(one)
             try:
                 self._write()
             except CannotRemember:
@@ -158,6 +165,22 @@ class Ledger:
         if left:
             self._page.reloads[hashed(command)] = left
         self._placed -= entries
+
+    def prune(self, known: Iterable[Command]) -> None:
+        """Forget the oldest commands that nobody knows, beyond MOST_STRAYS.
+
+        Args:
+            known: those that belong to something; looked at only when there are too many.
+        """
+        with self._writing:
+            if len(self._page.reloads) <= MOST_STRAYS:
+                return
+            kept = {hashed(command) for command in known}
+            strays = sorted((max(entries), one) for one, entries in self._page.reloads.items() if one not in kept)
+            for _, one in strays[:-MOST_STRAYS]:
+                self._placed.difference_update(self._page.reloads.pop(one))
+            if len(strays) > MOST_STRAYS:
+                self._write_or_wait()
 
     def made(self, resource: str) -> dict[str, str]:
         """The files that were made for the items of a resource, each with its item's key."""

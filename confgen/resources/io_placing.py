@@ -60,7 +60,7 @@ class Placed:
         in_place: files that were written over, because they are mount points.
         diffs: what would change, under `noop`.
         notices: keys that are left out, with the reason.
-        commands: the reload commands of everything that there is a file for.
+        commands: the reload commands of everything that there is a file for; None when that is not known.
     """
 
     changed: list[str] = dataclasses.field(default_factory=list)
@@ -69,7 +69,7 @@ class Placed:
     in_place: list[str] = dataclasses.field(default_factory=list)
     diffs: list[str] = dataclasses.field(default_factory=list)
     notices: list[str] = dataclasses.field(default_factory=list)
-    commands: set[Command] = dataclasses.field(default_factory=set)
+    commands: set[Command] | None = None
 
 
 class CheckFailed(Exception):

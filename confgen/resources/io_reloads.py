@@ -1,7 +1,7 @@
 """Reload commands: each is run once for all resources that share it, after all their files, until it succeeds.
 
 A command that is due stays due over failures, restarts and kills (`io_ledger`). While it fails it is tried again with
-growing waits, and at once when another file of it changes.
+growing waits, and at once when another file of it changes. A command of a file that is gone is tried LAST_TRIES times.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pilotfish.catalog.telemetry import Telemetry
 TOGETHER_S = 2.0  # how long a reload waits for other resources that share it; a slow check must not hold it longer
 FINISH_S = 5.0  # how long a command that runs may go on when we end
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 30.0
+LAST_TRIES = 4  # of a command that belongs to no file any more; it may fail just because that is gone
 
 
 async def reload_once(command: Command, timeout_s: float) -> str:
@@ -44,14 +45,23 @@ class Reloads:
         telemetry: of the part.
         between_s: least time between two runs of one command.
         busy: whether a resource that shares a command is being placed right now.
+        wanted: whether there is a file that a command belongs to.
 
     Attributes:
         settled: to be set whenever a resource was placed.
         failing: commands that failed last, with how.
     """
 
-    def __init__(self, ledger: Ledger, telemetry: Telemetry, between_s: float, busy: Callable[[Command], bool]) -> None:
-        self._ledger, self._telemetry, self._between_s, self._busy = ledger, telemetry, between_s, busy
+    def __init__(
+        self,
+        ledger: Ledger,
+        telemetry: Telemetry,
+        between_s: float,
+        busy: Callable[[Command], bool],
+        wanted: Callable[[Command], bool],
+    ) -> None:
+        self._ledger, self._telemetry, self._between_s = ledger, telemetry, between_s
+        self._busy, self._wanted = busy, wanted
         self._due: dict[Command, asyncio.Event] = {}
         self._tasks: dict[Command, asyncio.Task[None]] = {}
         self._timeouts: dict[Command, float] = {}
@@ -76,11 +86,21 @@ class Reloads:
     def forget(self, keep: Callable[[Command], bool]) -> None:
         """Stop trying commands that no resource has any more."""
         for command in [command for command in self._tasks if not keep(command)]:
-            self._tasks.pop(command).cancel()
-            self._good(command)
+            self._tasks[command].cancel()
+            self._drop(command)
+
+    def _drop(self, command: Command) -> None:
+        for known in (self._tasks, self._due, self._timeouts, self._counted):
+            known.pop(command, None)
+        self._good(command)
+
+    @property
+    def known(self) -> tuple[Command, ...]:
+        """The commands that are looked after."""
+        return tuple(self._tasks)
 
     async def _look_after(self, command: Command) -> None:
-        due, last = self._due[command], float("-inf")
+        due, last, tries = self._due[command], float("-inf"), 0
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while True:
             await due.wait()
@@ -91,7 +111,8 @@ class Reloads:
             self._counted[command] = entries
             error = await self._run(command, entries)
             self._runs.labels("failed" if error else "done").inc()
-            if error:
+            tries = 0 if self._wanted(command) else tries + 1
+            if error and tries < LAST_TRIES:
                 self._bad(command, error)
                 await _first(due, backoff)
                 due.set()
@@ -99,6 +120,17 @@ class Reloads:
             backoff.reset()
             self._good(command)
             await in_thread(lambda entries=entries: self._ledger.cross_out(command, entries))  # type: ignore[misc]
+            self._say(command, error)
+            if tries and not due.is_set():
+                self._drop(command)
+                return
+            tries = 0
+
+    def _say(self, command: Command, error: str) -> None:
+        if error:
+            said = "reload_cmd of a file that is gone failed %d times, and is given up: %s"
+            self._telemetry.log.warning(said, LAST_TRIES, error, extra={"command": shown(command)})
+        else:
             self._telemetry.log.info("reloaded", extra={"command": shown(command)})
 
     async def _run(self, command: Command, entries: frozenset[int]) -> str:

@@ -64,7 +64,7 @@ class ResourcesService:
         )
         self._placer = Placer(rules, self._ledger)
         self._keys = Keys(store, telemetry, settings.verify_s, self._changed)
-        self._reloads = Reloads(self._ledger, telemetry, settings.wait_s, self._shares)
+        self._reloads = Reloads(self._ledger, telemetry, settings.wait_s, self._shares, self._is_wanted)
         self._metrics = Metrics(telemetry)
         self._entries: dict[str, Entry] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -200,7 +200,7 @@ class ResourcesService:
                 self._stop(name)
                 self._start(name, loaded, tasks)
         self._keys.follow((path for one in self._entries.values() for path in one.loaded.resource.prefixes), tasks)
-        self._reloads.forget(lambda command: any(self._has(one, command) for one in self._entries.values()))
+        self._reloads.forget(self._is_wanted)
         self._metrics.resources.set(len(self._entries.keys() | self._bad.keys()))
         self._count_failing()
 
@@ -277,6 +277,8 @@ class ResourcesService:
             seen = await self._keys.seen(one.prefixes)
             placed = await self._placer.place(entry.loaded, seen)
             entry.revision = seen.revision
+            if placed.commands is not None:
+                entry.commands = placed.commands
         except StoreError as error:
             placed = Placed(problems=[str(error)])
         finally:
@@ -284,6 +286,8 @@ class ResourcesService:
             self._reloads.settled.set()
         for command in placed.reloads:
             self._reloads.due(command, self._timeout_s(entry.loaded), tasks)
+        if (known := self._known()) is not None:
+            await in_thread(lambda: self._ledger.prune(known))
         self._show(entry, placed)
         return not placed.problems
 
@@ -328,7 +332,13 @@ class ResourcesService:
         return loaded.resource.timeout_s or self._settings.reload_timeout_s
 
     def _has(self, entry: Entry, command: Command) -> bool:
-        return self._command(entry.loaded) == command or bool(entry.loaded.resource.for_each)
+        """True when a command is that of a file of a resource, or may be: before it was placed, nobody knows."""
+        if self._command(entry.loaded) == command:
+            return True
+        return bool(entry.loaded.resource.for_each) and (entry.commands is None or command in entry.commands)
+
+    def _is_wanted(self, command: Command) -> bool:
+        return any(self._has(entry, command) for entry in self._entries.values())
 
     def _command(self, loaded: Loaded) -> Command | None:
         one = loaded.resource
@@ -338,6 +348,16 @@ class ResourcesService:
         """The resource's command, when a process that was killed left it due."""
         command = self._command(loaded)
         return {command} if command is not None and self._ledger.due(command) else set()
+
+    def _known(self) -> list[Command] | None:
+        """All commands that have a file, or are looked after; None while a resource was not placed yet."""
+        found = list(self._reloads.known)
+        for entry in self._entries.values():
+            command = self._command(entry.loaded)
+            if entry.commands is None and entry.loaded.resource.for_each:
+                return None
+            found += [*(entry.commands or ()), *([command] if command else [])]
+        return found
 
     def _shares(self, command: Command) -> bool:
         return any(entry.at_work and self._has(entry, command) for entry in self._entries.values())

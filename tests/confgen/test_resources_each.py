@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from confgen.resources import io_ledger, io_reloads
+from confgen.resources.io_ledger import Ledger
 from pilotfish.catalog.failure import CannotStart
 from tests.confgen.kit import until
 from tests.confgen.resources_kit import Place
@@ -94,3 +96,62 @@ async def test_a_resource_for_each_that_becomes_one_for_one(place):
     await place.service().once()
 
     assert (files(place), place.text("a.conf")) == (["a.conf"], "one")
+
+
+# --- reloads of files that went
+
+
+async def test_the_reload_of_a_file_that_is_gone_is_given_up(place):
+    """It asks for the file, so it can never succeed; nothing is due, tried or told afterwards, nor after a restart."""
+    each(place, reload_cmd=f"test -e {{{{.dest}}}} && echo {{{{.name}}}} >> {place.log}")
+    await place.put(a="1", b="2")
+    async with place.running() as service:
+        await until(lambda: sorted(place.lines()) == ["a", "b"])
+        await place.delete("b")
+        await until(lambda: any(name.startswith("reload test -e") for name in place.missing()), "it is told")
+        await until(lambda: place.missing() == {} and place.due() == [])
+        assert service.state()["failing_reloads"] == {}
+        await place.put(a="2", b="3")
+        await until(lambda: sorted(place.lines()) == ["a", "a", "b", "b"], "a file that comes back is reloaded")
+    async with place.running():
+        await until(lambda: place.missing() == {} and place.due() == [])
+
+
+async def test_reloads_of_files_that_come_and_go_leave_nothing_behind(place):
+    each(place, reload_cmd=f"echo {{{{.name}}}} >> {place.log}")
+    async with place.running(wait_s=0.0) as service:
+        for number in range(20):
+            await place.put(**{f"n{number}": "1"})
+            await until(lambda number=number: f"n{number}" in place.lines())
+            await place.delete(f"n{number}")
+            await until(lambda number=number: place.lines().count(f"n{number}") == 2)
+        await place.put(last="1")
+        await until(lambda: "last" in place.lines() and place.due() == [])
+        await until(lambda: [name for name in service._reloads.known if "echo n" in name] == [])
+
+
+async def test_a_failing_reload_of_a_file_that_is_there_is_not_given_up(place, monkeypatch):
+    monkeypatch.setattr(io_reloads, "LAST_RETRY_S", 0.5)
+    each(place, reload_cmd=f"echo {{{{.name}}}} >> {place.log}; test -e {place.path}/up")
+    await place.put(a="1")
+    async with place.running():
+        await until(lambda: len(place.lines()) > io_reloads.LAST_TRIES + 1)
+        (place.path / "up").touch()
+        await until(lambda: place.missing() == {} and place.due() == [])
+
+
+def test_a_ledger_is_bounded(tmp_path):
+    """In commands that nobody knows any more, the oldest going first, and in entries of one that fails for ever."""
+    ledger = Ledger(tmp_path / "state", tmp_path)
+    ledger.open()
+    for number in range(io_ledger.MOST_STRAYS + 5):
+        ledger.placed(ledger.enter(f"c{number}"))
+    ledger.prune(["c0"])
+    for _ in range(io_ledger.MOST_ENTRIES * 2):
+        ledger.placed(ledger.enter("c0"))
+    newest = ledger.enter("c0")
+    ledger.placed(newest)
+
+    assert [number for number in range(io_ledger.MOST_STRAYS + 5) if not ledger.due(f"c{number}")] == [1, 2, 3, 4]
+    assert (len(ledger.begun("c0")), max(ledger.begun("c0"))) == (io_ledger.MOST_ENTRIES, newest)
+    ledger.close()
