@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from confgen.resources import resource
 from confgen.resources.languages import BadTemplate, Template, compiled
@@ -53,14 +56,15 @@ def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
         CannotRead: the folder, or conf.d in it, is not there or cannot be read.
     """
     loaded: dict[str, Loaded] = {}
-    places: dict[str, str] = {}
+    places: dict[str, Resource] = {}
     conf_d = confdir / "conf.d"
     paths, bad = _files(confdir)
     for path in paths:
         name = path.relative_to(conf_d).as_posix()
         try:
             found = resource.parse(name, _text(path, name), prefix, joins=joins)
-            _alone(found, places)
+            if _is_copy(found, places):
+                continue
             text = _text(confdir / "templates" / found.src, f"{name}: src {found.src}")
             loaded[name] = Loaded(found, compiled(found.src, text), text)
         except (BadResource, BadTemplate) as error:
@@ -68,13 +72,26 @@ def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
     return Confdir(loaded, bad)
 
 
-def _alone(found: Resource, places: dict[str, str]) -> None:
-    if (other := places.setdefault(found.dest, found.name)) != found.name:
-        raise BadResource(f"{found.name}: {found.dest} is written by {other} already")
+def _is_copy(found: Resource, places: dict[str, Resource]) -> bool:
+    """True for a resource that stands there already under another name: in a mounted Kubernetes ConfigMap all do.
+
+    Raises:
+        BadResource: it differs from the one that writes the same file, so that the two would undo each other's work.
+    """
+    other = places.setdefault(found.dest, found)
+    if other is found:
+        return False
+    if msgspec.structs.replace(found, name=other.name) != other:
+        raise BadResource(f"{found.name}: {found.dest} is written by {other.name} already")
+    return True
 
 
 def _files(confdir: Path) -> tuple[list[Path], dict[str, str]]:
-    """Every file that confd would take: below conf.d, its name ending in "toml"; and folders that cannot be read."""
+    """Every file that confd would take, and folders that cannot be read.
+
+    They stand below conf.d, without following linked folders (Go's filepath.Walk), and end in "toml"; those in conf.d
+    itself come first.
+    """
     conf_d = confdir / "conf.d"
     found: list[Path] = []
     bad: dict[str, str] = {}
@@ -90,9 +107,9 @@ def _files(confdir: Path) -> tuple[list[Path], dict[str, str]]:
             name = path.relative_to(conf_d).as_posix()
             bad[name] = f"{name}: {error.strerror}"
 
-    for folder, _, names in os.walk(conf_d, onerror=failed, followlinks=True):
+    for folder, _, names in os.walk(conf_d, onerror=failed):
         found += [Path(folder) / name for name in names if name.endswith("toml")]
-    return sorted(found), bad
+    return sorted(found, key=lambda path: (len(path.parts), path)), bad
 
 
 def _text(path: Path, what: str) -> str:
@@ -111,13 +128,21 @@ def _text(path: Path, what: str) -> str:
 def signature(confdir: Path) -> Signature:
     """Changes when a file of the folder does."""
     found: list[tuple[str, int, int, int]] = []
-    for part in ("conf.d", "templates"):
-        for folder, _, names in os.walk(confdir / part, followlinks=True):
-            for name in names:
-                path = f"{folder}/{name}"
-                try:
-                    facts = os.stat(path)  # noqa: PTH116  many of them
-                except OSError:
-                    continue
-                found.append((path, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    for folder, names in (*_walk(confdir / "conf.d", follow=False), *_walk(confdir / "templates", follow=True)):
+        for name in names:
+            path = f"{folder}/{name}"
+            try:
+                facts = os.stat(path)  # noqa: PTH116  many of them
+            except OSError:
+                continue
+            found.append((path, facts.st_ino, facts.st_size, facts.st_mtime_ns))
     return tuple(sorted(found))
+
+
+def _walk(top: Path, *, follow: bool) -> Iterator[tuple[str, list[str]]]:
+    """Folders and their files; every folder once, whatever links lead to it."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(top, followlinks=follow):
+        folders[:] = [one for one in folders if os.path.realpath(f"{folder}/{one}") not in seen]
+        seen.update(os.path.realpath(f"{folder}/{one}") for one in folders)
+        yield folder, names

@@ -136,7 +136,7 @@ def parse(name: str, text: str, prefix: str = "", *, joins: bool = False) -> Res
     mode, wait, timeout = (read.parsed(key, how) for key, how in (("mode", _mode), ("wait", _wait), ("timeout", _time)))
     found = Resource(
         name=name,
-        src=read.text("src", required=True),
+        src=read.text("src", required=True).lstrip("/"),  # confd joins it below templates/ however it begins
         dest=read.text("dest", required=True),
         keys=read.texts("keys"),
         prefix=whole,

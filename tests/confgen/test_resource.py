@@ -87,6 +87,10 @@ def test_what_is_refused(text, said):
     assert said in str(caught.value)
 
 
+def test_a_src_with_a_slash_in_front_stands_below_templates_too():
+    assert resource.parse("a.toml", '[template]\nsrc = "//t/a.tmpl"\ndest = "/etc/a"').src == "t/a.tmpl"
+
+
 def test_unknown_keys_are_told_and_harm_nothing():
     assert read('chek_cmd = "x"\n').notices == ("'chek_cmd' is not known and has no effect; is check_cmd meant?",)
 

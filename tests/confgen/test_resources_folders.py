@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 
 import pytest
@@ -147,3 +148,88 @@ def test_a_ledger_that_was_not_written_enters_nothing(tmp_path, monkeypatch):
 
     assert (ledger.due("reload"), ledger.made("a.toml"), ledger.behind) == (False, {}, "")
     ledger.close()
+
+
+# --- odd layouts
+
+
+def config_map(folder, version):
+    """Lay a folder out as Kubernetes mounts a ConfigMap: files in a dated folder, a link to it, a link to each."""
+    real = folder / f"..{version}"
+    real.mkdir()
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(real / path.name)
+        path.symlink_to(f"..data/{path.name}")
+    (folder / "..data").symlink_to(real.name)
+
+
+async def test_a_mounted_config_map(place):
+    """Each resource is met twice, and is one; a new version of it is taken when the link is turned."""
+    place.resource("a", ALL)
+    config_map(place.path / "c/conf.d", "one")
+    config_map(place.path / "c/templates", "one")
+    await place.put(one="1")
+    await place.service().once()
+    assert place.text() == "one=1;"
+    async with place.running() as service:
+        await until(lambda: [one["resource"] for one in service.state()["resources"]] == ["a.toml"])
+        for folder in (place.path / "c/conf.d", place.path / "c/templates"):
+            shutil.copytree(folder / "..one", folder / "..two")
+        (place.path / "c/templates/..two/a.tmpl").write_text("two")
+        for folder in (place.path / "c/conf.d", place.path / "c/templates"):
+            (folder / "..next").symlink_to("..two")
+            (folder / "..next").replace(folder / "..data")
+            shutil.rmtree(folder / "..one")
+        await until(lambda: place.text() == "two" and place.missing() == {})
+        assert [one["resource"] for one in service.state()["resources"]] == ["a.toml"]
+
+
+async def test_linked_folders_of_conf_d_are_not_read(place):
+    """As in confd; nor does a circle of links keep us busy. conf.d may be a link itself."""
+    place.resource("a", "x")
+    place.resource("b", "b")
+    (place.path / "other").mkdir()
+    (place.path / "c/conf.d/b.toml").rename(place.path / "other/b.toml")
+    for folder in ("conf.d", "templates"):
+        for name in ("one", "two", "three"):
+            (place.path / "c" / folder / name).symlink_to("..")
+    (place.path / "c/conf.d/more").symlink_to(place.path / "other")
+    (place.path / "c/conf.d").rename(place.path / "aside")
+    (place.path / "c/conf.d").symlink_to(place.path / "aside")
+    async with place.running() as service:
+        await until(lambda: place.text() == "x")
+        assert [one["resource"] for one in service.state()["resources"]] == ["a.toml"]
+
+
+async def test_a_template_in_a_linked_folder_is_followed(place):
+    """What is below templates may be reached over links, and is read again when it changes."""
+    (place.path / "shared").mkdir()
+    (place.path / "shared/t.tmpl").write_text("one")
+    (place.path / "c/templates/linked").symlink_to(place.path / "shared")
+    place.resource("a", src="/linked/t.tmpl")
+    async with place.running():
+        await until(lambda: place.text() == "one")
+        (place.path / "shared/t.tmpl").write_text("other")
+        await until(lambda: place.text() == "other")
+
+
+async def test_a_folder_of_conf_d_that_cannot_be_read_is_red_alone(place, monkeypatch):
+    """What was read from it goes on, and all others are followed."""
+    place.resource("a", ALL)
+    place.resource("b", "b={{getv `/x/one`}}")
+    (place.path / "c/conf.d/more").mkdir()
+    (place.path / "c/conf.d/b.toml").rename(place.path / "c/conf.d/more/b.toml")
+    await place.put(one="1")
+
+    def scandir(path, real=os.scandir):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    async with place.running() as service:
+        await until(lambda: place.text("b") == "b=1")
+        monkeypatch.setattr(os, "scandir", scandir)
+        service.reload()
+        await until(lambda: place.missing() == {"resource more": "more: Permission denied"})
+        await place.put(one="2")
+        await until(lambda: (place.text(), place.text("b")) == ("one=2;", "b=2"))
