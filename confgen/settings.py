@@ -36,16 +36,37 @@ class ConfgenSettings(Shared):
         default=(), metadata=spelled_too(Shared.__dataclass_fields__["etcd"].metadata, "--node")
     )
     etcd_ca: str = dataclasses.field(
-        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_ca"].metadata, "--client-ca-keys")
+        default="",
+        metadata=spelled_too(
+            Shared.__dataclass_fields__["etcd_ca"].metadata,
+            "--client-ca-keys",
+            env=("ETCD_CACERT", "CONFD_CLIENT_CAKEYS"),
+        ),
     )
     etcd_cert: str = dataclasses.field(
-        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_cert"].metadata, "--client-cert")
+        default="",
+        metadata=spelled_too(
+            Shared.__dataclass_fields__["etcd_cert"].metadata, "--client-cert", env=("ETCD_TLSPEM", "CONFD_CLIENT_CERT")
+        ),
     )
     etcd_key: str = dataclasses.field(
-        default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_key"].metadata, "--client-key")
+        default="",
+        metadata=spelled_too(
+            Shared.__dataclass_fields__["etcd_key"].metadata, "--client-key", env=("ETCD_TLSKEY", "CONFD_CLIENT_KEY")
+        ),
     )
     etcd_user: str = dataclasses.field(
         default="", metadata=spelled_too(Shared.__dataclass_fields__["etcd_user"].metadata, "--username")
+    )
+    etcd_password: str = dataclasses.field(
+        default="",
+        metadata=spelled_too(
+            Shared.__dataclass_fields__["etcd_password"].metadata,
+            "--password",
+            flag="--etcd-password",
+            help="the etcd user's password; everybody on this host can read command lines: rather --etcd-password-file",
+        ),
+        repr=False,
     )
     confdir: str = option(
         "confd's folder, with conf.d and templates in it: its template resources are rendered instead of nginx",

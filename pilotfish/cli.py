@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from confgen.resources import confd_flags
 from confgen.settings import ConfgenSettings
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog.failure import CannotStart
@@ -22,7 +23,7 @@ from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.settings import BadSettings, Shared
 from pilotfish.catalog.telemetry import own_version
 from pilotfish.endpoints_cli import command as endpoints_command
-from pilotfish.flags import Given, as_confd_spells, confd_defaults, environment, options, with_double_dashes
+from pilotfish.flags import Given, confd_defaults, environment, options, with_double_dashes
 from pilotfish.folders import data_folder, host_name, nginx_program
 from pilotfish.history_cli import commands as history_commands
 from pilotfish.io_health import health
@@ -63,7 +64,7 @@ class Program(click.Group):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse the group's own arguments."""
         if args[:1] == ["confgen"]:
-            args = as_confd_spells(args)
+            args = confd_flags.spelled(args)
         return super().parse_args(context, with_double_dashes(args))
 
 

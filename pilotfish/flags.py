@@ -10,7 +10,6 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -208,27 +207,6 @@ def with_double_dashes(arguments: Sequence[str]) -> list[str]:
     return [f"-{argument}" if _ONE_DASH.match(argument) else argument for argument in arguments]
 
 
-def as_confd_spells(arguments: Sequence[str]) -> list[str]:
-    """The switches of confd with a value, and those of its first versions for the log, in our spelling.
-
-    >>> as_confd_spells(["confgen", "-watch=true", "-noop=false", "-verbose", "-prefix=/a"])
-    ['confgen', '--watch', '--log-level=info', '-prefix=/a']
-    """
-    found: list[str] = []
-    for argument in arguments:
-        name, given, value = argument.lstrip("-").partition("=")
-        on = value.lower() in {"", "1", "t", "true"}
-        if not argument.startswith("-") or name not in {*_CONFD_SWITCHES, *_CONFD_LEVELS}:
-            found.append(argument)
-        elif name in _CONFD_LEVELS:
-            found += [f"--log-level={_CONFD_LEVELS[name]}"] if on else []
-        elif on or not given:
-            found.append(f"--{name}")
-    return found
-
-
-_CONFD_SWITCHES = frozenset({"onetime", "watch", "noop", "sync-only", "keep-stage-file"})
-_CONFD_LEVELS: Mapping[str, str] = MappingProxyType({"verbose": "info", "debug": "debug", "quiet": "error"})
 # Flags of confgen that mean confd's template resources; without a folder of them they mean nothing.
 _CONFD_FLAGS = frozenset(
     {"backend", "config_file", "interval_s", "keep_stage_file", "noop", "once", "prefix", "sync_only", "watch"}

@@ -99,9 +99,15 @@ def option(  # a field specifier, as dataclasses.field is
     return dataclasses.field(default=default, metadata={"option": spelled}, repr=not secret)
 
 
-def spelled_too(metadata: Mapping[str, Any], *flags: str) -> Mapping[str, Any]:
-    """An inherited option's metadata, for a part where its flag has other spellings besides."""
-    return {"option": dataclasses.replace(metadata["option"], also=flags)}
+def spelled_too(metadata: Mapping[str, Any], *flags: str, **changed: object) -> Mapping[str, Any]:
+    """An inherited option's metadata, for a part where it has other spellings besides.
+
+    Args:
+        metadata: of the inherited field.
+        flags: other spellings of its flag.
+        changed: what else differs, by attribute of `Option`.
+    """
+    return {"option": dataclasses.replace(metadata["option"], also=flags, **changed)}
 
 
 def known(kind: type[Any]) -> Iterator[Known]:

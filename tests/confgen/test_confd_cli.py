@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from confgen.resources import confd_toml
+from confgen.resources import confd_flags, confd_toml
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.settings import BadSettings
-from pilotfish.flags import Given, as_confd_spells, confd_defaults
+from pilotfish.flags import Given, confd_defaults
 from tests.confgen.confd_kit import ANSWERS
 from tests.parts.etcd_server import EtcdCluster, wait_until
 
@@ -137,13 +137,69 @@ SPELLED = [
     ("switch with a value", ["--watch=true", "-noop=1"], ["--watch", "--noop"]),
     ("switched off", ["-noop=false", "-watch=0"], []),
     ("old words for the log", ["-debug", "-quiet", "-verbose=false"], ["--log-level=debug", "--log-level=error"]),
+    ("of other backends", ["-scheme", "https", "--table=t", "-noop", "-filter", "-watch"], ["--noop"]),
+    ("basic auth", ["-basic-auth=false", "-basic-auth", "-username", "u"], ["-username", "u"]),
+    ("version before all else", ["confgen", "-srv-domain", "x", "-version"], ["--version"]),
+    ("not asked for", ["-srv-domain", "", "-srv-record=", "-client-insecure=false"], []),
     ("values", ["-prefix=/a", "-node", "http://h:1"], ["-prefix=/a", "-node", "http://h:1"]),
 ]
 
 
 @pytest.mark.parametrize(("given", "expected"), [row[1:] for row in SPELLED], ids=[row[0] for row in SPELLED])
 def test_spellings(given, expected):
-    assert as_confd_spells(given) == [one if one != "-onetime" else "--onetime" for one in expected]
+    assert confd_flags.spelled(given) == [one if one != "-onetime" else "--onetime" for one in expected]
+
+
+NOT_TAKEN = [
+    ("-srv-domain example.net", "-srv-domain is not taken; name the etcd endpoints: -node URL"),
+    ("-srv-record=_etcd._tcp.x", "-srv-record is not taken; name the etcd endpoints: -node URL"),
+    ("-client-insecure", "-client-insecure is not taken; etcd's certificate is always checked"),
+    ("--client-insecure=true", "-client-insecure is not taken; etcd's certificate is always checked"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), NOT_TAKEN)
+def test_what_is_not_taken_says_what_to_do(given, said):
+    with pytest.raises(BadSettings, match=said):
+        confd_flags.spelled(["confgen", *given.split(), "-onetime"])
+
+
+def test_a_flag_that_is_not_taken_is_bad_usage(confd):
+    done = confd.run("-onetime", "-srv-domain", "example.net")
+
+    assert (done.returncode, done.stderr) == (
+        2, "pilotfish: -srv-domain is not taken; name the etcd endpoints: -node URL, once for each\n"
+    )  # fmt: skip
+
+
+def test_version(confd):
+    done = confd.run("-version")
+
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ["pilotfish,", "version"])
+
+
+def test_user_and_password(confd):
+    """From the command line, as confd has them; the password is shown nowhere."""
+    etcd = confd.etcd.members[0]
+    etcd.ctl("user", "add", "root:secret")
+    etcd.ctl("user", "grant-role", "root", "root")
+    etcd.ctl("auth", "enable")
+    try:
+        given = ("-onetime", "-node", confd.etcd.urls[0], "-scheme", "http", "-basic-auth", "-username", "root")
+        refused = confd.run(*given, "-password", "guessed")
+        done = confd.run(*given, "-password", "secret")
+    finally:
+        etcd.ctl("--user", "root:secret", "auth", "disable")
+        etcd.ctl("user", "delete", "root")
+
+    assert (refused.returncode, "guessed" in refused.stderr) == (3, False), refused.stderr
+    assert (done.returncode, confd.out) == (0, SEED["output"]), done.stderr
+
+
+def test_certificates_from_confds_environment():
+    found = settings({}, CONFD_CLIENT_CAKEYS="/ca", CONFD_CLIENT_CERT="/cert", CONFD_CLIENT_KEY="/key")
+
+    assert (found.etcd_ca, found.etcd_cert, found.etcd_key) == ("/ca", "/cert", "/key")
 
 
 FILES = [
