@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import ipaddress
 import os
 import random
 import re
@@ -19,9 +20,11 @@ from typing import ClassVar
 
 import dnslib
 
+from confgen.resources import resolv
 from confgen.resources.functions import World
 from confgen.resources.gotime import Moment
 from confgen.resources.keyspace import Strings
+from confgen.resources.resolv import Resolv
 from pilotfish.catalog.gotemplate.values import Slice, Struct
 from pilotfish.catalog.values import is_ip
 
@@ -93,19 +96,21 @@ class Lookups:
     def lookup_srv(self, service: str, protocol: str, name: str) -> SrvSlice:
         """SRV records of `_service._protocol.name`, or of the name alone where both are empty; [] when that fails."""
         whole = f"_{service}._{protocol}.{name}" if service or protocol else name
-        for server in self._servers():
-            found = _ask_srv(server, whole)
-            if found is not None:
+        asked = self._resolv()
+        for candidate in asked.candidates(whole):
+            answers = (_ask_srv(server, candidate) for server in asked.servers)
+            found = next((answer for answer in answers if answer is not None), None)
+            if found:
                 found.sort(key=_as_text)
                 return SrvSlice(found)
         return SrvSlice()
 
-    def _servers(self) -> list[str]:
+    def _resolv(self) -> Resolv:
         try:
-            lines = self._resolv_conf.read_text(encoding="utf-8", errors="replace").splitlines()
+            text = self._resolv_conf.read_text(encoding="utf-8", errors="replace")
         except OSError:
-            return []
-        return [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1][:3]
+            text = ""
+        return resolv.parse(text, socket.gethostname())
 
 
 def _as_text(record: Srv) -> str:
@@ -131,7 +136,15 @@ def lookup_ip(name: str) -> Strings:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return Strings()
-    return Strings(sorted({str(address[4][0]).partition("%")[0] for address in found}))
+    return Strings(sorted({_as_go_prints(str(address[4][0]).partition("%")[0]) for address in found}))
+
+
+def _as_go_prints(address: str) -> str:
+    """Go does not tell an IPv4 address from the same one mapped into IPv6."""
+    mapped = ipaddress.ip_address(address)
+    if isinstance(mapped, ipaddress.IPv6Address) and mapped.ipv4_mapped:
+        return str(mapped.ipv4_mapped)
+    return address
 
 
 def interface_ipv4(name: str) -> str:

@@ -169,19 +169,20 @@ def test_jinja_refuses(text, said):
     assert said in str(caught.value)
 
 
-def _answering(records, monkeypatch, tmp_path):
-    """A name server that gives these SRV records, on a port of its own."""
+def _answering(records, monkeypatch, tmp_path, *, only="", questions=1):
+    """A name server that gives these SRV records, on a port of its own; with `only`, at this name alone."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))
     server.settimeout(5)
 
     def serve():
-        message, peer = server.recvfrom(4096)
-        asked = dnslib.DNSRecord.parse(message)
-        answer = asked.reply()
-        for text in records:
-            answer.add_answer(*dnslib.RR.fromZone(f"{asked.q.qname} 5 IN SRV {text}"))
-        server.sendto(answer.pack(), peer)
+        for _ in range(questions):
+            message, peer = server.recvfrom(4096)
+            asked = dnslib.DNSRecord.parse(message)
+            answer = asked.reply()
+            for text in records if only in {"", str(asked.q.qname)} else []:
+                answer.add_answer(*dnslib.RR.fromZone(f"{asked.q.qname} 5 IN SRV {text}"))
+            server.sendto(answer.pack(), peer)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -201,6 +202,22 @@ def test_srv_records_come_sorted(monkeypatch, tmp_path):
     server.close()
 
     assert written == "a.test. 80 10 5;b.test. 80 10 5;"
+
+
+def test_srv_records_are_searched(monkeypatch, tmp_path):
+    """As confd does: a name that has none is looked for in the domains of resolv.conf."""
+    whole = "_http._tcp.web.b.test."
+    server, thread = _answering(["0 0 80 a."], monkeypatch, tmp_path, only=whole, questions=3)
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\nsearch a.test b.test\n")
+    found = Lookups({}, 0, tmp_path / "resolv.conf").lookup_srv("http", "tcp", "web")
+    thread.join()
+    server.close()
+
+    assert [str(one.fields["Target"]) for one in found] == ["a."]
+
+
+def test_an_ipv4_address_in_ipv6_is_the_ipv4_address():
+    assert io_lookups.lookup_ip("::ffff:192.0.2.1") == ["192.0.2.1"]
 
 
 def test_srv_records_that_nobody_gives(tmp_path):
