@@ -10,11 +10,8 @@ import click
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.registry import Registry
 from pilotfish.endpoints import Row, UnknownService, plain, rows, table, unlisted
-from pilotfish.flags import Given, environment, options
+from pilotfish.flags import Given, environment, shared
 from pilotfish.settings import UpSettings
-
-# Of all shared settings, those that say where the store is and what names end in.
-SHARED = ("--etcd", "--data", "--config", "--domain")
 
 ABOUT = """List what is registered: service, name, address, health, node and age.
 
@@ -24,13 +21,12 @@ ABOUT = """List what is registered: service, name, address, health, node and age
 
 def command() -> click.Command:
     """The command."""
-    shared = [one for one in options(UpSettings) if str(one.opts[0]).startswith(SHARED)]
     own = [
         click.Argument(["service"], required=False, metavar="[SERVICE]"),
         click.Option(["--json", "as_json"], is_flag=True, help="print JSON; with --watch, one document a line"),
         click.Option(["--watch"], is_flag=True, help="print it again whenever it changes"),
     ]
-    return click.Command("endpoints", params=[*own, *shared], callback=_endpoints, help=ABOUT)
+    return click.Command("endpoints", params=[*own, *shared("--domain", store=True)], callback=_endpoints, help=ABOUT)
 
 
 def _endpoints(service: str | None, as_json: bool, watch: bool, **flags: Any) -> None:  # noqa: ANN401  click's flags

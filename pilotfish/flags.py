@@ -164,6 +164,23 @@ def options(*kinds: type[Any], shown: Collection[str] | None = None) -> list[cli
     return [*made, config]
 
 
+_STORE = ("--etcd", "--data")  # how all flags begin that say where the store is
+
+
+def shared(*flags: str, store: bool = False) -> list[click.Option]:
+    """The options that a command which is no part has in common with `up`: --config, and those that it needs.
+
+    Args:
+        flags: which, besides.
+        store: with those that say where the store is.
+    """
+    return [
+        one
+        for one in options(UpSettings)
+        if one.opts[0] in {"--config", *flags} or (store and one.opts[0].startswith(_STORE))
+    ]
+
+
 def _option(setting: Known, *, hidden: bool) -> click.Option:
     spelled = setting.option
     return click.Option(

@@ -9,7 +9,7 @@ import click
 
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import BadValue, parse_duration
-from pilotfish.flags import Given, environment, options
+from pilotfish.flags import Given, environment, shared
 from pilotfish.folders import host_name
 from pilotfish.settings import UpSettings
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pilotfish.io_operate import Asked
 
 TIMEOUT = "5m"
-# Of all shared settings, those that say where the store is, and what the proxies are called.
-SHARED = ("--etcd", "--data", "--config", "--proxy-name")
 
 Performed = Callable[["Store", UpSettings], Coroutine[Any, Any, None]]
 Operation = Callable[[dict[str, Any]], Performed]  # from flags to what is done; wrong flags are said at once
@@ -79,11 +77,14 @@ def _command(name: str, perform: Operation, about: str, params: list[click.Param
 
         io_operate.run(settings, perform(own))
 
-    shared = [one for one in options(UpSettings) if one.opts[0].startswith(SHARED)]
-    return click.Command(name, params=[*params, *shared], callback=called, help=about)
+    return click.Command(name, params=[*params, *_shared()], callback=called, help=about)
 
 
-_SHARED_NAMES = frozenset(str(one.name) for one in options(UpSettings) if one.opts[0].startswith(SHARED))
+def _shared() -> list[click.Option]:
+    return shared("--proxy-name", store=True)
+
+
+_SHARED_NAMES = frozenset(str(one.name) for one in _shared())
 
 
 def _force() -> click.Option:

@@ -15,7 +15,7 @@ from dnsserver.settings import server
 from pilotfish.catalog.setting_values import choice, domain
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import BadValue
-from pilotfish.flags import Given, environment, options
+from pilotfish.flags import Given, environment, shared
 from pilotfish.folders import host_name
 from pilotfish.resolver.kinds import KINDS
 from pilotfish.settings import UpSettings
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pilotfish.resolver.service import Options, Resolver
 
 NOT_WIRED = 1
-# Of all shared settings, those that decide which names are ours, and where to ask for our server.
-SHARED = frozenset({"--domain", "--node-name", "--proxy-name", "--status", "--config"})
 
 
 def group(statuses: Sequence[tuple[str, int]]) -> click.Group:
@@ -71,7 +69,7 @@ def _asking() -> list[click.Parameter]:
         click.Option(["--server"], multiple=True, metavar="ADDR:PORT", help=server_help),
         click.Option(["--name"], multiple=True, metavar="NAME", help=name_help),
         click.Option(["--outside"], default=".", metavar="NAME", help=outside_help),
-        *(one for one in options(UpSettings) if one.opts[0] in SHARED),
+        *shared("--domain", "--node-name", "--proxy-name", "--status"),
     ]
 
 
