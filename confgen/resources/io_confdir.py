@@ -56,7 +56,7 @@ def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
         CannotRead: the folder, or conf.d in it, is not there or cannot be read.
     """
     loaded: dict[str, Loaded] = {}
-    places: dict[str, Resource] = {}
+    places: dict[tuple[str, str], Resource] = {}
     conf_d = confdir / "conf.d"
     paths, bad = _files(confdir)
     for path in paths:
@@ -72,13 +72,14 @@ def read(confdir: Path, prefix: str, *, joins: bool) -> Confdir:
     return Confdir(loaded, bad)
 
 
-def _is_copy(found: Resource, places: dict[str, Resource]) -> bool:
+def _is_copy(found: Resource, places: dict[tuple[str, str], Resource]) -> bool:
     """True for a resource that stands there already under another name: in a mounted Kubernetes ConfigMap all do.
 
     Raises:
         BadResource: it differs from the one that writes the same file, so that the two would undo each other's work.
+            Of files that are made for other keys this is seen when they are made (`io_placing`).
     """
-    other = places.setdefault(found.dest, found)
+    other = places.setdefault((found.dest, found.for_each), found)
     if other is found:
         return False
     if msgspec.structs.replace(found, name=other.name) != other:

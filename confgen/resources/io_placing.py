@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,15 @@ class Placer:
 
     def __init__(self, rules: Rules, ledger: Ledger) -> None:
         self._rules, self._ledger = rules, ledger
+        self._owners: dict[Path, str] = {}  # place of a file, links followed -> the resource that writes it
+
+    def forget(self, name: str) -> None:
+        """A resource is no more: what it wrote may be written by others."""
+        self._keep(name, set())
+
+    def _keep(self, name: str, places: Set[Path]) -> None:
+        for place in [place for place, owner in self._owners.copy().items() if owner == name and place not in places]:
+            del self._owners[place]
 
     async def place(self, loaded: Loaded, seen: Seen) -> Placed:
         """Bring the files of a resource to what its keys say."""
@@ -143,17 +152,29 @@ class Placer:
         found: dict[Item, Wanted] = {}
         for item in items:
             dest = Path(resource.destination(one, item)).absolute()
-            if places.setdefault(dest, item) != item:
-                placed.problems.append(f"{dest}: {item.key} and {places[dest].key} would both be written into it")
-                continue
             try:
-                io_stage.within(dest, self._rules.roots)
+                self._claim(one, item, dest, places)
                 data, changed_ns = self._render(loaded, keys, item, dest)
             except (BadTemplate, CannotPlace) as error:
                 placed.problems.append(str(error))
                 continue
             found[item] = Wanted(dest, data, one.mode, uid, gid, changed_ns)
+        self._keep(one.name, {io_stage.real(dest) for dest in places})
         return {item: dest for dest, item in places.items()}, found
+
+    def _claim(self, one: Resource, item: Item, dest: Path, places: dict[Path, Item]) -> None:
+        """Note that a place is this item's.
+
+        Raises:
+            CannotPlace: it is another one's, or outside the roots.
+        """
+        io_stage.within(dest, self._rules.roots)
+        if dest in places:
+            raise CannotPlace(f"{dest}: {item.key} and {places[dest].key} would both be written into it")
+        owner = self._owners.setdefault(io_stage.real(dest), one.name)
+        if owner != one.name:
+            raise CannotPlace(f"{dest} is written by {owner} already")
+        places[dest] = item
 
     def _render(self, loaded: Loaded, keys: Keyspace, item: Item, dest: Path) -> tuple[bytes, int]:
         """The file's octets, and the moment that `datetime` gave.
@@ -233,6 +254,8 @@ class Placer:
     async def _remove(self, one: Resource, dest: Path, key: str, placed: Placed) -> None:
         """Remove the file of an item that is no more."""
         io_stage.within(dest, self._rules.roots)
+        if self._owners.get(io_stage.real(dest), one.name) != one.name:
+            return  # another resource has taken it over
         command = self._reload(one, dest, Item(key, gopath.base(key)))
         if await in_thread(lambda: os.path.lexists(dest)):
             await self._owing(command, lambda: self._unlink(dest, placed), placed)

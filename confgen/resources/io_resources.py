@@ -218,6 +218,7 @@ class ResourcesService:
         if name in self._running:
             self._running.pop(name).cancel()
             del self._entries[name]
+            self._placer.forget(name)
             self._telemetry.ready.good(f"resource {name}")
 
     def _changed(self, keys: Sequence[str]) -> None:

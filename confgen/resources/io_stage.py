@@ -73,14 +73,18 @@ def group(gid: int | None, name: str) -> int:
         raise CannotPlace(f"group: this host has no group {name!r}") from None
 
 
+def real(dest: Path) -> Path:
+    """A place with all links on the way to it followed, but not one that stands there itself: that is replaced."""
+    return Path(os.path.realpath(dest.parent)) / dest.name
+
+
 def within(dest: Path, roots: Sequence[str]) -> None:
     """Refuse a place that is outside all roots, links followed.
 
     Raises:
         CannotPlace: it is.
     """
-    real = Path(os.path.realpath(dest.parent)) / dest.name
-    if dest.name in {"", ".", ".."} or not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+    if dest.name in {"", ".", ".."} or not any(real(dest).is_relative_to(os.path.realpath(root)) for root in roots):
         raise CannotPlace(f"{dest} is outside {', '.join(roots)}: --dest-root says where files may be written")
 
 

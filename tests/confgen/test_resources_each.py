@@ -155,3 +155,31 @@ def test_a_ledger_is_bounded(tmp_path):
     assert [number for number in range(io_ledger.MOST_STRAYS + 5) if not ledger.due(f"c{number}")] == [1, 2, 3, 4]
     assert (len(ledger.begun("c0")), max(ledger.begun("c0"))) == (io_ledger.MOST_ENTRIES, newest)
     ledger.close()
+
+
+# --- others who write there
+
+
+async def test_two_resources_for_each_with_one_name(place):
+    """The first one has the file, the other is told of; it takes over when the first one lets go, and none is lost."""
+    each(place, "A {{.name}}", "a", reload_cmd=f"echo reload >> {place.log}")
+    each(place, "B {{.name}}", "b", for_each="/x/more/*")
+    (place.path / "link").symlink_to(place.path / "out")
+    each(place, "C {{.name}}", "c", for_each="/x/more/*", dest=f"{place.path}/link/{{{{.name}}}}.conf")
+    await place.put(web="1")
+    async with place.running():
+        await until(lambda: place.text("web.conf") == "A web" and place.lines() == ["reload"])
+        await place.put(**{"more/web": "1"})
+        told = f"{place.path}/out/web.conf is written by a.toml already"
+        await until(lambda: told in place.missing().get("resource b.toml", ""))
+        await until(lambda: "web.conf is written by a.toml already" in place.missing().get("resource c.toml", ""))
+        assert place.text("web.conf") == "A web"
+        (place.path / "c/conf.d/c.toml").unlink()
+        await until(lambda: "resource c.toml" not in place.missing())
+        await place.delete("web")
+        await until(lambda: place.text("web.conf") == "B web")
+        await until(lambda: place.missing() == {} and place.due() == [])
+        (place.path / "c/conf.d/b.toml").unlink()
+        await until(lambda: place.missing() == {})
+        await place.put(web="2")
+        await until(lambda: place.text("web.conf") == "A web")
