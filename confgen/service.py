@@ -340,6 +340,7 @@ class ConfgenService:
                 for view in self._views.services.values()
                 for note in view.notes
             ],
+            "snippets_unused": list(self._views.unused()),
             "bad_records": dict(self._registry.refused),
             **self._front.state(),
             **self._care.state(),

@@ -85,6 +85,17 @@ def place_of(name: str) -> Place | None:
     return Place(host, path)
 
 
+def reaching(places: Mapping[Place, bytes], place: Place) -> Place | None:
+    """Whose directives stand at a place: /api and /api/ are one location to nginx, so either spelling counts for both.
+
+    >>> reaching({Place("www.test", "/api"): b""}, Place("www.test", "/api/"))
+    Place(host='www.test', path='/api')
+    """
+    stem = place.path.rstrip("/")
+    spellings = (place, Place(place.host, stem), Place(place.host, f"{stem}/"))
+    return next((one for one in spellings if one.path and one in places), None)
+
+
 def _is_host(text: str) -> bool:
     return len(text) <= values.HOST.longest and values.HOST.pattern.match(text) is not None
 

@@ -92,6 +92,7 @@ class Location(msgspec.Struct, frozen=True):
         strip: the prefix is taken off.
         policy: what stands in it besides.
         snippet: file with the admin's own directives for it.
+        says: the names of these directives, since nginx wants most of them once.
         secure: who comes over http is sent to https.
         hsts: the value of Strict-Transport-Security over https.
     """
@@ -102,13 +103,17 @@ class Location(msgspec.Struct, frozen=True):
     strip: bool
     policy: Policy = PLAIN
     snippet: Token | None = None
+    says: frozenset[str] = frozenset()
     secure: bool = False
     hsts: Token | None = None
 
     @property
     def undivided(self) -> bool:
-        """Nothing is told apart by method or upgrade: nginx forgets `if` and `return` inside `limit_except`."""
-        return self.strip or self.policy.elsewhere is not None
+        """Nothing is told apart by method or upgrade: nginx forgets `if` and `return` inside `limit_except`.
+
+        A snippet counts for whatever is asked for, whichever directives it has.
+        """
+        return self.strip or self.policy.elsewhere is not None or self.snippet is not None
 
 
 class Own(msgspec.Struct, frozen=True):

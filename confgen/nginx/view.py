@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from confgen.nginx import quote, tls
+from confgen.nginx import extras, quote, tls
+from confgen.nginx.directives import names
 from confgen.nginx.policy import CLOSED_FOR_WORK, Around, Policy, at
 from confgen.nginx.quote import Token
 from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights
@@ -83,6 +84,15 @@ class Views:
     def longest_host(self) -> int:
         """Length of the longest of them, in octets."""
         return self._hosts.longest
+
+    def unused(self) -> tuple[str, ...]:
+        """The admin's files that stand nowhere, because nothing is served at their host or path; as sentences."""
+        used = {file for view in self.services.values() for file, _ in view.copies}
+        found = self.around.extras
+        places = [*(Place(host, "") for host in found.hosts), *found.places]
+        lost = [f"snippet of {shown(one)}" for one in sorted(places) if snippet_file(one) not in used]
+        lost += [f"page of {host}" for host in sorted(found.pages) if page_file(host) not in used]
+        return tuple(f"{one}: nothing is served there that it could stand in" for one in lost)
 
     def update(self, registry: Registry, touched: Touched) -> frozenset[str]:
         """Bring the views up to date; returns the services whose view changed, came or went."""
@@ -208,9 +218,9 @@ class _Builder:
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
     def _own(self, host: str) -> Own:
-        extras, everywhere = self._extras, Place(host, "")
-        snippet = self._copy(snippet_file(everywhere), extras.hosts[host]) if host in extras.hosts else None
-        return Own(snippet, self._copy(page_file(host), extras.pages[host]) if host in extras.pages else None)
+        hosts, pages, everywhere = self._extras.hosts, self._extras.pages, Place(host, "")
+        snippet = self._copy(snippet_file(everywhere), hosts[host]) if host in hosts else None
+        return Own(snippet, self._copy(page_file(host), pages[host]) if host in pages else None)
 
     def _certificate(self, host: str) -> tls.Certificate | None:
         named = self._hosts.secured(host)
@@ -251,7 +261,7 @@ class _Builder:
             closed = Location(place.path, matches(place.path), None, strip=False, policy=CLOSED_FOR_WORK)
             return msgspec.structs.replace(closed, secure=secure, hsts=hsts)
         path, policy = place.path, at(standing.decided.policy, place.host)
-        own = self._extras.places.get(place)
+        own = extras.reaching(self._extras.places, place)
         servers = () if standing.decided.closed else standing.servers
         return Location(
             path,
@@ -259,7 +269,8 @@ class _Builder:
             self._upstream(servers, policy) if servers else None,
             strip=standing.strip and path != "/" and not policy.grpc,
             policy=policy,
-            snippet=None if own is None else self._copy(snippet_file(place), own),
+            snippet=None if own is None else self._copy(snippet_file(own), self._extras.places[own]),
+            says=frozenset() if own is None else names(self._extras.places[own]),
             secure=secure,
             hsts=hsts,
         )

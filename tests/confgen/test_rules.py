@@ -224,7 +224,7 @@ RULES = {
         SERVICE, "    include unknown.conf;\n", "", a_path_that_nobody_serves_is_not_nginx_own_page
     ),
     "the generation is told": Rule(MAIN, "        include generation.conf;\n", "", what_is_applied_is_proved),
-    "h2c": Rule(MAIN, '"~*h2c" "";', "", an_upgrade_to_h2c_is_not_passed_on),
+    "h2c": Rule(MAIN, "(websocket|tcp|spdy", "(websocket|h2c|spdy", an_upgrade_to_h2c_is_not_passed_on),
     "underscores_in_headers": Rule(
         MAIN, "underscores_in_headers off;", "underscores_in_headers on;", nobody_hides_a_header_behind_an_underscore
     ),

@@ -1,0 +1,53 @@
+"""What the admin's own directives say, as far as ours have to give way to them or stand beside them.
+
+Pure. nginx's grammar of words, quotes, comments, `;` and braces; blocks are named, not looked into. What is no
+directive is left to nginx, which refuses it by file and line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# A comment, a quoted word, one of `;{}`, blanks, or a word: there `#` and quotes are as any other character.
+_PIECE = re.compile(
+    r"""\#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[;{}]|\s+|(?:\\.|\$\{[^}]*\}|[^\s;{}\\])+|.""", re.DOTALL
+)
+ACCESS = frozenset({"allow", "deny", "satisfy", "auth_basic", "auth_basic_user_file", "auth_request", "auth_jwt"})
+LIMITS = frozenset({"limit_req", "limit_conn"})
+
+
+class Directive(NamedTuple):
+    """One directive that stands in no block of the snippet.
+
+    Attributes:
+        name: its first word.
+        text: all of it, `;` included; of a block, what stands before its brace.
+    """
+
+    name: str
+    text: str
+
+
+def directives(snippet: bytes) -> tuple[Directive, ...]:
+    r"""The outer directives of a snippet, in order.
+
+    >>> [one.name for one in directives(b"deny all; # allow\nlocation /x { allow all; }\nadd_header A ';';")]
+    ['deny', 'location', 'add_header']
+    """
+    found, text, depth = [], "", 0
+    for piece in _PIECE.findall(snippet.decode("utf-8", "surrogateescape")):
+        if piece[0] == "#":
+            continue
+        if piece in {";", "{"} and not depth:
+            found.append(Directive(text.split(maxsplit=1)[0].strip("\"'") if text.strip() else "", f"{text.strip()};"))
+        if piece in {";", "{", "}"}:
+            depth, text = max(0, depth + {"{": 1, "}": -1}.get(piece, 0)), ""
+        elif not depth:
+            text += piece if text or not piece.isspace() else ""
+    return tuple(found)
+
+
+def names(snippet: bytes) -> frozenset[str]:
+    """The names of its outer directives."""
+    return frozenset(one.name for one in directives(snippet))
