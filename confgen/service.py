@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from confgen.applying.blame import Blame
 from confgen.applying.io_apply import Applier
 from confgen.applying.io_endpoints import InConfiguration, Sent
 from confgen.applying.io_files import Folder, FolderTaken, UnsafePath
@@ -115,6 +116,7 @@ class ConfgenService:
             front=self._front,
             quarantine=self._quarantine,
             endpoints=self._endpoints,
+            put_back=self._put_back,
             settings=self._settings,
         )
 
@@ -206,6 +208,16 @@ class ConfgenService:
     def _reconsider(self, around: Around) -> None:
         self._views.reconsider(around)
         self._wake.set()
+
+    async def _put_back(self, blame: Blame) -> frozenset[str]:
+        """Bring the views back to the last good bytes of a snippet that nginx refused."""
+        good = await in_thread(lambda: self._folder.good_snippet(blame.file))
+        around = self._extras.refused(blame.file, blame.message, good)
+        if around is None:
+            return frozenset()
+        touched, self._touched = self._touched, Touched()
+        self._views.reconsider(around)
+        return self._views.update(self._registry, touched)
 
     def _observe(self, difference: Difference) -> None:
         for entry in difference.puts:
@@ -340,6 +352,7 @@ class ConfgenService:
                 for view in self._views.services.values()
                 for note in view.notes
             ],
+            "snippet_problems": list(self._views.around.extras.problems),
             "snippets_unused": list(self._views.unused()),
             "bad_records": dict(self._registry.refused),
             **self._front.state(),

@@ -102,6 +102,15 @@ class Folder:
         """The generation that nginx reads; empty for none."""
         return pointed_at(self.path, "current")
 
+    def good_snippet(self, name: str) -> bytes | None:
+        """A snippet as it stands in the last configuration that was proved; None when it does not."""
+        if not name.startswith("snippets/"):
+            return None
+        try:
+            return (self._generations / (self.good or "none") / name).read_bytes()
+        except OSError:
+            return None
+
     @property
     def good(self) -> str:
         """The last generation that was proved; empty for none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from confgen.applying.blame import Blame
@@ -60,6 +60,8 @@ class Publisher:
         front: https and streams.
         quarantine: who is out.
         endpoints: how nginx hears of its servers.
+        put_back: brings the views back to the last good bytes of a snippet that nginx refused; returns the services
+            whose view changed, nobody when it was not for a snippet or there is nothing to go back to.
         settings: how far reloads are apart, how many generations of workers may live, how long a loss is held back.
     """
 
@@ -74,12 +76,13 @@ class Publisher:
         front: FrontCare,
         quarantine: Quarantine,
         endpoints: InConfiguration | Sent,
+        put_back: Callable[[Blame], Awaitable[frozenset[str]]],
         settings: ConfgenSettings,
     ) -> None:
         self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
         self._quarantine, self._standing, self._restraint = quarantine, standing, Restraint(settings.refusal_grace_s)
         self._wait_s, self._most = settings.wait_s, settings.worker_generations
-        self._front, self._endpoints = front, endpoints
+        self._front, self._endpoints, self._put_back = front, endpoints, put_back
         self._telemetry, self._metrics = standing.telemetry, standing.metrics
         self._path: Path = folder.path / SAVED
         self._history = History(folder.path)
@@ -166,6 +169,9 @@ class Publisher:
             if result.blame and self._front.refused(result.blame.message) and time.monotonic() < ends:
                 await self._front.look()
                 self.changed(self._front.settle(self._views))
+                continue
+            if result.blame and (behind := await self._put_back(result.blame)) and time.monotonic() < ends:
+                self.changed(behind)
                 continue
             service = await self._culprit(tree, result)
             if not service or not self._out(result.blame, service, result.failed) or time.monotonic() >= ends:
@@ -281,7 +287,13 @@ class Publisher:
         out |= {service: Level.SILENT for service in more if service not in out}
         front = self._front.front(views, out)
         tree = self._renderer.render(
-            self._endpoints.settled, self._changed, views.host_count, views.longest_host, out=out, front=front
+            self._endpoints.settled,
+            self._changed,
+            views.host_count,
+            views.longest_host,
+            out=out,
+            blamed={entry.service: entry.file for entry in self._quarantine.entries},
+            front=front,
         )
         self._changed.clear()
         return tree

@@ -125,6 +125,7 @@ class Renderer:
         longest: int,
         *,
         out: Mapping[str, Level] | None = None,
+        blamed: Mapping[str, str] | None = None,
         front: Front = PLAIN,
     ) -> Tree:
         """The tree for all views.
@@ -135,14 +136,16 @@ class Renderer:
             hosts: how many host names there are.
             longest: length of the longest, octets.
             out: services in quarantine.
+            blamed: of these, the file that nginx named.
             front: https, its certificates, and streams.
 
         Raises:
             RenderFailed: a template failed; what was rendered before stays usable.
         """
-        levels = out or {}
+        levels, named = out or {}, blamed or {}
         for service in changed:
-            self._replace(service, self._own(views[service], levels.get(service)) if service in views else {})
+            own = self._own(views[service], levels.get(service), named.get(service, "")) if service in views else {}
+            self._replace(service, own)
         main = layout.main(self._machine, hosts=hosts, longest=longest)
         common = {
             "nginx.conf": self._text("nginx.conf.j2", main=main, front=front),
@@ -171,18 +174,18 @@ class Renderer:
             whole.update(str(error).encode())
         return whole.hexdigest()[:DIGITS]
 
-    def _own(self, view: ServiceView, level: Level | None) -> dict[str, bytes]:
+    def _own(self, view: ServiceView, level: Level | None, blamed: str) -> dict[str, bytes]:
         try:
-            return self._service(view, *_TEMPLATES[level])
+            return self._service(view, *_TEMPLATES[level], blamed=blamed)
         except RenderFailed as error:
             raise RenderFailed(str(error), view.name) from error
 
     def _service(
-        self, view: ServiceView, service: str = "service.conf.j2", part: str = "part.conf.j2"
+        self, view: ServiceView, service: str = "service.conf.j2", part: str = "part.conf.j2", *, blamed: str = ""
     ) -> dict[str, bytes]:
         if not view.sites and not view.parts:
             return {}
-        files = {view.file.text: self._text(service, service=view, rules=self._rules)}
+        files = {view.file.text: self._text(service, service=view, rules=self._rules, blamed=blamed)}
         files.update((file.text, text) for file, text in view.copies)
         for file, site in view.parts:
             for clear in site.sides:

@@ -369,13 +369,7 @@ async def test_snippets_of_a_host_and_of_a_path(nginx, folder):
         await running.settle(*asking(one.port))
         assert (await get(running.port, WEB, "/robots.txt")).body == "no robots"
         assert (await get(running.port, WEB)).headers["x-path"] == "root"
-        (snippets / f"{WEB}.conf").write_text("nonsense;\n", encoding="utf-8")
-        await until(lambda: running.state["quarantined"], "the snippet is refused")
-        [out] = running.state["quarantined"]
-        assert (out["service"], "nonsense" in out["reason"]) == ("web", True)
-        await until(lambda: _says(running.port, "/", "503: the configuration of"), "503 is served")
         (snippets / f"{WEB}.conf").unlink()
-        await until(lambda: not running.state["quarantined"], "it is mended")
         await until(lambda: _says(running.port, "/robots.txt", "one GET /robots.txt"), "it is served")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from confgen.nginx.directives import directives
+from pilotfish.catalog.io_embedded import EmbeddedStore
 from tests.confgen.asking import WEB, asking, statuses, websocket
-from tests.confgen.kit import Backend, Running, claim, container, endpoint, get, put, until
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
 
 SPELLED = [
     ("nothing", "", []),
@@ -88,3 +89,67 @@ async def test_either_spelling_of_a_path_is_guarded_and_what_is_for_nothing_is_l
             f"snippet of {WEB}/none",
             "page of none.test",
         ]
+
+
+def others(to):
+    """Services that are served beside, so that one in quarantine is less than half."""
+    return [
+        entry
+        for name in "cdef"
+        for entry in (put(container(name, endpoint(name, to=to))), claim(name, f"{name}.{DOMAIN}"))
+    ]
+
+
+async def test_what_nginx_refuses_leaves_the_last_good_directives_also_over_a_restart(nginx, folder, snippets):
+    file, flags = snippets / f"{WEB}.conf", {"snippets": str(snippets)}
+    store = EmbeddedStore(quiet_s=1.0)
+    file.write_text("location = /robots.txt { return 200 old; }\n", encoding="utf-8")
+    async with Backend("one") as one:
+        async with Running(folder, nginx, store=store, **flags) as running:
+            await running.settle(*asking(one.port), *second(one.port))
+            file.write_text("nonsense;\n", encoding="utf-8")
+            await until(lambda: running.state["snippet_problems"], "the snippet is refused")
+            [said] = running.state["snippet_problems"]
+            assert said.startswith(f"snippet of {WEB}: nginx refuses it; the last good one stays: unknown directive")
+            assert running.state["quarantined"] == []
+            assert (await get(running.port, WEB, "/robots.txt")).body == "old"
+            await running.settle(put(container("c", endpoint("c", to=one.port))), claim("c", f"c.{DOMAIN}"))
+            assert await statuses(running.port, 1, host=f"c.{DOMAIN}") == [200]
+        async with Running(folder, nginx, store=store, port=running.port, **flags) as running:
+            await until(lambda: running.state["serving"], "nginx is there again")
+            assert running.state["snippet_problems"] == [said]
+            assert (await get(running.port, WEB, "/robots.txt")).body == "old"
+            file.write_text("location = /robots.txt { return 200 new; }\n", encoding="utf-8")
+            await until(lambda: _says(running.port, "/robots.txt", "new"), "the new one counts")
+            assert (running.state["snippet_problems"], running.state["quarantined"]) == ([], [])
+    await store.close()
+
+
+async def _says(port, path, body):
+    return (await get(port, WEB, path)).body.startswith(body)
+
+
+async def test_a_leader_in_quarantine_leaves_the_guard_of_its_host_to_the_neighbours(one_nginx, folder, snippets):
+    (snippets / f"{WEB}.conf").write_text("allow 10.9.9.9; deny all;\n", encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*asking(one.port), *second(one.port), *others(one.port))
+        (snippets / f"{WEB}@.conf").write_text("nonsense;\n", encoding="utf-8")
+        await until(lambda: running.state["quarantined"], "the leader is out")
+        await until(lambda: running.state["last_outcome"] == "accept", "the others are served")
+        assert await statuses(running.port, 1, path="/b") == [403]
+        assert one.requests == []
+
+
+async def test_a_host_whose_directives_were_never_good_is_closed_with_all_that_stands_there(
+    one_nginx, folder, snippets
+):
+    (snippets / f"{WEB}.conf").write_text("nonsense;\n", encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*others(one.port))
+        await running.settle(*asking(one.port), *second(one.port))
+        for path in ("/", "/b", "/b/x"):
+            answer = await get(running.port, WEB, path)
+            assert (answer.status, answer.body.startswith("503: the directives of")) == (503, True)
+        (snippets / f"{WEB}.conf").unlink()
+        await until(lambda: _says(running.port, "/b", "one GET /b"), "it is mended")
+        assert running.state["quarantined"] == []
