@@ -6,6 +6,7 @@ directive is left to nginx, which refuses it by file and line.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from typing import NamedTuple
 _PIECE = re.compile(
     r"""\#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[;{}]|\s+|(?:\\.|\$\{[^}]*\}|[^\s;{}\\])+|.""", re.DOTALL
 )
-ACCESS = frozenset({"allow", "deny", "satisfy", "auth_basic", "auth_basic_user_file", "auth_request", "auth_jwt"})
-LIMITS = frozenset({"limit_req", "limit_conn"})
+# What a tag prints in a location takes the place of these in the host's own directives; `include` may hold any of them.
+NETWORKS = frozenset({"allow", "deny", "satisfy", "include"})
+USERS = frozenset({"auth_basic", "auth_basic_user_file", "satisfy", "include"})
+REQUESTS = frozenset({"limit_req", "limit_conn", "include"})
 
 
 class Directive(NamedTuple):
@@ -29,6 +32,7 @@ class Directive(NamedTuple):
     text: str
 
 
+@functools.lru_cache(maxsize=2048)  # a snippet is the same object until its file changes
 def directives(snippet: bytes) -> tuple[Directive, ...]:
     r"""The outer directives of a snippet, in order.
 
@@ -46,6 +50,21 @@ def directives(snippet: bytes) -> tuple[Directive, ...]:
         elif not depth:
             text += piece if text or not piece.isspace() else ""
     return tuple(found)
+
+
+HEADERS = frozenset({"add_header", "proxy_set_header"})  # of an inner level, they drop those of the outer ones
+
+
+def headers(snippet: bytes) -> bytes:
+    """Its directives of headers, one a line: repeated in each location, which has some of its own."""
+    found = [one.text for one in directives(snippet) if one.name in HEADERS]
+    return "".join(f"{text}\n" for text in found).encode("utf-8", "surrogateescape")
+
+
+def sent(snippet: bytes) -> frozenset[str]:
+    """The headers that it sends to the application, in lower case."""
+    words = [one.text.split() for one in directives(snippet) if one.name == "proxy_set_header"]
+    return frozenset(found[1].strip("\"'").lower() for found in words if len(found) > 1)
 
 
 def names(snippet: bytes) -> frozenset[str]:

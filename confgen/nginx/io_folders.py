@@ -12,8 +12,7 @@ import msgspec
 from confgen.nginx.extras import MAX_FILES, MAX_PAGE, MAX_SNIPPET, Extras, Files, extras
 from confgen.nginx.layout import Machine
 from confgen.nginx.policy import Around
-from confgen.nginx.rights import shown
-from confgen.nginx.shapes import snippet_file
+from confgen.nginx.shapes import shown, snippet_file
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.telemetry import Telemetry

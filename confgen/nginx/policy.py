@@ -12,6 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from confgen.nginx import quote
+from confgen.nginx.directives import NETWORKS, REQUESTS, USERS
 from confgen.nginx.extras import NONE, Extras
 from confgen.nginx.features import LEAST, Features
 from confgen.nginx.quote import Token
@@ -181,6 +182,24 @@ def at(policy: Policy, host: str) -> Policy:
     """The policy at one host of a route: nobody is sent to where he is."""
     there = policy.elsewhere is not None and policy.elsewhere.host is not None and policy.elsewhere.host.text == host
     return msgspec.structs.replace(policy, elsewhere=None) if there else policy
+
+
+def overridden(policy: Policy, says: Set[str]) -> str:
+    """Why a policy cannot stand below a host's own directives, whose guards it would replace; empty when it can.
+
+    Args:
+        policy: of a place at this host.
+        says: names of the host's own directives.
+    """
+    guards = [
+        ("PROXY_ALLOW", policy.allow is not None, NETWORKS),
+        ("PROXY_AUTH", policy.auth is not None, USERS),
+        ("PROXY_RATE", policy.limits is not None, REQUESTS),
+    ]
+    for tag, asked, theirs in guards:
+        if asked and (found := says & theirs):
+            return f"{tag}: it would replace the host's own {min(found)}, from its snippet; nobody is let in"
+    return ""
 
 
 def _closed(route: Route, options: Options, around: Around) -> str:

@@ -93,6 +93,7 @@ class Location(msgspec.Struct, frozen=True):
         policy: what stands in it besides.
         snippet: file with the admin's own directives for it.
         says: the names of these directives, since nginx wants most of them once.
+        sent: headers that they send to the application, in lower case.
         secure: who comes over http is sent to https.
         hsts: the value of Strict-Transport-Security over https.
     """
@@ -104,6 +105,7 @@ class Location(msgspec.Struct, frozen=True):
     policy: Policy = PLAIN
     snippet: Token | None = None
     says: frozenset[str] = frozenset()
+    sent: frozenset[str] = frozenset()
     secure: bool = False
     hsts: Token | None = None
 
@@ -117,10 +119,19 @@ class Location(msgspec.Struct, frozen=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """Files that the admin's folders give a host: directives, and the page of its maintenance."""
+    """Files that the admin's folders give a host: directives, and the page of its maintenance.
+
+    Attributes:
+        snippet: for its server block; a part has none.
+        page: of its maintenance.
+        headers: the snippet's directives of headers, for each location; None: it has none.
+        sent: headers that it sends to the application, in lower case.
+    """
 
     snippet: Token | None = None
     page: Token | None = None
+    headers: Token | None = None
+    sent: frozenset[str] = frozenset()
 
 
 NOTHING_OWN = Own()
@@ -159,10 +170,11 @@ class Site(msgspec.Struct, frozen=True):
         return self.parts if self.certificate is None else tuple(clear_file(part) for part in self.parts)
 
     @property
-    def upstreams(self) -> tuple[Upstream, ...]:
-        """Those whose upgrades are served at these hosts, each once."""
-        found = [one.upstream for one in self.locations if one.upstream and not one.undivided and not one.policy.grpc]
-        return tuple(dict.fromkeys(found))
+    def upgrades(self) -> tuple[tuple[Upstream, Token | None], ...]:
+        """Those whose upgrades are served at these hosts, each once; with the value of Strict-Transport-Security."""
+        divided = [one for one in self.locations if not one.undivided and not one.policy.grpc]
+        found = {one.upstream: one.hsts for one in reversed(divided) if one.upstream}
+        return tuple(reversed(found.items()))
 
 
 class ServiceView(msgspec.Struct, frozen=True):
@@ -236,6 +248,11 @@ def snippet_file(place: Place) -> Token:
     plain = re.sub(r"[^a-z0-9._@+-]", "~", f"{place.host.replace('*', '+')}{path.lower()}")
     digits = sha256(f"{place.host} {place.path}".encode()).hexdigest()[:8]  # what was cut or replaced stays apart
     return quote.file(f"snippets/{plain[:MAX_FILE_STEM]}~{digits}.conf")
+
+
+def headers_file(service: str, host: str) -> Token:
+    """Where the directives of headers of a host's snippet stand in the configuration, for one service there."""
+    return quote.file(f"headers/{stem(service, host)}.conf")
 
 
 def page_file(host: str) -> Token:

@@ -13,12 +13,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from confgen.nginx import extras, quote, tls
-from confgen.nginx.directives import names
-from confgen.nginx.policy import CLOSED_FOR_WORK, Around, Policy, at
+from confgen.nginx import directives, extras, quote, tls
+from confgen.nginx.policy import CLOSED_FOR_WORK, PLAIN, Around, Decided, Policy, at, overridden
 from confgen.nginx.quote import Token
 from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights
 from confgen.nginx.shapes import (
+    NOTHING_OWN,
     Location,
     Note,
     Own,
@@ -26,6 +26,7 @@ from confgen.nginx.shapes import (
     ServiceView,
     Site,
     Upstream,
+    headers_file,
     page_file,
     part_file,
     service_file,
@@ -184,7 +185,11 @@ class _Builder:
             winner = self._hosts.winner(place)
             if (winner.place, winner.service) == (place, self._service):
                 notes += (Note(self._service, shown(place), why) for why in self._about_tls(place.host, standing))
-                locations.setdefault(place.host, []).append(self._location(place, standing))
+                decided = self._below(place.host, standing.decided)
+                if decided.closed != standing.decided.closed:
+                    notes.append(Note(self._service, shown(place), decided.closed))
+                found = self._location(place, standing._replace(decided=decided))
+                locations.setdefault(place.host, []).append(found)
             else:
                 reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
                 notes.append(Note(self._service, shown(place), reason))
@@ -204,9 +209,14 @@ class _Builder:
             copies=tuple(sorted(self._copies.items())),
         )
 
+    def _below(self, host: str, decided: Decided) -> Decided:
+        """What was decided, as it can stand below the host's own directives."""
+        why = overridden(decided.policy, directives.names(self._extras.hosts.get(host, b"")))
+        return Decided(PLAIN, why) if why else decided
+
     def _part(self, host: str, found: list[Location]) -> Site:
-        certificate, covered = self._certificate(host), self._covered(host)
-        return Site((quote.host(host),), tuple(found), (), rest=False, certificate=certificate, covered=covered)
+        certificate, covered, own = self._certificate(host), self._covered(host), self._headers(host)
+        return Site((quote.host(host),), tuple(found), (), rest=False, own=own, certificate=certificate, covered=covered)
 
     def _sites(self, leads: Mapping[str, list[Location]]) -> tuple[Site, ...]:
         alike: dict[_Alike, list[Token]] = {}
@@ -218,9 +228,18 @@ class _Builder:
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
     def _own(self, host: str) -> Own:
-        hosts, pages, everywhere = self._extras.hosts, self._extras.pages, Place(host, "")
-        snippet = self._copy(snippet_file(everywhere), hosts[host]) if host in hosts else None
-        return Own(snippet, self._copy(page_file(host), pages[host]) if host in pages else None)
+        hosts, pages = self._extras.hosts, self._extras.pages
+        snippet = self._copy(snippet_file(Place(host, "")), hosts[host]) if host in hosts else None
+        page = self._copy(page_file(host), pages[host]) if host in pages else None
+        return msgspec.structs.replace(self._headers(host), snippet=snippet, page=page)
+
+    def _headers(self, host: str) -> Own:
+        """Of a host's own directives, what each location has to repeat."""
+        snippet = self._extras.hosts.get(host, b"")
+        text = directives.headers(snippet)
+        if not text:
+            return NOTHING_OWN
+        return Own(headers=self._copy(headers_file(self._service, host), text), sent=directives.sent(snippet))
 
     def _certificate(self, host: str) -> tls.Certificate | None:
         named = self._hosts.secured(host)
@@ -270,7 +289,8 @@ class _Builder:
             strip=standing.strip and path != "/" and not policy.grpc,
             policy=policy,
             snippet=None if own is None else self._copy(snippet_file(own), self._extras.places[own]),
-            says=frozenset() if own is None else names(self._extras.places[own]),
+            says=frozenset() if own is None else directives.names(self._extras.places[own]),
+            sent=frozenset() if own is None else directives.sent(self._extras.places[own]),
             secure=secure,
             hsts=hsts,
         )

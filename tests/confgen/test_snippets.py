@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from confgen.nginx.directives import directives
+from confgen.nginx.features import LEAST
+from confgen.nginx.policy import Around, decide, overridden
 from pilotfish.catalog.io_embedded import EmbeddedStore
+from pilotfish.catalog.options import Options, parse_networks, parse_rate
+from pilotfish.catalog.route import Route
 from tests.confgen.asking import WEB, asking, statuses, websocket
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
 
@@ -153,3 +157,89 @@ async def test_a_host_whose_directives_were_never_good_is_closed_with_all_that_s
         (snippets / f"{WEB}.conf").unlink()
         await until(lambda: _says(running.port, "/b", "one GET /b"), "it is mended")
         assert running.state["quarantined"] == []
+
+
+OVERRIDDEN = [
+    ("networks", "allow 10.9.9.9; deny all;", {"allow": parse_networks("0.0.0.0/0")}, 503),
+    ("users", "auth_basic admin; auth_basic_user_file {users};", {"auth": "staff"}, 503),
+    ("either of both", "satisfy any; allow 127.0.0.1; deny all;", {"auth": "staff"}, 503),
+    ("what is not seen", "include {users};", {"allow": parse_networks("0.0.0.0/0")}, 503),
+    ("networks and users", "allow 127.0.0.1; deny all;", {"auth": "staff"}, 401),
+    ("nothing that guards", "add_header A b;", {"allow": parse_networks("127.0.0.1")}, 200),
+    ("a block of its own", "location /x { deny all; }", {"allow": parse_networks("127.0.0.1")}, 200),
+]
+
+
+@pytest.mark.parametrize("row", OVERRIDDEN, ids=[row[0] for row in OVERRIDDEN])
+async def test_a_tag_never_takes_the_place_of_a_guard_of_the_host(one_nginx, folder, snippets, users, row):
+    _, text, asked, status = row
+    (users / "empty").write_text("", encoding="utf-8")
+    text = text.replace("{users}", str(users / "empty"))
+    (snippets / f"{WEB}.conf").write_text(text, encoding="utf-8")
+    flags = {"snippets": str(snippets), "htpasswd": str(users)}
+    async with Backend("one") as one, Running(folder, one_nginx, **flags) as running:
+        await running.settle(*second(one.port, options=Options(**asked)), *others(one.port))
+        assert await statuses(running.port, 1, path="/b") == [status]
+        reasons = [each["reason"] for each in running.state["refused"]]
+        assert any("it would replace the host's own" in each for each in reasons) is (status == 503)
+
+
+HEADED = [
+    ("nothing", {}),
+    ("careful headers", {"security": True}),
+    ("stickiness", {"sticky": True}),
+    ("maintenance", {"maintenance": True}),
+]
+
+
+@pytest.mark.parametrize("asked", [row[1] for row in HEADED], ids=[row[0] for row in HEADED])
+async def test_headers_of_a_host_stay_whatever_a_tag_adds(nginx, folder, snippets, asked):
+    text = "add_header X-Admin yes always;\nproxy_set_header X-My 1;\nproxy_set_header x-real-ip 'me; too';\n"
+    (snippets / f"{WEB}.conf").write_text(text, encoding="utf-8")
+    (snippets / f"{WEB}@b.conf").write_text("proxy_set_header X-B 2;\n", encoding="utf-8")
+    async with Backend("one") as one, Running(folder, nginx, snippets=str(snippets)) as running:
+        await running.settle(*asking(one.port, **asked), *second(one.port))
+        websocket_too = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+        for path, headers in [("/", []), ("/", websocket_too), ("/b", [])]:
+            if not (headers and asked.get("maintenance") is None):
+                assert (await get(running.port, WEB, path, headers=headers)).headers["x-admin"] == "yes"
+        async with websocket(running.port):
+            pass
+        for _, path, headers, _ in one.requests:
+            assert (headers["x-my"], headers["x-real-ip"], headers["host"]) == ("1", "me; too", WEB)
+            assert headers.get("x-b") == ("2" if path == "/b" else None)
+            assert "x-forwarded-for" in headers
+
+
+async def test_what_a_client_says_of_its_way_here_does_not_reach_the_application(nginx, folder):
+    """Only balancers that are trusted say it."""
+    said = {"forwarded": "for=9.9.9.9", "x-forwarded-prefix": "/p", "x-forwarded-ssl": "on"}
+    said |= {"x-original-url": "/admin", "x-rewrite-url": "/admin"}
+    async with Backend("one") as one, Running(folder, nginx) as running:
+        await running.settle(*asking(one.port))
+        await get(running.port, WEB, headers=list(said.items()))
+        assert not said.keys() & one.requests[-1][2].keys()
+
+
+async def test_a_trusted_balancer_says_how_a_client_came(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx, trusted=("127.0.0.0/8",)) as running:
+        await running.settle(*asking(one.port))
+        said = {"forwarded": "for=9.9.9.9", "x-forwarded-prefix": "/p", "x-forwarded-proto": "https"}
+        await get(running.port, WEB, headers=list(said.items()))
+        assert {**said, "x-forwarded-ssl": "on"}.items() <= one.requests[-1][2].items()
+
+
+def test_a_rate_does_not_take_the_place_of_a_limit_of_the_host():
+    limited = decide("web", Route(scheme="http", options=Options(rate=parse_rate("9/s"))), None, Around(can=LEAST)).policy
+    assert "limit_req" in overridden(limited, {"limit_req", "add_header"})
+    assert overridden(limited, {"allow", "auth_basic", "client_max_body_size"}) == ""
+
+
+async def test_directives_that_nginx_refuses_without_a_file_cost_their_host_alone(one_nginx, folder, snippets):
+    """A zone that nobody made: nginx says so when all is read."""
+    (snippets / f"{WEB}.conf").write_text("limit_req zone=nobody;\n", encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*others(one.port))
+        await running.settle(*asking(one.port), *second(one.port))
+        assert await statuses(running.port, 1, path="/b") == [503]
+        assert await statuses(running.port, 1, host=f"c.{DOMAIN}") == [200]
