@@ -17,6 +17,7 @@ _PIECE = re.compile(
 # What a tag prints in a location takes the place of these in the host's own directives; `include` may hold any of them.
 NETWORKS = frozenset({"allow", "deny", "satisfy", "include"})
 USERS = frozenset({"auth_basic", "auth_basic_user_file", "satisfy", "include"})
+OTHERS = frozenset({"auth_request", "auth_jwt", "if", "return"})  # by which a client may be refused too
 REQUESTS = frozenset({"limit_req", "limit_conn", "include"})
 
 

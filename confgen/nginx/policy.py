@@ -12,13 +12,14 @@ from hashlib import sha256
 import msgspec
 
 from confgen.nginx import quote
-from confgen.nginx.directives import NETWORKS, REQUESTS, USERS
+from confgen.nginx.directives import NETWORKS, OTHERS, REQUESTS, USERS
 from confgen.nginx.extras import NONE, Extras
 from confgen.nginx.features import LEAST, Features
 from confgen.nginx.quote import Token
 from pilotfish.catalog.options import NOTHING, Options, Rate, Redirect
-from pilotfish.catalog.route import Route
+from pilotfish.catalog.route import Place, Route
 
+DEFAULT_PORTS = {"http": 80, "https": 443}  # nobody writes them: an address with and without is the same
 CLIENT = "$binary_remote_addr"  # what zones count by; their names hold its hash, or a reload that changes it would fail
 
 
@@ -54,12 +55,14 @@ class Elsewhere(msgspec.Struct, frozen=True):
         host: a host of the route; None: `base` counts.
         base: scheme, host and port; None: `host` counts.
         whole: the whole address; None: `base` and what was asked for.
+        always: nobody who is sent there comes here again, so nobody has to be looked at.
     """
 
     code: Token
     host: Token | None = None
     base: Token | None = None
     whole: Token | None = None
+    always: bool = False
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -178,10 +181,38 @@ def key_of(endpoint_id: str) -> Token:
     return quote.digest(sha256(endpoint_id.encode()).hexdigest()[:16])
 
 
-def at(policy: Policy, host: str) -> Policy:
-    """The policy at one host of a route: nobody is sent to where he is."""
-    there = policy.elsewhere is not None and policy.elsewhere.host is not None and policy.elsewhere.host.text == host
-    return msgspec.structs.replace(policy, elsewhere=None) if there else policy
+def guards(decided: Decided, snippet: Set[str]) -> tuple[object, ...]:
+    """What is asked of a client at a place; where places of a host differ in it, a path must not be read in two ways.
+
+    Args:
+        decided: for the place.
+        snippet: names of the directives of its own snippet.
+    """
+    policy = decided.policy
+    return (bool(decided.closed), policy.allow, policy.auth, frozenset(snippet & (NETWORKS | USERS | OTHERS)))
+
+
+def at(policy: Policy, place: Place) -> Policy:
+    """The policy at one place of a route: nobody is sent to where he is."""
+    elsewhere = policy.elsewhere
+    if elsewhere is None:
+        return policy
+    if elsewhere.base is None:
+        there = elsewhere.host is not None and elsewhere.host.text == place.host
+        return msgspec.structs.replace(policy, elsewhere=None) if there else policy
+    always = not _comes_again(elsewhere.base.text, elsewhere.whole.text if elsewhere.whole else "", place)
+    return msgspec.structs.replace(policy, elsewhere=msgspec.structs.replace(elsewhere, always=always))
+
+
+def _comes_again(base: str, whole: str, place: Place) -> bool:
+    """Whether who is sent to an address may come to a place, by its host and path.
+
+    >>> _comes_again("http://a.test", "http://a.test/new", Place("a.test", "/old"))
+    False
+    """
+    host, stem = base.partition("://")[2].partition(":")[0], place.path.rstrip("/")
+    covered = host.endswith(place.host[1:]) if place.host.startswith("*") else host == place.host
+    return covered and (not whole or f"{whole.removeprefix(base)}/".startswith(f"{stem}/"))
 
 
 def overridden(policy: Policy, says: Set[str]) -> str:
@@ -257,7 +288,7 @@ def _elsewhere(redirect: Redirect) -> Elsewhere:
     code = quote.number(redirect.code)
     if not redirect.scheme:
         return Elsewhere(code, host=quote.host(redirect.host))
-    port = f":{redirect.port}" if redirect.port else ""
+    port = f":{redirect.port}" if redirect.port not in {0, DEFAULT_PORTS[redirect.scheme]} else ""
     base = f"{redirect.scheme}://{redirect.host}{port}"
     return Elsewhere(code, base=quote.url(base), whole=quote.url(base + redirect.target) if redirect.target else None)
 

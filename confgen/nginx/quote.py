@@ -47,6 +47,7 @@ def _is_url(text: str) -> bool:
 KINDS: dict[str, Callable[[str], bool]] = {
     "host": _of(values.HOST),
     "match": lambda text: values.PATH.pattern.match(text.removeprefix("= ")) is not None,
+    "regex": _whole(r"(?:[A-Za-z0-9_~!&,=:@/-]|\[[.+*()]\])+"),
     "number": _whole(r"0|[1-9][0-9]{0,9}"),
     "duration": _whole(r"(0|[1-9][0-9]{0,17})(ms|s)"),
     "address": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}|\[[0-9a-f:.]{2,45}\]:[0-9]{1,5}"),
@@ -110,6 +111,16 @@ def exactly(path: str) -> Token:
 def below(path: str) -> Token:
     """Matches every path that begins so: `/api/`."""
     return Token("match", path)
+
+
+def spelled(path: str) -> Token | None:
+    """A path as a regular expression that matches it alone; None: it is too long for one.
+
+    >>> spelled("/a.b").text
+    '/a[.]b'
+    """
+    text = re.sub(r"[.+*()]", lambda found: f"[{found[0]}]", path)
+    return Token("regex", text) if len(text) <= MAX_TEXT else None
 
 
 @functools.lru_cache(maxsize=256)  # the weights of a hundred thousand servers are few tokens

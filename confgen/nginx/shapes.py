@@ -90,6 +90,8 @@ class Location(msgspec.Struct, frozen=True):
         matches: nginx's own way to say "this path and everything below it".
         upstream: who serves it; None: nobody at the moment, 503.
         strip: the prefix is taken off.
+        prefix: which one, without a slash behind; None: none is.
+        spelled: the same as a regular expression; None: it is too long for one.
         policy: what stands in it besides.
         snippet: file with the admin's own directives for it.
         says: the names of these directives, since nginx wants most of them once.
@@ -102,6 +104,8 @@ class Location(msgspec.Struct, frozen=True):
     matches: tuple[Token, ...]
     upstream: Upstream | None
     strip: bool
+    prefix: Token | None = None
+    spelled: Token | None = None
     policy: Policy = PLAIN
     snippet: Token | None = None
     says: frozenset[str] = frozenset()
@@ -144,6 +148,7 @@ class Site(msgspec.Struct, frozen=True):
         hosts: sorted. For a part: one host, led by another service.
         locations: sorted by path.
         parts: files with the locations of other services at this host.
+        strict: guards differ among the paths of these hosts, so that no path may be read in two ways.
         rest: True when no location covers the whole host, so that the rest has to be answered 404.
         own: what the admin's folders give the hosts.
         certificate: with which these hosts are served over https too; None: over http alone.
@@ -158,6 +163,7 @@ class Site(msgspec.Struct, frozen=True):
     own: Own = NOTHING_OWN
     certificate: tls.Certificate | None = None
     covered: Token | None = None
+    strict: bool = False
 
     @property
     def sides(self) -> tuple[bool, ...]:

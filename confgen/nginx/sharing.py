@@ -155,6 +155,10 @@ class Hosts:
         """Who is served here: the oldest claim among those that nginx cannot tell apart."""
         return self._winners(place.host)[_reach(place.path)]
 
+    def served(self, host: str) -> tuple[Holding, ...]:
+        """What is served at a host, one holding for each place that nginx can tell apart."""
+        return tuple(self._winners(host).values())
+
     def leader(self, host: str) -> str:
         """The service whose file holds the server block of a host."""
         found = self._winners(host)

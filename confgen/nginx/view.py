@@ -8,13 +8,13 @@ printable is a bare string.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TypeAlias
 
 import msgspec
 
 from confgen.nginx import directives, extras, quote, tls
-from confgen.nginx.policy import CLOSED_FOR_WORK, PLAIN, Around, Decided, Policy, at, overridden
+from confgen.nginx.policy import CLOSED_FOR_WORK, PLAIN, Around, Decided, Policy, at, guards, overridden
 from confgen.nginx.quote import Token
 from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights
 from confgen.nginx.shapes import (
@@ -147,7 +147,10 @@ class Views:
             Holding(place, service, registry.claims[place].since, standing.tls, standing.cert)
             for place, standing in after.places.items()
         ]
-        return self._hosts.replace(service, holdings) | self.streams.want(service, after.streams)
+        beside = self._hosts.replace(service, holdings) | self.streams.want(service, after.streams)
+        places = before.places.keys() | after.places.keys()
+        changed = {one.host for one in places if _guards(before, one) != _guards(after, one)}
+        return beside | {one.service for host in changed for one in self._hosts.served(host)}
 
     def _view(self, service: str) -> bool:
         wanted = self._wanted.get(service, NOTHING)
@@ -158,22 +161,44 @@ class Views:
             self.services.pop(service, None)
             return changed or before is not None
         wanted = wanted._replace(notes=(*wanted.notes, *notes))
-        view = _Builder(service, wanted, self._hosts, self._settings, self._certificates).build()
+        view = _Builder(
+            service,
+            wanted,
+            self._hosts,
+            self._settings,
+            certificates=self._certificates,
+            everybody=self._wanted,
+        ).build()
         self.services[service] = view
         return changed or view != before
 
 
+def _guards(wanted: Rights, place: Place, snippet: Set[str] = frozenset()) -> tuple[object, ...]:
+    standing = wanted.places.get(place)
+    return guards(standing.decided, snippet) if standing else ()
+
+
 # What makes hosts alike, in the order of a `Site`.
-_Alike: TypeAlias = tuple[tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None, Token | None]
+_Alike: TypeAlias = tuple[
+    tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None, Token | None, bool
+]
 
 
 class _Builder:
     """Makes the view of one service."""
 
     def __init__(
-        self, service: str, wanted: Rights, hosts: Hosts, settings: ViewSettings, certificates: tls.Certificates
+        self,
+        service: str,
+        wanted: Rights,
+        hosts: Hosts,
+        settings: ViewSettings,
+        *,
+        certificates: tls.Certificates,
+        everybody: Mapping[str, Rights],
     ) -> None:
         self._service, self._wanted, self._hosts, self._certificates = service, wanted, hosts, certificates
+        self._everybody = everybody
         self._copies: dict[Token, bytes] = {}
         self._settings, self._extras = settings, settings.around.extras
         self._upstreams: dict[tuple[tuple[Server, ...], Policy], Upstream] = {}
@@ -216,16 +241,38 @@ class _Builder:
 
     def _part(self, host: str, found: list[Location]) -> Site:
         certificate, covered, own = self._certificate(host), self._covered(host), self._headers(host)
-        return Site((quote.host(host),), tuple(found), (), rest=False, own=own, certificate=certificate, covered=covered)
+        hosts = (quote.host(host),)
+        return Site(hosts, tuple(found), (), rest=False, own=own, certificate=certificate, covered=covered)
 
     def _sites(self, leads: Mapping[str, list[Location]]) -> tuple[Site, ...]:
         alike: dict[_Alike, list[Token]] = {}
         for host, found in leads.items():
             parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
             rest, certificate = not self._hosts.covers_all(host), self._certificate(host)
-            key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host))
+            key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host), self._strict(host))
             alike.setdefault(key, []).append(quote.host(host))
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
+
+    def _strict(self, host: str) -> bool:
+        """Whether guards differ among what is served at a host."""
+        found = self._hosts.served(host)
+        asked = {_guards(self._everybody[one.service], one.place, self._says(one.place)) for one in found}
+        return len(asked) > 1
+
+    def _says(self, place: Place) -> frozenset[str]:
+        own = extras.reaching(self._extras.places, place)
+        return directives.names(self._extras.places[own]) if own else frozenset()
+
+    def _matches(self, place: Place) -> tuple[Token, ...]:
+        """How nginx says what belongs to a place; with the paths that it would redirect for a claim of `/path/`."""
+        paths = [one.place.path for one in self._hosts.served(place.host)]
+        stems = [path.rstrip("/") for path in paths if path.endswith("/") and path != "/"]
+        reaches = [path.rstrip("/") + "/" for path in paths]
+        mine = place.path.rstrip("/") + "/"
+        own = [
+            one for one in stems if mine == max((each for each in reaches if one.startswith(each)), key=len, default="")
+        ]
+        return (*matches(place.path), *(quote.exactly(one) for one in sorted(own)))
 
     def _own(self, host: str) -> Own:
         hosts, pages = self._extras.hosts, self._extras.pages
@@ -277,19 +324,22 @@ class _Builder:
         secure = standing.away and (self._settings.told or self._certificate(place.host) is not None)
         hsts = standing.hsts if secure else None
         if place.host in self._extras.pages:
-            closed = Location(place.path, matches(place.path), None, strip=False, policy=CLOSED_FOR_WORK)
+            closed = Location(place.path, self._matches(place), None, strip=False, policy=CLOSED_FOR_WORK)
             return msgspec.structs.replace(closed, secure=secure, hsts=hsts)
-        path, policy = place.path, at(standing.decided.policy, place.host)
+        path, policy = place.path, at(standing.decided.policy, place)
         own = extras.reaching(self._extras.places, place)
+        strip = standing.strip and path != "/" and not policy.grpc
         servers = () if standing.decided.closed else standing.servers
         return Location(
             path,
-            matches(path),
+            self._matches(place),
             self._upstream(servers, policy) if servers else None,
-            strip=standing.strip and path != "/" and not policy.grpc,
+            strip=strip,
+            prefix=quote.below(path.rstrip("/")) if strip else None,
+            spelled=quote.spelled(path.rstrip("/")) if strip else None,
             policy=policy,
             snippet=None if own is None else self._copy(snippet_file(own), self._extras.places[own]),
-            says=frozenset() if own is None else directives.names(self._extras.places[own]),
+            says=self._says(place),
             sent=frozenset() if own is None else directives.sent(self._extras.places[own]),
             secure=secure,
             hsts=hsts,

@@ -38,11 +38,13 @@ def login(user="bob", password="secret"):
 
 
 @contextlib.asynccontextmanager
-async def websocket(port, more="", word="websocket"):
+async def websocket(port, more="", word="websocket", path="/"):
     """What an upgrade is answered with, and its two ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(f"GET / HTTP/1.1\r\nHost: {WEB}\r\nConnection: Upgrade\r\nUpgrade: {word}\r\n{more}\r\n".encode())
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: {WEB}\r\nConnection: Upgrade\r\nUpgrade: {word}\r\n{more}\r\n".encode()
+        )
         async with asyncio.timeout(10):
             head = await reader.readuntil(b"\r\n\r\n")
         yield int(head.split()[1]), reader, writer

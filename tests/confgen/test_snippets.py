@@ -230,7 +230,9 @@ async def test_a_trusted_balancer_says_how_a_client_came(one_nginx, folder):
 
 
 def test_a_rate_does_not_take_the_place_of_a_limit_of_the_host():
-    limited = decide("web", Route(scheme="http", options=Options(rate=parse_rate("9/s"))), None, Around(can=LEAST)).policy
+    limited = decide(
+        "web", Route(scheme="http", options=Options(rate=parse_rate("9/s"))), None, Around(can=LEAST)
+    ).policy
     assert "limit_req" in overridden(limited, {"limit_req", "add_header"})
     assert overridden(limited, {"allow", "auth_basic", "client_max_body_size"}) == ""
 

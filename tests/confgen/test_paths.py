@@ -1,0 +1,112 @@
+"""Which path an application hears, and where a client is sent, seen by a real client of a real nginx."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilotfish.catalog.options import Options, parse_networks, parse_redirect
+from tests.confgen.asking import WEB, asking, websocket
+from tests.confgen.kit import Backend, Running, claim, container, endpoint, get, put
+
+STRIPPED = [
+    ("encoded slashes and blanks stay", "/api", "/api/projects/a%2Fb%20c", "/projects/a%2Fb%20c"),
+    ("a query", "/api", "/api/x?y=%2F&z=/api/", "/x?y=%2F&z=/api/"),
+    ("an address in it", "/api", "/api/x/http://u", "/x/http://u"),
+    ("the prefix alone", "/api", "/api?a=1", "/?a=1"),
+    ("the prefix with a slash", "/api", "/api/", "/"),
+    ("a slash claimed", "/api/", "/api/a%2Fb", "/a%2Fb"),
+    ("another spelling of the prefix", "/api", "/%61pi/x%2Fy", "/x/y"),
+    ("two slashes before it", "/api", "//api/x", "/x"),
+    ("two slashes behind it", "/api", "/api//evil.test/", "/evil.test/"),
+    ("marks that mean something elsewhere", "/a.b+(c)*", "/a.b+(c)*/x%2Fy", "/x%2Fy"),
+    ("what only looks like it", "/a.b", "/aXb/x", None),
+    ("long", "/" + "p" * 1000, "/" + "p" * 1000 + "/x%2Fy", "/x%2Fy"),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in STRIPPED], ids=[row[0] for row in STRIPPED])
+async def test_what_is_left_of_a_stripped_path(nginx, folder, row):
+    prefix, asked, heard = row
+    async with Backend("one") as one, Running(folder, nginx) as running:
+        await running.settle(*asking(one.port, path=prefix, strip=True))
+        for method in ("GET", "POST"):
+            await get(running.port, WEB, asked, method=method, body="x")
+        found = [(path, headers["x-forwarded-prefix"]) for _, path, headers, _ in one.requests]
+        assert found == ([(heard, prefix.rstrip("/"))] * 2 if heard else [])
+
+
+async def test_a_stripped_path_is_guarded_and_upgraded_as_any_other(nginx, folder):
+    async with Backend("one") as one, Running(folder, nginx) as running:
+        await running.settle(*asking(one.port, path="/api", strip=True, security=True))
+        answer = await get(running.port, WEB, "/api/x")
+        assert (answer.status, answer.headers["x-frame-options"]) == (200, "sameorigin")
+        async with websocket(running.port, path="/api/x") as (status, _, _):
+            assert (status, one.requests[-1][1]) == (101, "/x")
+        await running.settle(*asking(one.port, path="/api", strip=True, allow=parse_networks("10.0.0.0/8")))
+        assert (await get(running.port, WEB, "/api/x")).status == 403
+
+
+async def test_the_prefix_of_a_trusted_balancer_stands_in_front_of_ours(one_nginx, folder):
+    async with Backend("one") as one, Running(folder, one_nginx, trusted=("127.0.0.0/8",)) as running:
+        await running.settle(*asking(one.port, path="/api", strip=True))
+        await get(running.port, WEB, "/api/x", headers=[("X-Forwarded-Prefix", "/outer")])
+        assert one.requests[-1][2]["x-forwarded-prefix"] == "/outer/api"
+
+
+REDIRECTS = [
+    ("another path of this host", f"301:http://{WEB}/new", "/old", WEB, 301, f"http://{WEB}/new"),
+    ("below itself", f"301:http://{WEB}/old/new", "/old", WEB, 200, None),
+    ("below itself, elsewhere", f"301:https://{WEB}/old/new", "/old", WEB, 301, f"https://{WEB}/old/new"),
+    ("itself", f"http://{WEB}", "/", WEB, 200, None),
+    ("itself with the default port", f"http://{WEB}:80", "/", WEB, 200, None),
+    ("itself, asked with the default port", f"http://{WEB}", "/", f"{WEB}:80", 200, None),
+    ("a default port", "http://new.test:80", "/", WEB, 307, "http://new.test/old/x"),
+    ("a default port of https", "https://new.test:443/y", "/", WEB, 307, "https://new.test/y"),
+    ("the other's default port", "http://new.test:443", "/", WEB, 307, "http://new.test:443/old/x"),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in REDIRECTS], ids=[row[0] for row in REDIRECTS])
+async def test_who_is_sent_where(one_nginx, folder, row):
+    tag, path, asked, status, location = row
+    async with Backend("one") as one, Running(folder, one_nginx) as running:
+        await running.settle(*asking(one.port, path=path, redirect=parse_redirect(tag)))
+        for method in ("GET", "POST"):
+            answer = await get(running.port, asked, "/old/x", method=method)
+            assert (answer.status, answer.headers.get("location")) == (status, location)
+
+
+async def test_a_path_without_its_slash_belongs_to_whoever_has_what_is_above(nginx, folder):
+    def at(name, to, path, **more):
+        return [put(container(name, endpoint(name, to=to, hosts=(WEB,), path=path, **more))), claim(name, WEB, path)]
+
+    async with Backend("root") as root, Backend("api") as api, Running(folder, nginx) as running:
+        await running.settle(*at("web", root.port, "/"), *at("b", api.port, "/api/"))
+        for method in ("GET", "POST"):
+            assert (await get(running.port, WEB, "/api", method=method)).body == f"root {method} /api"
+            assert (await get(running.port, WEB, "/api/", method=method)).body == f"api {method} /api/"
+        await running.settle(*at("c", root.port, "/api/v1/x/"), *at("d", root.port, "/s", strip=True))
+        assert (await get(running.port, WEB, "/api/v1/x")).body == "api GET /api/v1/x"
+        await running.settle(*at("e", api.port, "/s/t/"))
+        assert (await get(running.port, WEB, "/s/t")).body == "root GET /t"
+
+
+AMBIGUOUS = ["/admin%2f..%2fpub/x", "/admin/..%2Fpub/x", "/pub/..;/admin", "/pub/%2e.%3B/admin", "/pub/..%5cadmin"]
+AMBIGUOUS += ["/pub/..\\admin", "/pub%2fadmin"]
+PLAIN = ["/pub/x", "/pub/a;b=c", "/pub/x?next=%2fadmin", "/pub/a..b", "/pub/%252f"]
+
+
+async def test_a_path_that_may_be_read_in_two_ways_is_refused_where_guards_differ(nginx, folder):
+    def at(name, to, path, **options):
+        wish = endpoint(name, to=to, hosts=(WEB,), path=path, options=Options(**options))
+        return [put(container(name, wish)), claim(name, WEB, path)]
+
+    closed = {"allow": parse_networks("10.0.0.0/8")}
+    async with Backend("app") as app, Running(folder, nginx) as running:
+        await running.settle(*at("web", app.port, "/"), *at("pub", app.port, "/pub"))
+        assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [200] * len(AMBIGUOUS)
+        await running.settle(*at("pub", app.port, "/pub", **closed), *at("web", app.port, "/", **closed))
+        assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [403] * len(AMBIGUOUS)
+        await running.settle(*at("pub", app.port, "/pub"))  # of a host that another service leads
+        assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [400] * len(AMBIGUOUS)
+        assert [(await get(running.port, WEB, path)).status for path in PLAIN] == [200] * len(PLAIN)
