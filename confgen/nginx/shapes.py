@@ -67,7 +67,8 @@ class Upstream(msgspec.Struct, frozen=True):
     Attributes:
         name: of the group that keeps connections.
         once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
-        upgrade: the named location for upgraded connections.
+        upgrade: how the named locations begin in which a request gets a fresh connection: upgrades, what must not be
+            sent twice, large bodies.
         servers: sorted, at least one.
         policy: of the places that it serves.
         keepalive: idle connections kept by each worker; None: none are, because a server is on another host. A host
@@ -115,9 +116,9 @@ class Location(msgspec.Struct, frozen=True):
 
     @property
     def undivided(self) -> bool:
-        """Nothing is told apart by method or upgrade: nginx forgets `if` and `return` inside `limit_except`.
+        """Nothing is told apart by method, upgrade or body: what stands in one location counts for all.
 
-        A snippet counts for whatever is asked for, whichever directives it has.
+        A snippet does so whichever directives it has.
         """
         return self.strip or self.policy.elsewhere is not None or self.snippet is not None
 
@@ -177,10 +178,12 @@ class Site(msgspec.Struct, frozen=True):
 
     @property
     def upgrades(self) -> tuple[tuple[Upstream, Token | None], ...]:
-        """Those whose upgrades are served at these hosts, each once; with the value of Strict-Transport-Security."""
-        divided = [one for one in self.locations if not one.undivided and not one.policy.grpc]
-        found = {one.upstream: one.hsts for one in reversed(divided) if one.upstream}
-        return tuple(reversed(found.items()))
+        """Those that have named locations at these hosts, each once; with the value of Strict-Transport-Security."""
+        found: dict[Upstream, Token | None] = {}
+        for one in self.locations:
+            if one.upstream and not one.undivided and not one.policy.grpc:
+                found[one.upstream] = found.get(one.upstream) or one.hsts
+        return tuple(found.items())
 
 
 class ServiceView(msgspec.Struct, frozen=True):

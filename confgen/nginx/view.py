@@ -148,8 +148,8 @@ class Views:
             for place, standing in after.places.items()
         ]
         beside = self._hosts.replace(service, holdings) | self.streams.want(service, after.streams)
-        places = before.places.keys() | after.places.keys()
-        changed = {one.host for one in places if _guards(before, one) != _guards(after, one)}
+        kept = before.places.keys() & after.places.keys()
+        changed = {one.host for one in kept if _guards(before, one) != _guards(after, one)}
         return beside | {one.service for host in changed for one in self._hosts.served(host)}
 
     def _view(self, service: str) -> bool:
@@ -256,6 +256,8 @@ class _Builder:
     def _strict(self, host: str) -> bool:
         """Whether guards differ among what is served at a host."""
         found = self._hosts.served(host)
+        if len(found) < 2:
+            return False
         asked = {_guards(self._everybody[one.service], one.place, self._says(one.place)) for one in found}
         return len(asked) > 1
 
@@ -266,12 +268,12 @@ class _Builder:
     def _matches(self, place: Place) -> tuple[Token, ...]:
         """How nginx says what belongs to a place; with the paths that it would redirect for a claim of `/path/`."""
         paths = [one.place.path for one in self._hosts.served(place.host)]
-        stems = [path.rstrip("/") for path in paths if path.endswith("/") and path != "/"]
+        if len(paths) < 2:
+            return matches(place.path)
         reaches = [path.rstrip("/") + "/" for path in paths]
-        mine = place.path.rstrip("/") + "/"
-        own = [
-            one for one in stems if mine == max((each for each in reaches if one.startswith(each)), key=len, default="")
-        ]
+        stems = [path.rstrip("/") for path in paths if path.endswith("/") and path != "/"]
+        above = {one: max((each for each in reaches if one.startswith(each)), key=len, default="") for one in stems}
+        own = [one for one, reach in above.items() if reach == place.path.rstrip("/") + "/"]
         return (*matches(place.path), *(quote.exactly(one) for one in sorted(own)))
 
     def _own(self, host: str) -> Own:

@@ -191,7 +191,7 @@ RULES = {
         ((MAIN, "worker_processes {{ main.workers }};", "worker_processes 1;"),),  # each has its own opinion
     ),
     "no kept connection for POST": Rule(
-        PLACES, "limit_except GET PUT", "limit_except GET PUT POST", a_post_never_meets_a_kept_connection
+        MAIN, "        ::1 once;\n", '        ::1 "";\n', a_post_never_meets_a_kept_connection
     ),
     "keepalive": Rule(
         SERVICE, "    keepalive {{ upstream.keepalive }};", "    keepalive 1; keepalive_requests 1;",

@@ -219,3 +219,42 @@ async def test_many_services_are_served_at_once(one_nginx, folder):
         await running.settle(put(container("last", endpoint("last", to=one.port))), claim("last", f"last.{DOMAIN}"))
         assert (await get(running.port, f"s299.{DOMAIN}")).body == "one GET /"
         assert len(running.state["routes"]) == 301
+
+
+BODIES = [
+    ("chunked", "POST", "Transfer-Encoding: chunked\r\n", "/", {}, True),
+    ("large", "POST", "Content-Length: 1000000\r\n", "/", {}, True),
+    ("large and idempotent", "PUT", "Content-Length: 30000000\r\n", "/", {}, True),
+    ("large and stripped", "POST", "Content-Length: 30000000\r\n", "/", {"strip": True, "path": "/s"}, True),
+    ("small", "POST", "Content-Length: 999999\r\n", "/", {}, False),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
+async def test_large_bodies_flow_to_the_application_as_they_come(nginx, folder, row):
+    """What is small is read whole first, so that a slow client occupies nobody."""
+    method, length, path, more, flows = row
+    seen = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        seen.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Running(folder, nginx) as running:
+        wish = endpoint("web", to=server.sockets[0].getsockname()[1], **more)
+        path = more.get("path", path)
+        await running.settle(put(container("web", wish)), claim("web", f"web.{DOMAIN}", path))
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: web.{DOMAIN}\r\n{length}\r\n".encode())
+        writer.write(b"4000\r\n" + b"x" * 0x4000 + b"\r\n" if "chunked" in length else b"x" * 0x4000)
+        await writer.drain()
+        try:
+            await asyncio.wait_for(seen.wait(), 10.0 if flows else 0.5)
+        except TimeoutError:
+            assert not flows
+        else:
+            assert flows
+        writer.close()
