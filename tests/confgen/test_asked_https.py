@@ -23,6 +23,7 @@ from tests.confgen.tls_kit import Authority, get_tls
 
 BROKEN = "no_such_directive on;"
 NET = ("127.0.0.1/32",)
+TCP = [("Upgrade", "tcp"), ("Connection", "Upgrade")]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,15 @@ async def test_auth_is_asked_over_https_alone(nginx, folder, certs, authority):
         await until(lambda: running.state["generation"] != before, "the file is missed")
         assert await secured(running, authority, headers=login()) == [503]
         assert await statuses(running.port, 1, headers=login()) == [301]
+
+
+async def test_hsts_is_said_for_every_method_body_and_upgrade(nginx, folder, certs, authority):
+    async with Backend("one") as one, tls_running(folder, nginx, certs) as running:
+        one.headers.append(("Strict-Transport-Security", "max-age=1"))
+        await running.settle(*asking(one.port, scheme="https", hsts=Hsts(100)))
+        for more in ({}, {"method": "POST"}, {"method": "POST", "body": "x" * 1_000_000}, {"headers": TCP}):
+            answer = await get_tls(running.settings.https_port, WEB, authority=authority, **more)
+            assert (answer.status, answer.headers["strict-transport-security"]) == (200, "max-age=100")
 
 
 async def test_a_rate_counts_both_sides_and_redirects_cost_nothing(nginx, folder, certs, authority):

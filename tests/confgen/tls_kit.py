@@ -73,11 +73,13 @@ async def dial(port, name, context):
         writer.close()
 
 
-async def get_tls(port, host, path="/", *, authority, name="", headers=()):
+async def get_tls(port, host, path="/", *, authority, name="", method="GET", body="", headers=()):
     """One HTTP/1.1 request over TLS: the server's certificate is verified for `host`, or for `name` if given."""
     extra = "".join(f"{key}: {value}\r\n" for key, value in headers)
+    length = f"Content-Length: {len(body)}\r\n" if body or method != "GET" else ""
     async with dial(port, name or host, authority.context()) as (reader, writer, _), asyncio.timeout(10.0):
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{extra}\r\n".encode())
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{extra}\r\n"
+        writer.write((head + body).encode())
         raw = await reader.read()
     top, _, rest = raw.decode(errors="replace").partition("\r\n\r\n")
     first, *lines = top.split("\r\n")
