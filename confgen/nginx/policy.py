@@ -216,11 +216,11 @@ def _comes_again(base: str, whole: str, place: Place) -> bool:
 
 
 def overridden(policy: Policy, says: Set[str]) -> str:
-    """Why a policy cannot stand below a host's own directives, whose guards it would replace; empty when it can.
+    """Why a policy cannot stand with the admin's directives, whose guards it would replace; empty when it can.
 
     Args:
         policy: of a place at this host.
-        says: names of the host's own directives.
+        says: names of the directives of the host and of the place.
     """
     guards = [
         ("PROXY_ALLOW", policy.allow is not None, NETWORKS),
@@ -229,7 +229,7 @@ def overridden(policy: Policy, says: Set[str]) -> str:
     ]
     for tag, asked, theirs in guards:
         if asked and (found := says & theirs):
-            return f"{tag}: it would replace the host's own {min(found)}, from its snippet; nobody is let in"
+            return f"{tag}: it would take the place of {min(found)} in the admin's snippet; nobody is let in"
     return ""
 
 

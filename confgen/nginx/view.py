@@ -210,7 +210,7 @@ class _Builder:
             winner = self._hosts.winner(place)
             if (winner.place, winner.service) == (place, self._service):
                 notes += (Note(self._service, shown(place), why) for why in self._about_tls(place.host, standing))
-                decided = self._below(place.host, standing.decided)
+                decided = self._beside(place, standing.decided)
                 if decided.closed != standing.decided.closed:
                     notes.append(Note(self._service, shown(place), decided.closed))
                 found = self._location(place, standing._replace(decided=decided))
@@ -234,9 +234,10 @@ class _Builder:
             copies=tuple(sorted(self._copies.items())),
         )
 
-    def _below(self, host: str, decided: Decided) -> Decided:
-        """What was decided, as it can stand below the host's own directives."""
-        why = overridden(decided.policy, directives.names(self._extras.hosts.get(host, b"")))
+    def _beside(self, place: Place, decided: Decided) -> Decided:
+        """What was decided, unless it would count before the admin's directives: of two `allow`, the first or inner does."""
+        host = directives.names(self._extras.hosts.get(place.host, b""))
+        why = overridden(decided.policy, host | self._says(place))
         return Decided(PLAIN, why) if why else decided
 
     def _part(self, host: str, found: list[Location]) -> Site:

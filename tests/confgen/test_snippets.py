@@ -181,7 +181,7 @@ async def test_a_tag_never_takes_the_place_of_a_guard_of_the_host(one_nginx, fol
         await running.settle(*second(one.port, options=Options(**asked)), *others(one.port))
         assert await statuses(running.port, 1, path="/b") == [status]
         reasons = [each["reason"] for each in running.state["refused"]]
-        assert any("it would replace the host's own" in each for each in reasons) is (status == 503)
+        assert any("it would take the place of" in each for each in reasons) is (status == 503)
 
 
 HEADED = [
@@ -227,6 +227,14 @@ async def test_a_trusted_balancer_says_how_a_client_came(one_nginx, folder):
         said = {"forwarded": "for=9.9.9.9", "x-forwarded-prefix": "/p", "x-forwarded-proto": "https"}
         await get(running.port, WEB, headers=list(said.items()))
         assert {**said, "x-forwarded-ssl": "on"}.items() <= one.requests[-1][2].items()
+
+
+async def test_a_tag_never_lets_in_whom_a_snippet_of_its_path_keeps_out(one_nginx, folder, snippets):
+    (snippets / f"{WEB}@b.conf").write_text("allow 10.9.9.9; deny all;\n", encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*second(one.port, options=Options(allow=parse_networks("0.0.0.0/0"))))
+        assert await statuses(running.port, 1, path="/b") == [503]
+        assert "PROXY_ALLOW: it would take the place of allow" in running.state["refused"][0]["reason"]
 
 
 def test_a_rate_does_not_take_the_place_of_a_limit_of_the_host():
