@@ -14,6 +14,7 @@ from typing import NamedTuple
 _PIECE = re.compile(
     r"""\#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[;{}]|\s+|(?:\\.|\$\{[^}]*\}|[^\s;{}\\])+|.""", re.DOTALL
 )
+_GUARD = re.compile(rb"\b(deny|auth_basic|auth_request|auth_jwt)\b")
 # What a tag prints in a location takes the place of these in the host's own directives; `include` may hold any of them.
 NETWORKS = frozenset({"allow", "deny", "satisfy", "include"})
 USERS = frozenset({"auth_basic", "auth_basic_user_file", "satisfy", "include"})
@@ -66,6 +67,11 @@ def sent(snippet: bytes) -> frozenset[str]:
     """The headers that it sends to the application, in lower case."""
     words = [one.text.split() for one in directives(snippet) if one.name == "proxy_set_header"]
     return frozenset(found[1].strip("\"'").lower() for found in words if len(found) > 1)
+
+
+def guards_inside(snippet: bytes) -> bool:
+    """Whether it seems to guard some paths of its host and not others, by blocks of its own."""
+    return "location" in names(snippet) and _GUARD.search(snippet) is not None
 
 
 def names(snippet: bytes) -> frozenset[str]:

@@ -235,7 +235,7 @@ class _Builder:
         )
 
     def _beside(self, place: Place, decided: Decided) -> Decided:
-        """What was decided, unless it would count before the admin's directives: of two `allow`, the first or inner does."""
+        """What was decided, unless it would count before the admin's directives, as the inner of two `allow` does."""
         host = directives.names(self._extras.hosts.get(place.host, b""))
         why = overridden(decided.policy, host | self._says(place))
         return Decided(PLAIN, why) if why else decided
@@ -257,6 +257,8 @@ class _Builder:
     def _strict(self, host: str) -> bool:
         """Whether guards differ among what is served at a host."""
         found = self._hosts.served(host)
+        if directives.guards_inside(self._extras.hosts.get(host, b"")):
+            return True
         if len(found) < 2:
             return False
         asked = {_guards(self._everybody[one.service], one.place, self._says(one.place)) for one in found}

@@ -110,3 +110,20 @@ async def test_a_path_that_may_be_read_in_two_ways_is_refused_where_guards_diffe
         await running.settle(*at("pub", app.port, "/pub"))  # of a host that another service leads
         assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [400] * len(AMBIGUOUS)
         assert [(await get(running.port, WEB, path)).status for path in PLAIN] == [200] * len(PLAIN)
+
+
+BLOCKS = [
+    ("a block that guards", "location /admin { deny all; }", 400),
+    ("a block that does not", "location = /robots.txt { return 200 x; }", 200),
+    ("a guard of all", "allow 127.0.0.1; deny all;", 200),
+]
+
+
+@pytest.mark.parametrize(("text", "status"), [row[1:] for row in BLOCKS], ids=[row[0] for row in BLOCKS])
+async def test_a_block_of_a_snippet_may_be_such_a_guard(one_nginx, folder, text, status):
+    snippets = folder.parent / "snippets"
+    snippets.mkdir()
+    (snippets / f"{WEB}.conf").write_text(text, encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*asking(one.port))
+        assert (await get(running.port, WEB, "/admin%2fx")).status == status
