@@ -41,11 +41,11 @@ class Catalog(Protocol):
         ...
 
     def claims_served(self) -> int:
-        """How many claims are of services that are served."""
+        """How many claims are of services that are served, and not idle."""
         ...
 
     def leads(self, key: str) -> bool:
-        """Whether the claim at a key is of a service that is served."""
+        """Whether the claim at a key is of a service that is served, and not idle: registrators free those."""
         ...
 
 

@@ -155,14 +155,14 @@ class Registry:
         return key in self.containers.held and any(one.verdict.published for one in self._placed((key,)))
 
     def leads(self, key: str) -> bool:
-        """True when the claim at a key in the store is of a service that is served; False for one that is not known."""
+        """True when the claim at a key in the store is of a service that is served, and not marked as idle."""
         parsed = keys.parse(key)
         claim = self.claims.get(parsed.place) if isinstance(parsed, ClaimKey) else None
-        return claim is not None and self._is_served(claim.service)
+        return claim is not None and not claim.idle_since and self._is_served(claim.service)
 
     def claims_served(self) -> int:
-        """How many claims are of services that are served. It looks at all of them."""
-        services = Counter(claim.service.lower() for claim in self.claims.values())
+        """How many claims are not idle, and of services that are served. It looks at all of them."""
+        services = Counter(claim.service.lower() for claim in self.claims.values() if not claim.idle_since)
         return sum(count for service, count in services.items() if self._is_served(service))
 
     def _is_served(self, service: str) -> bool:

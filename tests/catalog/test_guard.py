@@ -232,9 +232,9 @@ def test_nothing_is_held_beyond_its_grace_nor_what_drained(history):
         assert not served(reader) & drained
 
 
-def route(number: int):
+def route(number: int, idle_since: float = 0.0):
     """The claim of a service that `numbered` has an endpoint of."""
-    return claim_key(Place(f"s{number}.test", "/")), encode(Claim(service=f"s{number}", since=1.0))
+    return claim_key(Place(f"s{number}.test", "/")), encode(Claim(f"s{number}", since=1.0, idle_since=idle_since))
 
 
 def numbered(first: int, last: int, **fields):
@@ -256,6 +256,9 @@ UNCLAIMED = {
     "of services without an endpoint": (routes(0, 15), [routes(0, 15)], 0),
     "of services that are not served": ([*numbered(0, 15, state="failing", weight=0), *routes(0, 15)],
                                         [routes(0, 15)], 0),
+    "that nobody asks for any more": (
+        [*numbered(0, 15), *[route(number, idle_since=5.0) for number in range(15)]], [routes(0, 15)], 0,
+    ),
     "most of what stands idle": ([*numbered(0, 4), *routes(0, 15)], [routes(4, 15)], 4),
     "everything, also the hosts": ([*numbered(0, 1), *routes(0, 1)],
                                    [[node(), node("h2"), *numbered(0, 1), *routes(0, 1)]], 1),

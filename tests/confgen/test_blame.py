@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from confgen.applying.blame import blame, graves
+from confgen.applying.blame import blame, graves, lines_of
 
 SERVICES = {"services/web.conf": "web", "parts/api@www.test.conf": "api"}
 T = "2026/11/21 10:01:10 [emerg] 19404#19404: "
@@ -63,3 +63,22 @@ def test_a_log_is_grave_only_when_nginx_gave_up():
     waiting = f"{T}bind() to 0.0.0.0:80 failed (98: Address already in use)\n"
     assert graves(waiting) == []
     assert graves(f"{waiting}{T}still could not bind()\n") == ["still could not bind()"]
+
+
+# What a client can get into one line of a log that requests share with nginx, as until its first reload by this version.
+SENT = {
+    "a level": "[emerg] 1#1: go away",
+    "a level and a file": f"{'A' * 1500}[emerg] 1#1: boo in {BASE}/services/web.conf:11",
+    "a line": f"2026/11/21 10:01:10 [emerg] 1#1: boo in {BASE}/services/web.conf:11",
+    "a line of the program's": f"nginx: [emerg] boo in {BASE}/services/web.conf:11",
+    "dead workers": "[alert] 1#1: worker process 2 exited with fatal code 2 and cannot be respawned",
+    "ends of lines that are none": f"\r\v\f\x1c\x85\u2028{T}boo in {BASE}/services/web.conf:11",
+}
+
+
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
+def test_what_a_client_sent_is_not_nginx_own_word(sent):
+    line = f'2026/11/21 10:01:10 [error] 7#7: *1 connect() failed, client: 192.0.2.1, referrer: "{sent}'
+    assert graves(line) == []
+    assert lines_of(line, ("emerg", "alert")) == []
+    assert blame(f"{line}\n{T}no port in {BASE}/parts/api@www.test.conf:9", SERVICES).service == "api"
