@@ -65,7 +65,7 @@ def test_a_log_is_grave_only_when_nginx_gave_up():
     assert graves(f"{waiting}{T}still could not bind()\n") == ["still could not bind()"]
 
 
-# What a client can get into one line of a log that requests share with nginx, as until its first reload by this version.
+# What a client can get into one line of a log that requests share with nginx, as before its first reload.
 SENT = {
     "a level": "[emerg] 1#1: go away",
     "a level and a file": f"{'A' * 1500}[emerg] 1#1: boo in {BASE}/services/web.conf:11",
