@@ -13,7 +13,7 @@ from confgen.resources.languages import compiled
 ENVIRON = {"HOSTNAME": "localhost", "EMPTY_ONE": ""}
 PLAIN = '[template]\nsrc = "t.tmpl"\nkeys = ["/"]\n'
 _TABLE = json.loads((Path(__file__).parent / "confd_answers.json").read_text(encoding="utf-8"))
-ANSWERS = [{"keys": _TABLE["random_keys"], **row} for row in _TABLE["rows"]]
+ANSWERS = [{"keys": _TABLE[row.get("over", "random_keys")], **row} for row in _TABLE["rows"]]
 
 
 def render(template: str, keys: dict[str, str], toml: str = "", prefix: str = "", src: str = "t.tmpl") -> str:
