@@ -220,7 +220,7 @@ async def test_a_held_generation_has_the_endpoints_of_now_and_else_its_last(lua,
         async with lua(store=store, port=first.port) as second:
             await second.write(web(three.port))
             await until(lambda: answers(second.port, {"three"}), "moved")
-            assert second.state["generation"] == held
+            await until(lambda: second.state["generation"] == held, "held by the next as well")
             assert await bodies(second.port, f"api.{DOMAIN}") == {"one"}
             History(folder).let_go()
             await until(lambda: second.state["pinned"] is None and second.state["generation"] != held, "let go")
