@@ -2,13 +2,16 @@
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
+# Tests wait half of their time, for clocks and for what they started.
+PROCESSES ?= $(shell expr $$(nproc) + 1)
+
 .PHONY: run test check bench soak fuzz image help clean
 
 run: $(VENV)/run.stamp  ## start the suite: on the local Docker engine, else on a throwaway one (ONCE=1: end as soon as it works)
 	$(BIN)/python -m lab.demo
 
 test: $(VENV)/dev.stamp tools  ## run all tests (as root also those on real engines, etcd and nginx)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/dev.stamp  ## formatter, linter, strict types, layers
 	$(BIN)/ruff format --check .

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from bench import change, dns, hostile, noreload, outage, profile, reloads, scale, start, storm, throughput
+from bench import change, dns, hostile, noreload, outage, profile, real_storm, reloads, scale, start, storm, throughput
 from bench.machine import described
 from lab.debian import PackagesUnavailable
 from lab.tools import ToolMissing
@@ -44,6 +44,7 @@ BENCHES: dict[str, Bench] = {
     "throughput": Bench(lambda _: throughput.run(), lambda _: throughput.run(rounds=3, seconds=2)),
     "reloads": Bench(lambda _: reloads.run(), lambda _: reloads.run(changes=200, seconds=12)),
     "noreload": Bench(noreload.run, lambda parts: noreload.run(parts, changes=10), noreload.PARTS),
+    "real-storm": Bench(lambda _: real_storm.run(), lambda _: real_storm.run(seconds=15), usual=False),
     "profile": Bench(profile.run, profile.run, profile.PARTS, usual=False),
 }
 

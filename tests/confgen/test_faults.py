@@ -149,7 +149,7 @@ async def test_a_port_that_is_taken_at_the_first_start_is_reported_and_served_wh
             assert not running.state["serving"]
         await until(lambda: running.state["serving"], "served once the port is free")
         assert (await get(running.port, WEB)).body == "one GET /"
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "it is ready")
 
 
 async def test_fault_C3_a_killed_nginx_is_seen_and_started_on_the_newest_good_configuration(nginx, folder):
