@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 from docker import APIClient
 
@@ -87,4 +88,4 @@ def _recorded(lab: Lab, host: Host) -> set[str]:
 
 
 def _running(host: Host) -> set[str]:
-    return {one["Id"] for one in host.engine.get("/containers/json")}
+    return {one["Id"] for one in cast("list[dict[str, str]]", host.engine.get("/containers/json"))}
