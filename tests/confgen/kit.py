@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import os
+import random
 import socket
 import ssl
 import time
@@ -133,9 +134,12 @@ def tree_of(catalog, folder="/srv/nginx", port=8080, templates=None, **more):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the kernel gives to clients: one of those may be taken before it is listened on."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def until(holds, what="", seconds=DEADLINE_S):
