@@ -137,7 +137,7 @@ class Guard:
             gone: claims that are being taken away.
             held: how many are held already.
             now: seconds of the clock that `orphans` has.
-            with_hosts: node keys go in the same moment: nobody means one route then.
+            with_hosts: node keys go in the same moment: then two are enough, of however many.
         """
         if not self.limit.grace_s or now < self._allowed_until:
             return {}
@@ -150,7 +150,7 @@ class Guard:
         count = len(self._unclaimed) + held + len(going)
         whole = catalog.claims_served() + len(self._unclaimed)
         most = count * 100 > whole * self.limit.percent and (len(going) > 1 or count >= LEAST)
-        if with_hosts or most:
+        if most or (with_hosts and len(going) > 1):
             found = {key: entry for key, (entry, _) in self._unclaimed.items()} | going
             self._unclaimed.clear()
             return found

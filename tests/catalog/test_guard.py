@@ -260,8 +260,10 @@ UNCLAIMED = {
         [*numbered(0, 15), *[route(number, idle_since=5.0) for number in range(15)]], [routes(0, 15)], 0,
     ),
     "most of what stands idle": ([*numbered(0, 4), *routes(0, 15)], [routes(4, 15)], 4),
-    "everything, also the hosts": ([*numbered(0, 1), *routes(0, 1)],
-                                   [[node(), node("h2"), *numbered(0, 1), *routes(0, 1)]], 1),
+    "everything, also the hosts": ([*numbered(0, 2), *routes(0, 2)],
+                                   [[node(), node("h2"), *numbered(0, 2), *routes(0, 2)]], 2),
+    "the only one, also the hosts": ([*numbered(0, 1), *routes(0, 1)],
+                                     [[node(), node("h2"), *numbered(0, 1), *routes(0, 1)]], 0),
 }  # fmt: skip
 
 
