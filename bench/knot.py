@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.estate import CONTAINER_PORT, DOMAIN, HOSTS, PROXY_IP, Estate, container, host_ip, host_name, service_name
-from bench.machine import free_port
 from bench.parts import LOCAL, Folder
 from bench.question import OUTSIDE, OUTSIDE_NAMES, outside_name
 from bench.server import Server
+from tests.parts.ports import free_port
 
 TITLE = "Knot DNS"
 CONFIG = """\

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import socket
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,17 +106,6 @@ def memory_mb(pid: int) -> tuple[float, float]:
 def forget_most(pid: int) -> None:
     """From now on the most memory that a process ever held is what it holds from now on (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has at this moment, neither for TCP nor for UDP."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
-            stream.bind(("127.0.0.1", 0))
-            port = int(stream.getsockname()[1])
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, contextlib.suppress(OSError):
-                datagrams.bind(("127.0.0.1", port))
-                return port
 
 
 def described() -> str:

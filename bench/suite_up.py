@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.estate import PROXY_IP
-from bench.machine import family, free_port
+from bench.machine import family
 from bench.parts import LOCAL, Folder, Part
 from bench.server import Server
 from lab.waiting import wait_until
+from tests.parts.ports import free_port
 
 _APPLIED = 'pilotfish_confgen_configurations_total{outcome="accept"}'
 _HOSTS = "pilotfish_confgen_hosts"

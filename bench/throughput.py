@@ -16,7 +16,7 @@ import msgspec
 
 from bench.estate import DOMAIN
 from bench.figures import spread, table
-from bench.machine import cpu_s, family, free_port
+from bench.machine import cpu_s, family
 from bench.parts import LOCAL, Folder, folder
 from confgen.applying.io_files import Folder as Generations
 from confgen.nginx import io_machine
@@ -30,6 +30,7 @@ from pilotfish.catalog.record import Address, Claim, Container, Endpoint, encode
 from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.store import Entry, Reading
+from tests.parts.ports import free_port
 
 ROUNDS = 7
 SECONDS = 4

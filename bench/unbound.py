@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.machine import free_port
 from bench.parts import LOCAL, Folder
 from bench.server import Server
+from tests.parts.ports import free_port
 
 CONFIG = """\
 server:

@@ -194,13 +194,14 @@ class ConfgenService:
         touched = self._registry.apply(difference)
         self._touched.services |= touched.services
         self._touched.places |= touched.places
-        ours = all(key.startswith(keys.PROXIES) for key in _keys(difference))
+        changed = _keys(difference)
+        ours = all(key.startswith(keys.PROXIES) for key in changed)
         if difference.started_over or difference.unclaimed or not ours:
             self._known = difference.revision  # our own record must not count, or writing it would never end
             self._wake.set()
         if not difference.started_over:
             self._observe(difference)
-        if any(key.startswith(keys.WISHES) for key in _keys(difference)):
+        if any(key.startswith(keys.WISHES) for key in changed):
             self._publisher.hurry()
         for key in difference.deletes:
             self._observed.pop(key, None)

@@ -17,6 +17,7 @@ from pilotfish.catalog.settings import known
 from pilotfish.cli import INSPECT_FLAGS, LINT_FLAGS, run
 from pilotfish.flags import PARTS, with_double_dashes
 from pilotfish.reference import settings_page
+from tests.parts.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PILOTFISH_", "ETCD", "DOCKER"))}
@@ -56,12 +57,6 @@ class Running:
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
         raise AssertionError(f"no {pattern!r} in:\n{self.log.read_text()}")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.mark.parametrize(

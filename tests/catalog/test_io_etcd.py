@@ -23,8 +23,9 @@ from pilotfish.catalog.store import (
     StartOver,
     StoreUnavailable,
 )
-from tests.parts.etcd_server import EtcdCluster, free_port
+from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import WAIT_S, connected, keep_trying, next_change
+from tests.parts.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ from pilotfish.catalog.store import (
     StoreError,
     StoreUnavailable,
 )
-from tests.parts.etcd_server import EtcdCluster, EtcdMember, free_port
+from tests.parts.etcd_server import EtcdCluster, EtcdMember
 from tests.parts.etcd_stores import WAIT_S, connected, keep_trying, next_change
+from tests.parts.ports import free_port
 
 # --- users
 

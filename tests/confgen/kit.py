@@ -7,8 +7,6 @@ import contextlib
 import copy
 import functools
 import os
-import random
-import socket
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -29,6 +27,7 @@ from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place, Reserved, Route
 from pilotfish.catalog.store import Delete, Entry, Put
 from pilotfish.catalog.telemetry import Telemetry
+from tests.parts.ports import free_port
 
 DOMAIN = "svc.test"
 NODE = "h1"
@@ -131,15 +130,6 @@ def tree_of(catalog, folder="/srv/nginx", port=8080, templates=None, **more):
     renderer = Renderer(facts, templates) if templates else copy.deepcopy(compiled(facts), {id(env): env})
     views = catalog.views
     return renderer.render(views.services, views.services, views.host_count, views.longest_host)
-
-
-def free_port():
-    """Below the ports that the kernel gives to clients: one of those may be taken before it is listened on."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 async def until(holds, what="", seconds=DEADLINE_S):

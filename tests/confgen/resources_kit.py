@@ -19,6 +19,8 @@ from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.store import Delete, Put
 from pilotfish.catalog.telemetry import Telemetry
 
+ALL = '{{range gets "/x/*"}}{{base .Key}}={{.Value}};{{end}}'
+
 
 class Place:
     """A folder with everything that a service of template resources needs.
@@ -120,3 +122,8 @@ def mounts():
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+
+
+def reload(place: Place, word: str = "reload") -> str:
+    """A command that writes a word into the place's log."""
+    return f"echo {word} >> {place.log}"

@@ -15,20 +15,16 @@ import pytest
 from pilotfish.catalog.options import parse_networks, parse_rate, parse_redirect
 from pilotfish.catalog.route import Hsts
 from tests.confgen.asking import WEB, asking, hashed, login, statuses
-from tests.confgen.kit import Backend, Running, claim, container, endpoint, free_port, get, put, until
+from tests.confgen.kit import Backend, Running, claim, container, endpoint, get, put, until
 from tests.confgen.test_backends import Greeter
 from tests.confgen.test_faults_quarantine import spoiling
 from tests.confgen.test_streams import echo
-from tests.confgen.tls_kit import Authority, get_tls
+from tests.confgen.tls_kit import get_tls
+from tests.parts.ports import free_port
 
 BROKEN = "no_such_directive on;"
 NET = ("127.0.0.1/32",)
 TCP = [("Upgrade", "tcp"), ("Connection", "Upgrade")]
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 from lab.tools import Tools
 from pilotfish.catalog.options import Options, parse_networks, parse_rate, parse_redirect
 from tests.confgen.asking import WEB, asking, statuses, websocket
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put
+from tests.parts.ports import free_port
 
 # Backends
 

@@ -19,14 +19,9 @@ from hypothesis import strategies as st
 
 from confgen.nginx import io_certs, tls, x509
 from confgen.nginx.tls import Certificate, Certificates
-from tests.confgen.tls_kit import NOW, Authority, weak
+from tests.confgen.tls_kit import NOW, weak
 
 SOON = 10 * 86400.0
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
 
 
 def der_of(pem):

@@ -15,19 +15,8 @@ from confgen.nginx import endpoints
 from confgen.nginx.endpoints import Apart
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
-from tests.confgen.kit import (
-    DOMAIN,
-    Backend,
-    Catalog,
-    claim,
-    container,
-    endpoint,
-    free_port,
-    get,
-    key_of,
-    put,
-    until,
-)
+from tests.confgen.kit import DOMAIN, Backend, Catalog, claim, container, endpoint, get, key_of, put, until
+from tests.parts.ports import free_port
 
 WEB = f"web.{DOMAIN}"
 CHANGES = 300

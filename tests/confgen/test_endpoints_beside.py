@@ -21,11 +21,12 @@ from confgen.nginx.urgency import keeps_servers, only_adds
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.options import Options, parse_rate
 from tests.confgen.asking import WEB, asking, login
-from tests.confgen.kit import DOMAIN, Backend, Catalog, claim, container, endpoint, free_port, get, put, until
+from tests.confgen.kit import DOMAIN, Backend, Catalog, claim, container, endpoint, get, put, until
 from tests.confgen.test_backends import greeter, talk  # noqa: F401  # a fixture
 from tests.confgen.test_faults import BAD, bad, fragile
 from tests.confgen.test_faults_workers import generations, websocket
 from tests.confgen.tls_kit import Authority, get_tls
+from tests.parts.ports import free_port
 
 pytestmark = pytest.mark.timeout(60)
 

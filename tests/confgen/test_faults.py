@@ -28,13 +28,13 @@ from tests.confgen.kit import (
     claim,
     container,
     endpoint,
-    free_port,
     get,
     key_of,
     kill_nginx,
     put,
     until,
 )
+from tests.parts.ports import free_port
 
 WEB, BAD = f"web.{DOMAIN}", f"bad.{DOMAIN}"
 

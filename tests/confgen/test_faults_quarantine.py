@@ -9,8 +9,9 @@ import pytest
 from confgen.applying import quarantine
 from confgen.nginx.render import builtin_templates
 from pilotfish.catalog.io_embedded import EmbeddedStore
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, key_of, put, until
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
 from tests.confgen.test_faults import BAD, WEB, fragile, taken, web
+from tests.parts.ports import free_port
 
 SPOILED = "{% for site in service.sites %}{% for one in site.locations %}{% if one.path == '/broken' %}"
 DONE = "{% endif %}{% endfor %}{% endfor %}\n"

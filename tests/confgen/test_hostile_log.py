@@ -9,8 +9,9 @@ import contextlib
 import pytest
 
 from pilotfish.catalog.options import Options
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put
 from tests.confgen.test_faults import WEB, web
+from tests.parts.ports import free_port
 
 DEAD, SHUT, VICTIM = f"dead.{DOMAIN}", f"shut.{DOMAIN}", f"victim.{DOMAIN}"
 

@@ -14,34 +14,11 @@ import pytest
 
 from confgen.nginx import io_certs
 from pilotfish.catalog.route import Hsts
-from tests.confgen.kit import (
-    DOMAIN,
-    Backend,
-    Running,
-    all_workers,
-    claim,
-    container,
-    endpoint,
-    free_port,
-    get,
-    put,
-    until,
-)
-from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate, weak
+from tests.confgen.kit import DOMAIN, Backend, Running, all_workers, claim, container, endpoint, get, put, until
+from tests.confgen.tls_kit import dial, get_tls, served_certificate, weak
+from tests.parts.ports import free_port
 
 WEB, API = f"web.{DOMAIN}", f"api.{DOMAIN}"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
-@pytest.fixture
-def certs(folder):
-    path = folder.parent / "certs"
-    path.mkdir()
-    return path
 
 
 def tls_running(folder, nginx, certs, **more):

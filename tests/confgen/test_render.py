@@ -19,8 +19,9 @@ from pilotfish.catalog import keys
 from pilotfish.catalog.record import encode
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry
-from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, free_port, machine, put, tree_of
+from tests.confgen.kit import DOMAIN, Catalog, claim, container, endpoint, machine, put, tree_of
 from tests.confgen.test_quote import PAYLOADS
+from tests.parts.ports import free_port
 
 WEB, NEIGHBOUR = f"web.{DOMAIN}", f"neighbour.{DOMAIN}"
 

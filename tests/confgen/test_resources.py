@@ -20,22 +20,9 @@ from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Put, StoreUnavailable
 from pilotfish.catalog.telemetry import Telemetry
 from tests.confgen.kit import until
-from tests.confgen.resources_kit import Place, mount, mounts, needs_root
+from tests.confgen.resources_kit import ALL, mount, mounts, needs_root, reload
 
 __all__ = ["mounts"]
-
-ALL = '{{range gets "/x/*"}}{{base .Key}}={{.Value}};{{end}}'
-
-
-@pytest.fixture
-async def place(tmp_path):
-    found = Place(tmp_path)
-    yield found
-    await found.store.close()
-
-
-def reload(place, word="reload"):
-    return f"echo {word} >> {place.log}"
 
 
 def keep(place):

@@ -8,14 +8,6 @@ from confgen.resources import io_ledger, io_reloads
 from confgen.resources.io_ledger import Ledger
 from pilotfish.catalog.failure import CannotStart
 from tests.confgen.kit import until
-from tests.confgen.resources_kit import Place
-
-
-@pytest.fixture
-async def place(tmp_path):
-    found = Place(tmp_path)
-    yield found
-    await found.store.close()
 
 
 def each(place, text="{{.name}}={{getv .key}}", name="a", **more):

@@ -12,22 +12,9 @@ from confgen.resources import io_ledger
 from confgen.resources.io_ledger import CannotRemember, Ledger
 from pilotfish.catalog.failure import CannotStart
 from tests.confgen.kit import until
-from tests.confgen.resources_kit import Place, mounts, needs_root
+from tests.confgen.resources_kit import ALL, mounts, needs_root, reload
 
 __all__ = ["mounts"]
-
-ALL = '{{range gets "/x/*"}}{{base .Key}}={{.Value}};{{end}}'
-
-
-@pytest.fixture
-async def place(tmp_path):
-    found = Place(tmp_path)
-    yield found
-    await found.store.close()
-
-
-def reload(place, word="reload"):
-    return f"echo {word} >> {place.log}"
 
 
 def each(place):

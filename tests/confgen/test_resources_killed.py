@@ -12,15 +12,6 @@ import pytest
 from pilotfish.catalog.store import StoreUnavailable
 from tests.confgen.killed_once import POINTS
 from tests.confgen.kit import until
-from tests.confgen.resources_kit import Place
-
-
-@pytest.fixture
-async def place(tmp_path):
-    found = Place(tmp_path)
-    yield found
-    await found.store.close()
-
 
 TEXT = '{{getv "/x/one"}}'
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import pytest
 
 from confgen.nginx.render import builtin_templates
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
 from tests.confgen.test_faults import WEB, web
 from tests.confgen.test_faults_workers import websocket
+from tests.parts.ports import free_port
 
 pytestmark = pytest.mark.timeout(90)
 

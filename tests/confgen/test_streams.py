@@ -16,22 +16,11 @@ from confgen.nginx.features import LEAST
 from confgen.nginx.streams import PortRange, Socket
 from confgen.settings import parse_range
 from pilotfish.catalog.values import BadValue
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, free_port, get, put, until
-from tests.confgen.tls_kit import Authority, dial, get_tls, served_certificate
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
+from tests.confgen.tls_kit import dial, get_tls, served_certificate
+from tests.parts.ports import free_port
 
 WEB, DB = f"web.{DOMAIN}", f"db.{DOMAIN}"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return Authority()
-
-
-@pytest.fixture
-def certs(folder):
-    path = folder.parent / "certs"
-    path.mkdir()
-    return path
 
 
 @contextlib.asynccontextmanager

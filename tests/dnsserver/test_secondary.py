@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from tests.dnsserver.conftest import Running, until
 from tests.dnsserver.kit import question, said
 from tests.dnsserver.test_differential import Compared
 from tests.dnsserver.test_knot import fill
+from tests.parts.ports import free_port
 
 ZONE = "svc.internal"
 CONFIG = """\
@@ -52,13 +52,6 @@ zone:
     zonefile-sync: -1
     semantic-checks: on
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @contextmanager

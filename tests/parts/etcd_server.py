@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from lab.tools import Tools
+from tests.parts.ports import free_port
 
 START_S = 20.0  # fresh start takes 0.3 s alone; three members on a busy machine take several
 HEARTBEAT_MS, ELECTION_MS = 100, 1000  # etcd's defaults, named because bounds in tests depend on them
@@ -35,13 +36,6 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = STAR
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def etcd_program() -> str:

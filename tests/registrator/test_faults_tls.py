@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from tests.parts.etcd_server import EtcdMember, free_port
+from tests.parts.etcd_server import EtcdMember
 from tests.parts.etcd_stores import connected
 from tests.parts.fake_docker import FakeDocker
+from tests.parts.ports import free_port
 from tests.registrator import harness
 from tests.registrator.harness import World, records, web
 
