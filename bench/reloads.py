@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import aiohttp
 
-from bench.estate import DOMAIN, Estate
+from bench.estate import DOMAIN, Estate, container_here
 from bench.figures import percentile, table
 from bench.machine import family, memory_mb
 from bench.parts import LOCAL, Folder, Part, etcd, folder
 from lab.waiting import wait_until
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_stores import open_etcd
-from pilotfish.catalog.record import Address, Claim, Container, Endpoint, encode
-from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.record import Claim, encode
+from pilotfish.catalog.route import Place
 from pilotfish.catalog.settings import EtcdOptions
 from pilotfish.catalog.store import Delete, Put, Store
 from tests.parts import checker
@@ -209,11 +209,4 @@ def _key(number: int) -> str:
 
 
 def _record(number: int, port: int) -> bytes:
-    endpoint = Endpoint(
-        service="shop", id=f"{NODE}:shop{number}:80", label=f"{NODE}-shop{number}-80", port=80, state="passing",
-        addresses=(Address(LOCAL, port, "node"),), route=Route("http"),
-    )  # fmt: skip
-    return encode(Container(
-        node=NODE, id=f"{number:064x}", name=f"shop{number}", image="shop", started=1.0, observed=1.0,
-        endpoints=(endpoint,),
-    ))  # fmt: skip
+    return encode(container_here(NODE, "shop", number, port))

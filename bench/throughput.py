@@ -6,7 +6,6 @@ that both meet the same moods of the machine. What counts is the ratio, and the 
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.estate import DOMAIN
+from bench import wrk
+from bench.estate import DOMAIN, container_here
 from bench.figures import spread, table
 from bench.machine import cpu_s, family
 from bench.parts import LOCAL, Folder, folder
@@ -26,15 +26,14 @@ from confgen.nginx.view import Views
 from lab.waiting import wait_until
 from pilotfish.catalog import keys
 from pilotfish.catalog.mirror import Mirror
-from pilotfish.catalog.record import Address, Claim, Container, Endpoint, encode
+from pilotfish.catalog.record import Claim, encode
 from pilotfish.catalog.registry import Registry
-from pilotfish.catalog.route import Place, Route
+from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry, Reading
 from tests.parts.ports import free_port
 
 ROUNDS = 7
 SECONDS = 4
-CONNECTIONS = 32
 HOST = f"web.{DOMAIN}"
 NODE = "here"
 ANSWER = "x" * 128
@@ -118,7 +117,7 @@ def run(rounds: int = ROUNDS, seconds: int = SECONDS) -> None:
                 if number:  # the first one warms up
                     found[one.title].append(row)
     print(table(
-        f"HTTP through one nginx worker to two servers, {CONNECTIONS} connections, {rounds} rounds of {seconds} s; "
+        f"HTTP through one nginx worker to two servers, {wrk.CONNECTIONS} connections, {rounds} rounds of {seconds} s; "
         f"median (lowest to highest)",
         ("configuration", "requests/s", "of by hand", "CPU us a request", "p99 ms"), _rows(found),
     ), flush=True)  # fmt: skip
@@ -178,14 +177,7 @@ def _ours(place: Folder, servers: tuple[int, ...]) -> Nginx:
 def _catalog(servers: tuple[int, ...]) -> Reading:
     records: dict[str, bytes] = {keys.claim_key(Place(HOST, "/")): encode(Claim(service="web", since=1.0))}
     for number, port in enumerate(servers):
-        endpoint = Endpoint(
-            service="web", id=f"{NODE}:web{number}:80", label=f"{NODE}-web{number}-80", port=80, state="passing",
-            addresses=(Address(LOCAL, port, "node"),), route=Route("http"),
-        )  # fmt: skip
-        made = Container(
-            node=NODE, id=f"{number:064x}", name=f"web{number}", image="web", started=1.0, observed=1.0,
-            endpoints=(endpoint,),
-        )  # fmt: skip
+        made = container_here(NODE, "web", number, port)
         records[keys.container_key(NODE, made.id)] = encode(made)
     return Reading("made-up", 1, tuple(Entry(key, value, 1, 1) for key, value in sorted(records.items())))
 
@@ -194,29 +186,11 @@ def _round(place: Folder, one: Nginx, seconds: int) -> Round:
     url = f"http://{LOCAL}:{one.port}/"
     wait_until(lambda: _answers(place, url), within_s=10, what=f"{one.title} to answer")
     before = sum(map(cpu_s, family(one.pid)))
-    options = ("-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--latency", "-H", f"Host: {HOST}")
-    answer = subprocess.run(
-        [place.tools.find("wrk"), *options, url], capture_output=True, text=True, check=True, timeout=seconds + 30
-    ).stdout
+    heard = wrk.ask(place.tools.find("wrk"), url, HOST, seconds)
     spent = sum(map(cpu_s, family(one.pid))) - before
-    if "Non-2xx" in answer or "Socket errors" in answer:
-        raise RuntimeError(f"{one.title}: not everything was answered:\n{answer}")
-    count = int(_number(answer, r"(\d+) requests in"))
-    return Round(float(_number(answer, r"Requests/sec:\s+([\d.]+)")), spent / count * 1e6, _p99_ms(answer))
+    return Round(heard.rate, spent / heard.answers * 1e6, heard.p99_ms)
 
 
 def _answers(place: Folder, url: str) -> bool:
     command: list[str | Path] = [place.tools.find("curl"), "-sf", "-o", "/dev/null", "-H", f"Host: {HOST}", url]
     return subprocess.run(command, check=False, timeout=5).returncode == 0
-
-
-def _number(text: str, pattern: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
-        raise RuntimeError(f"wrk did not say {pattern}:\n{text}")
-    return found.group(1)
-
-
-def _p99_ms(text: str) -> float:
-    number, unit = _number(text, r"99%\s+([\d.]+)"), _number(text, r"99%\s+[\d.]+(us|ms|s)")
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
