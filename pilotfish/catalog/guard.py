@@ -158,6 +158,10 @@ class Guard:
         self._unclaimed.update((key, (going[key], now)) for key in list(going)[:room])
         return {}
 
+    def leads(self, key: str) -> bool:
+        """Whether the claim at a key leads to a service that is served: only then is it worth holding."""
+        return self._catalog().leads(key)
+
     def meet_claim(self, key: str) -> None:
         """A claim is put: what it replaces went for good."""
         self._unclaimed.pop(key, None)

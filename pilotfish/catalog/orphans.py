@@ -13,6 +13,7 @@ later. Invariants:
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -30,6 +31,8 @@ from pilotfish.catalog.wishes import RELEASE_KEY
 MOST_ORPHANS = 20_000  # records; what is more is let go at once
 OTHERS_S = 5.0  # within which everybody has registered anew with a store that lost everything
 PROXIES_S = 30.0  # twice the usual lease of a proxy: one that has not registered anew by then is dead
+UNSERVED_S = 5.0  # after which nobody waits for a held claim's service any more
+CLAIMS_A_LOOK = 256  # each asks whether its service is served
 MOST_ADDRESSES = 4  # of one endpoint that are dialled
 
 
@@ -92,6 +95,7 @@ class Orphans:
         self.version = 0  # grows with every change
         self._node, self.keep_s, self._dialling, self._most = node, keep_s, dialling, most
         self._guard = guard
+        self._unserved: dict[str, float] = {}  # held claims of services that are not served, and since when
         self._ends: list[tuple[float, str]] = []  # a heap: when, which key
         self._back: dict[str, Entry] = {}  # what was let go, and is held after all
         self._hosts: dict[str, _Host] = {}
@@ -196,12 +200,24 @@ class Orphans:
         for key in over:
             self._drop_other(key)
         self._drop_claims({key for key, (_, until) in self.claims.items() if until <= now})
+        self._drop_claims(self._unserved_claims(now))
         while self._ends and self._ends[0][0] <= now:
             _, key = heapq.heappop(self._ends)
             if key in self.kept and self.kept[key].until <= now:
                 self._end(key)
         if not self.kept:
             self._ends.clear()
+
+    def _unserved_claims(self, now: float) -> set[str]:
+        """Held claims that lead nowhere: nothing of their service has been served for a while. Some at each look."""
+        over = set()
+        for key in list(itertools.islice(self.claims, CLAIMS_A_LOOK)):
+            self.claims[key] = self.claims.pop(key)  # the next look begins behind it
+            if self._guard.leads(key):
+                self._unserved.pop(key, None)
+            elif now - self._unserved.setdefault(key, now) >= UNSERVED_S:
+                over.add(key)
+        return over
 
     def _is_over(self, key: str, age_s: float) -> bool:
         if key.startswith(keys.PROXIES):
@@ -233,6 +249,7 @@ class Orphans:
     def _drop_claims(self, over: set[str]) -> None:
         for key in over:
             del self.claims[key]
+            self._unserved.pop(key, None)
         self._gone |= over
         self.version += bool(over)
 
@@ -309,6 +326,7 @@ class Orphans:
             case ClaimKey():
                 self._guard.meet_claim(entry.key)
                 self.version += self.claims.pop(entry.key, None) is not None
+                self._unserved.pop(entry.key, None)
                 self._drop_other(entry.key)
             case ProxyKey():
                 self._drop_other(entry.key)

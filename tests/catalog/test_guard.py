@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilotfish.catalog import orphans
 from pilotfish.catalog.guard import ALLOW_S, LEAST, WINDOW_S, Limit
 from pilotfish.catalog.keys import claim_key
-from pilotfish.catalog.orphans import CLAIMED, Age
+from pilotfish.catalog.orphans import CLAIMED, UNSERVED_S, Age
 from pilotfish.catalog.record import Address, Claim, Drain, Release, encode
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.store import Entry, Reading
@@ -276,6 +277,21 @@ def test_which_claims_are_held(stands, steps, left):
     assert {key for key, _ in stands if key in reader.orphans.claims} == set(reader.orphans.claims)
 
 
+def unserved(reader, count, for_s):
+    """The services of some held claims fail, and time passes."""
+    reader.put(*numbered(0, count, state="failing", weight=0))
+    reader.orphans.expire(reader.now)
+    reader.now += for_s
+    reader.orphans.expire(reader.now)
+
+
+def served_again(reader, count):
+    unserved(reader, count, UNSERVED_S - 0.1)
+    reader.put(*numbered(0, count))
+    reader.orphans.expire(reader.now)
+    unserved(reader, count, UNSERVED_S - 0.1)
+
+
 CLAIMS_END = {
     "they are back": (lambda reader: reader.put(*routes(0, 12)), 12, 0),
     "another service has one": (
@@ -284,6 +300,9 @@ CLAIMS_END = {
     "an operator releases them": (lambda reader: reader.put((RELEASE_KEY, encode(Release(since=1.0)))), 0, 0),
     "their grace is almost over": (lambda reader: reader.orphans.expire(GRACE_S - 0.1), 12, 12),
     "their grace is over": (lambda reader: reader.orphans.expire(GRACE_S), 0, 0),
+    "their services are not served for long enough": (lambda reader: unserved(reader, 10, UNSERVED_S), 2, 2),
+    "their services are not served for a moment": (lambda reader: unserved(reader, 10, UNSERVED_S - 0.1), 12, 12),
+    "their services are served again": (lambda reader: served_again(reader, 10), 12, 12),
 }  # fmt: skip
 
 
@@ -295,6 +314,17 @@ def test_what_ends_a_held_claim(then, left, held):
     then(reader)
     reader.hear()
     assert (len(reader.registry.claims), len(reader.orphans.claims)) == (left, held)
+
+
+def test_however_many_claims_are_held_each_is_looked_at(monkeypatch):
+    monkeypatch.setattr(orphans, "CLAIMS_A_LOOK", 5)
+    reader = guarded(*numbered(0, 12), *routes(0, 12))
+    reader.put(deletes=keys_of(*routes(0, 12)))
+    reader.put(*numbered(0, 12, state="failing", weight=0))
+    for _ in range(6):
+        reader.orphans.expire(reader.now)
+        reader.now += UNSERVED_S / 2
+    assert reader.orphans.claims == {}
 
 
 def test_a_reader_that_begins_anew_has_the_claims_that_are_held():

@@ -437,12 +437,14 @@ async def test_a_change_is_counted_from_its_event_to_the_workers_that_serve_it(o
     async with Backend("one") as one, Running(folder, one_nginx) as running:
         await running.settle(claim("web", WEB))
         await running.settle(put(container("web", endpoint("web", to=one.port), observed=time.time())))
-        count, total = (
-            running.telemetry.registry.get_sample_value(f"pilotfish_convergence_seconds_{what}", {"stage": "proxy"})
-            for what in ("count", "sum")
-        )
-        assert count == 1
-        assert 0 < total < 10
+
+        def sample(what):
+            labels = {"stage": "proxy"}
+            return running.telemetry.registry.get_sample_value(f"pilotfish_convergence_seconds_{what}", labels)
+
+        await until(lambda: sample("count"), "it is counted, a moment after it was told")
+        assert sample("count") == 1
+        assert 0 < sample("sum") < 10
 
 
 async def test_applied_means_that_no_new_connection_sees_what_was_before(nginx, folder):
