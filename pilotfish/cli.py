@@ -175,7 +175,7 @@ def _lint(files: tuple[str, ...], as_json: bool, strict: bool, **flags: Any) -> 
     given = Given(flags, environment(), flags.pop("config") or "")
     settings = _settings(given, "registrator", RegistratorSettings)
     from pilotfish import look  # noqa: PLC0415  see above
-    from registrator.lint import report  # noqa: PLC0415  see above
+    from registrator.explaining.lint import report  # noqa: PLC0415  see above
 
     try:
         found = look.lint(settings, files)

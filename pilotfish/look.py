@@ -14,18 +14,18 @@ from pilotfish.catalog.failure import CannotReach, CannotStart
 from pilotfish.catalog.io_host import default_addresses
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.values import quoted
-from registrator.address import Host
-from registrator.compose import BadCompose, compose
-from registrator.compose_scalars import BadYaml
-from registrator.compose_yaml import parse
-from registrator.engine import EngineError
-from registrator.engines import apart
-from registrator.inspect import any_usable, read_document, report
-from registrator.inspect import inspect as inspected
-from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.engines.engine import EngineError
+from registrator.engines.io_docker import DockerEngine, DockerSettings
+from registrator.explaining.compose import BadCompose, compose
+from registrator.explaining.compose_scalars import BadYaml
+from registrator.explaining.compose_yaml import parse
+from registrator.explaining.inspect import any_usable, read_document, report
+from registrator.explaining.inspect import inspect as inspected
+from registrator.explaining.lint import Finding, Seen, Severity
+from registrator.explaining.lint import lint as linted
+from registrator.fleet import apart
 from registrator.io_where import addresses
-from registrator.lint import Finding, Seen, Severity
-from registrator.lint import lint as linted
+from registrator.rules.address import Host
 from registrator.settings import RegistratorSettings
 
 # RFC 5737 and RFC 3849: a file does not say on which host it will run; that there is an address is what counts.

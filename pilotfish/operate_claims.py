@@ -9,7 +9,7 @@ from pilotfish.catalog.registry import Registry
 from pilotfish.catalog.route import Place
 from pilotfish.catalog.values import quoted
 from pilotfish.operate import SHOWN, NotMeant, Refused, listed
-from registrator.claims import Askers
+from registrator.writing.claims import Askers
 
 
 class Release(NamedTuple):

@@ -14,15 +14,15 @@ import msgspec
 
 from pilotfish.catalog.record import Container, Endpoint, same
 from pilotfish.catalog.verdict import names_of
-from registrator import checks
-from registrator.address import FactsOf, Host, network_holder
-from registrator.checks import Condition, Gate, Happening, Target
-from registrator.container import Facts
-from registrator.engine import Event, Kind
-from registrator.plan import Desired
-from registrator.progress import Progress
-from registrator.signals import parse_signal
-from registrator.wanted import Wanted
+from registrator.engines.engine import Event, Kind
+from registrator.health import checks
+from registrator.health.checks import Condition, Gate, Happening, Target
+from registrator.health.progress import Progress
+from registrator.rules.address import FactsOf, Host, network_holder
+from registrator.rules.container import Facts
+from registrator.rules.signals import parse_signal
+from registrator.rules.wanted import Wanted
+from registrator.writing.plan import Desired
 
 WantedOf = Callable[[Facts, FactsOf], Wanted]
 ExportsOf = Callable[[Container], Mapping[str, bytes]]

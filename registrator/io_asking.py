@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from pilotfish.catalog.values import join_host_port
 from registrator.book import Book
-from registrator.io_checks import Dials, Port
-from registrator.io_rounds import Rounds
+from registrator.health.io_checks import Dials, Port
+from registrator.health.io_rounds import Rounds
 
 NEW_S = 0.1  # a new container's record waits so long for its first dials, to be written once instead of twice
 # One that runs for longer was registered before, unless we are new here, and readers keep it as an orphan: a record

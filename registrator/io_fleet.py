@@ -17,10 +17,10 @@ from prometheus_client.registry import Collector
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Readiness, Telemetry
-from registrator import io_tls, swarm
-from registrator.engines import SWARM, apart, engine_host
-from registrator.io_docker import DockerEngine, DockerSettings
-from registrator.io_swarm import Leader, SwarmEngine
+from registrator.engines import io_tls, swarm
+from registrator.engines.io_docker import DockerEngine, DockerSettings
+from registrator.engines.io_swarm import Leader, SwarmEngine
+from registrator.fleet import SWARM, apart, engine_host
 from registrator.io_where import node_name
 from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings

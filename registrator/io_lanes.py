@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.engine import EngineError, Event
+from registrator.engines.engine import EngineError, Event
 
 AT_ONCE = 8  # inspections in flight; the engine answers one in about a millisecond
 MAX_PILE = 64  # events of one container that wait; all but the signals say the same: look

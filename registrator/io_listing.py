@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.engine import Engine, EngineError, EngineInfo, ListAgain
+from registrator.engines.engine import Engine, EngineError, EngineInfo, ListAgain
 
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0

@@ -14,16 +14,16 @@ from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.route import Place, Reserved
 from pilotfish.catalog.store import Absent, Delete, Entry, Operation, Put, Store
 from pilotfish.catalog.values import quoted
-from registrator.around import Around
 from registrator.book import Book, Look
-from registrator.claims import Held, plan_claims
-from registrator.container import BadDocument, facts
-from registrator.engine import Engine
-from registrator.io_checks import DIAL_TIMEOUT_S, answers
-from registrator.io_probe import ask
-from registrator.plan import Desired, Ground, Owners, plan
-from registrator.recorded import Recorded
+from registrator.engines.engine import Engine
+from registrator.health.io_checks import DIAL_TIMEOUT_S, answers
+from registrator.health.io_probe import ask
+from registrator.rules.container import BadDocument, facts
 from registrator.settings import RegistratorSettings
+from registrator.writing.around import Around
+from registrator.writing.claims import Held, plan_claims
+from registrator.writing.plan import Desired, Ground, Owners, plan
+from registrator.writing.recorded import Recorded
 
 READ_AT_ONCE = 100  # keys in one read
 SHOWN = 2000  # characters of a value

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pilotfish.catalog import io_host
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.values import BadValue, is_ip, parse_node
-from registrator.engines import SWARM, engine_host
+from registrator.fleet import SWARM, engine_host
 from registrator.settings import RegistratorSettings
 
 LOOK_UP_S = 2.0

@@ -18,11 +18,11 @@ from pilotfish.catalog.record import Endpoint
 from pilotfish.catalog.store import BadRequest, Delete, LeaseGone, Put, Store, StoreError, StoreFull
 from pilotfish.catalog.telemetry import Telemetry
 from registrator.book import Book
-from registrator.io_claims import Claimant, Contended
-from registrator.io_node import Tenure
 from registrator.metrics import Metrics
-from registrator.plan import Commit, Desired, Ground, Owners, Plan, plan
-from registrator.recorded import Recorded
+from registrator.writing.io_claims import Claimant, Contended
+from registrator.writing.io_node import Tenure
+from registrator.writing.plan import Commit, Desired, Ground, Owners, Plan, plan
+from registrator.writing.recorded import Recorded
 
 READ_AT_ONCE = 100  # keys in one read; etcd takes 128 operations in a transaction
 MOST_AT_ONCE = 1000  # containers planned together

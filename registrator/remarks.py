@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from pilotfish.catalog.record import Container
-from registrator.wanted import Wanted
+from registrator.rules.wanted import Wanted
 
 QUIET_RULES = frozenset({"filter", "ignored", "unpublished"})  # what somebody meant so, or never asked for
 

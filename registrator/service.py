@@ -24,29 +24,30 @@ from pilotfish.catalog.panic import Panics
 from pilotfish.catalog.record import Container, Node
 from pilotfish.catalog.store import Store, StoreError
 from pilotfish.catalog.telemetry import Telemetry, own_version
-from registrator import io_where, templates
-from registrator.address import FactsOf, Host
-from registrator.around import Around, freed
+from registrator import io_where
 from registrator.book import Book, Look, alike
-from registrator.clock import DayClock
-from registrator.container import BadDocument, Facts, facts, runs
-from registrator.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
-from registrator.engines import SWARM, engine_host
-from registrator.exports import judge_exports
+from registrator.engines.clock import DayClock
+from registrator.engines.engine import Away, Engine, EngineError, EngineInfo, Event, ListAgain
+from registrator.engines.io_docker import DockerEngine, DockerSettings
+from registrator.fleet import SWARM, engine_host
+from registrator.health.io_probe import folder
 from registrator.io_asking import Asking
-from registrator.io_claims import Claimant
-from registrator.io_docker import DockerEngine, DockerSettings
 from registrator.io_lanes import Lanes
 from registrator.io_listing import Listing
-from registrator.io_node import Tenure
-from registrator.io_probe import folder
 from registrator.io_rehearse import rehearse
 from registrator.io_writer import Writer
 from registrator.metrics import Metrics
 from registrator.remarks import Remarks
+from registrator.rules import templates
+from registrator.rules.address import FactsOf, Host
+from registrator.rules.container import BadDocument, Facts, facts, runs
+from registrator.rules.exports import judge_exports
+from registrator.rules.wanted import Wanted, wanted
 from registrator.settings import RegistratorSettings
 from registrator.state import show
-from registrator.wanted import Wanted, wanted
+from registrator.writing.around import Around, freed
+from registrator.writing.io_claims import Claimant
+from registrator.writing.io_node import Tenure
 
 TICK_S = 0.25  # how often deadlines are looked at
 ONCE_S = 2.0  # how long --once waits for ports that do not answer yet

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pilotfish.catalog import values
 from pilotfish.catalog.setting_values import choice, whole
 from pilotfish.catalog.settings import Shared, option
-from registrator.filters import Filter, parse_filter
-from registrator.tags import parse_network
+from registrator.rules.filters import Filter, parse_filter
+from registrator.rules.tags import parse_network
 
 
 def docker_url(text: str) -> str:

@@ -8,12 +8,12 @@ import msgspec
 
 from pilotfish.catalog.record import Container, Endpoint
 from pilotfish.catalog.verdict import Verdict
-from registrator.address import Host
 from registrator.book import Book, Page
-from registrator.claims import Conflict
-from registrator.engine import EngineInfo
-from registrator.plan import Ground
+from registrator.engines.engine import EngineInfo
 from registrator.remarks import Remarks
+from registrator.rules.address import Host
+from registrator.writing.claims import Conflict
+from registrator.writing.plan import Ground
 
 
 def show(

@@ -17,10 +17,10 @@ from pilotfish.catalog.record import Claim, Container, decode
 from pilotfish.catalog.route import Reserved
 from pilotfish.catalog.store import Entry, Put
 from pilotfish.catalog.verdict import judge
-from registrator.around import Around
-from registrator.claims import Held, plan_claims
-from registrator.exports import judge_exports
+from registrator.rules.exports import judge_exports
 from registrator.settings import RegistratorSettings
+from registrator.writing.around import Around
+from registrator.writing.claims import Held, plan_claims
 from tests.confgen.kit import Catalog, put
 from tests.dnsserver.kit import DOMAIN, World, node, proxy
 from tests.registrator.builders import decide

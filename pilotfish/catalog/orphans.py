@@ -225,8 +225,7 @@ class Orphans:
         return not self.kept and age_s >= OTHERS_S
 
     def _drop_other(self, key: str) -> None:
-        if self.others.pop(key, None):
-            self.version += 1
+        self.version += self.others.pop(key, None) is not None
 
     # --- how it goes on
 

@@ -16,9 +16,9 @@ import trustme
 from lab.lab import Lab
 from lab.podman import Podman
 from lab.waiting import wait_until
-from registrator.container import facts
-from registrator.engine import Away, EngineUnavailable, Event, Kind, ListAgain
-from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.engines.engine import Away, EngineUnavailable, Event, Kind, ListAgain
+from registrator.engines.io_docker import DockerEngine, DockerSettings
+from registrator.rules.container import facts
 from tests.parts.fake_docker import FakeDocker, container
 
 WAIT_S = 60.0  # for something that must come

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from registrator.address import Host
-from registrator.container import facts
-from registrator.inspect import inspect
+from registrator.explaining.inspect import inspect
+from registrator.rules.address import Host
+from registrator.rules.container import facts
 from registrator.settings import RegistratorSettings
 
 pytestmark = pytest.mark.lab

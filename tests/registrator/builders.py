@@ -1,9 +1,9 @@
 """Builders of what the engine answers, so that a test says only what matters to it."""
 
-from registrator.address import Host
-from registrator.container import Facts, facts
+from registrator.rules.address import Host
+from registrator.rules.container import Facts, facts
+from registrator.rules.wanted import Wanted, wanted
 from registrator.settings import RegistratorSettings
-from registrator.wanted import Wanted, wanted
 
 ID = "0123456789ab" * 5 + "cdef"
 IP = "192.168.0.1"

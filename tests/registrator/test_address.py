@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from registrator.address import usable
+from registrator.rules.address import usable
 from tests.registrator.builders import IP, decide, endpoint, given, places, reasons
 
 NONE = MappingProxyType({})

@@ -9,7 +9,7 @@ from pilotfish.catalog.mirror import Difference
 from pilotfish.catalog.record import Container, Endpoint, Proxy, encode
 from pilotfish.catalog.route import Route
 from pilotfish.catalog.store import Entry
-from registrator.around import Around
+from registrator.writing.around import Around
 
 WEB = Container(
     node="h2",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from registrator.address import Host
 from registrator.book import Book, Look
-from registrator.engine import Event, Kind
+from registrator.engines.engine import Event, Kind
+from registrator.rules.address import Host
+from registrator.rules.wanted import wanted
 from registrator.settings import RegistratorSettings
-from registrator.wanted import wanted
 from tests.registrator.builders import ID, given
 
 STOPPED_AT = 2_000_000_000.0

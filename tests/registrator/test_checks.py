@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotfish.catalog.record import Address, Container, Endpoint
-from registrator import checks
-from registrator.checks import Condition, Gate, Happening, Target
-from registrator.container import Binding, Facts, Network, PortSpec
-from registrator.probe import Choice, How, Probe
+from registrator.health import checks
+from registrator.health.checks import Condition, Gate, Happening, Target
+from registrator.rules.container import Binding, Facts, Network, PortSpec
+from registrator.rules.probe import Choice, How, Probe
 
 DRAIN = 50.0
 

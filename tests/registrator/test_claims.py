@@ -11,7 +11,7 @@ from pilotfish.catalog.keys import claim_key
 from pilotfish.catalog.record import Claim, Endpoint, decode
 from pilotfish.catalog.route import Place, Reserved, Route
 from pilotfish.catalog.store import Absent, Delete, ModifiedAt, Put
-from registrator.claims import IDLE_S, Conflict, Held, plan_claims, plan_idle
+from registrator.writing.claims import IDLE_S, Conflict, Held, plan_claims, plan_idle
 
 DOMAINS = ("svc.internal",)
 RESERVED = Reserved(DOMAINS, ("proxy",))

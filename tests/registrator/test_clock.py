@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registrator.clock import DayClock, EngineClock
+from registrator.engines.clock import DayClock, EngineClock
 
 ROWS = {
     "it goes on": ((0.25, 0.25), []),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from registrator.container import BadDocument, Binding, Network, PortSpec, facts, runs
-from registrator.signals import parse_signal
+from registrator.rules.container import BadDocument, Binding, Network, PortSpec, facts, runs
+from registrator.rules.signals import parse_signal
 from tests.registrator.builders import ID, document, given
 
 # As engine 28 answers for a compose container; cut to one network.

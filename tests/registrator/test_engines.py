@@ -19,10 +19,10 @@ from pilotfish.catalog.record import Address, Endpoint, Node, decode
 from pilotfish.catalog.settings import BadSettings, resolve
 from pilotfish.catalog.telemetry import Telemetry
 from registrator import io_fleet, io_where
-from registrator.address import Host
-from registrator.container import facts
-from registrator.engines import apart
+from registrator.fleet import apart
 from registrator.io_fleet import registrator
+from registrator.rules.address import Host
+from registrator.rules.container import facts
 from registrator.service import RegistratorService
 from registrator.settings import RegistratorSettings
 from tests.parts.docker_documents import shown

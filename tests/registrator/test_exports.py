@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pilotfish.catalog.verdict import How, Verdict
-from registrator.exports import exports, highest, judge_exports
+from registrator.rules.exports import exports, highest, judge_exports
 from registrator.settings import RegistratorSettings
 from tests.registrator.builders import IP, decide
 

@@ -20,7 +20,7 @@ from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.keys import CONTAINERS, container_key, containers_of, node_key
 from pilotfish.catalog.record import Container, decode
 from pilotfish.catalog.store import Change, StoreUnavailable
-from registrator.io_docker import THREADS
+from registrator.engines.io_docker import THREADS
 from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import connected
 from tests.parts.fake_docker import FakeDocker, container, dropped

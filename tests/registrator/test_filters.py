@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog.settings import BadSettings, resolve
 from pilotfish.catalog.values import BadValue
-from registrator.filters import KINDS, Filter, left_out, parse_filter
+from registrator.rules.filters import KINDS, Filter, left_out, parse_filter
 from registrator.settings import RegistratorSettings
 from tests.registrator import harness
 from tests.registrator.builders import decide, given, reasons

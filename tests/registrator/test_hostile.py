@@ -3,7 +3,7 @@
 import pytest
 
 from pilotfish.catalog.record import Container, decode, encode
-from registrator.tags import CHECKS, KNOWN
+from registrator.rules.tags import CHECKS, KNOWN
 from tests.registrator.builders import decide
 
 PORTS = {"80/tcp": 8000, "443/tcp": 4443}

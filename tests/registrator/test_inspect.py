@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pilotfish.catalog.settings import BadSettings
-from registrator.address import Host
-from registrator.inspect import finder, inspect, report
+from registrator.explaining.inspect import finder, inspect, report
+from registrator.rules.address import Host
 from registrator.settings import RegistratorSettings
 from tests.registrator.builders import ID, IP, document, given
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registrator.checks import Target
-from registrator.io_checks import LONGEST_S, SHORTEST_S, Dials, Port, answers, delay_after
+from registrator.health.checks import Target
+from registrator.health.io_checks import LONGEST_S, SHORTEST_S, Dials, Port, answers, delay_after
 from tests.registrator.harness import until
 
 
@@ -48,7 +48,7 @@ async def test_answers(free, monkeypatch):
     async def silent(*_):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("registrator.io_checks.DIAL_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("registrator.health.io_checks.DIAL_TIMEOUT_S", 0.01)
     monkeypatch.setattr(asyncio, "open_connection", silent)
     assert await answers(free, 1.0) is None
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registrator import io_docker, io_inbox
-from registrator.engine import (
+from registrator.engines import io_docker, io_inbox
+from registrator.engines.engine import (
     Away,
     BrokenStream,
     EngineError,
@@ -26,7 +26,7 @@ from registrator.engine import (
     read_event,
     read_info,
 )
-from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.engines.io_docker import DockerEngine, DockerSettings
 from tests.parts.fake_docker import FakeDocker, container, duplicated
 from tests.registrator.harness import WAIT_S, until
 

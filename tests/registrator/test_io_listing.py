@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.engine import EngineInfo, ListAgain
+from registrator.engines.engine import EngineInfo, ListAgain
 from registrator.io_listing import Listing
 from tests.registrator.harness import until
 

@@ -13,12 +13,12 @@ import pytest
 import trustme
 
 from pilotfish.catalog.failure import CannotStart
-from registrator import probe_wire, progress
-from registrator.checks import Target
-from registrator.io_checks import Port
-from registrator.io_probe import REFUSED, Authorities, ask, folder
-from registrator.io_rounds import MOST_OF_ONE, Rounds
-from registrator.probe import How, Probe
+from registrator.health import probe_wire, progress
+from registrator.health.checks import Target
+from registrator.health.io_checks import Port
+from registrator.health.io_probe import REFUSED, Authorities, ask, folder
+from registrator.health.io_rounds import MOST_OF_ONE, Rounds
+from registrator.rules.probe import How, Probe
 from tests.registrator.applications import BAD, ELSEWHERE, ENDLESS, HANG, OK, Application, application
 from tests.registrator.harness import until
 

@@ -17,9 +17,9 @@ import trustme
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.settings import BadSettings, resolve
 from pilotfish.catalog.telemetry import Telemetry
-from registrator import io_tls
-from registrator.engine import EngineRefused, EngineUnavailable
-from registrator.io_docker import DockerEngine, DockerSettings
+from registrator.engines import io_tls
+from registrator.engines.engine import EngineRefused, EngineUnavailable
+from registrator.engines.io_docker import DockerEngine, DockerSettings
 from registrator.io_fleet import registrator
 from registrator.settings import RegistratorSettings
 

@@ -12,7 +12,7 @@ from pilotfish.catalog.record import Container, decode
 from pilotfish.catalog.verdict import PANIC_FROM, judge, situation
 from pilotfish.catalog.wishes import Wishes
 from registrator.io_asking import OLDER_S
-from registrator.signals import parse_signal
+from registrator.rules.signals import parse_signal
 from tests.registrator import harness
 from tests.registrator.harness import NODE, exports, records, web
 

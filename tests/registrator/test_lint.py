@@ -10,11 +10,11 @@ from hypothesis import given as any_of
 from hypothesis import strategies as st
 
 from pilotfish.cli import program
-from registrator.address import Host
-from registrator.compose import BadCompose, compose
-from registrator.compose_yaml import BadYaml, parse
-from registrator.container import BadDocument, facts
-from registrator.lint import Seen, lint
+from registrator.explaining.compose import BadCompose, compose
+from registrator.explaining.compose_yaml import BadYaml, parse
+from registrator.explaining.lint import Seen, lint
+from registrator.rules.address import Host
+from registrator.rules.container import BadDocument, facts
 from registrator.settings import RegistratorSettings
 from tests.registrator.builders import document
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from registrator.naming import default_of, label_of, to_label
-from registrator.tags import split_escaped
+from registrator.rules.naming import default_of, label_of, to_label
+from registrator.rules.tags import split_escaped
 from tests.registrator.builders import decide, given, reasons
 
 TWO = {"443/tcp": 4443, "80/tcp": 8000}

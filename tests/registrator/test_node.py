@@ -13,8 +13,8 @@ from pilotfish.catalog.keys import node_key
 from pilotfish.catalog.record import Node, decode, encode
 from pilotfish.catalog.store import Entry
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.io_node import Tenure
-from registrator.node import Adopt, Fresh, Ours, Refuse, StandBy, judge_node
+from registrator.writing.io_node import Tenure
+from registrator.writing.node import Adopt, Fresh, Ours, Refuse, StandBy, judge_node
 
 ME = Node(node="h1", addresses=("10.0.0.1",), boot="b", engine="E1", instance="me", version="1")
 FENCE = 10

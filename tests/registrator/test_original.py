@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from pilotfish.catalog.record import MAX_TEXT
 from pilotfish.catalog.values import ID, NAME
-from registrator.address import Host
-from registrator.inspect import inspect
+from registrator.explaining.inspect import inspect
+from registrator.rules.address import Host
+from registrator.rules.tags import KNOWN, MAX_ATTRS_TEXT, split_escaped
 from registrator.settings import RegistratorSettings
-from registrator.tags import KNOWN, MAX_ATTRS_TEXT, split_escaped
 from tests.registrator import registrator_model as original
 from tests.registrator.builders import document
 from tests.registrator.registrator_model import Flags

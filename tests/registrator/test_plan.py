@@ -21,8 +21,8 @@ from pilotfish.catalog.store import (
     Put,
     ValueIs,
 )
-from registrator import plan as plans
-from registrator.plan import Desired, Ground, Owners, plan
+from registrator.writing import plan as plans
+from registrator.writing.plan import Desired, Ground, Owners, plan
 
 LEASE, OLD, FOREIGN = 7, 6, 99
 FENCE = ModifiedAt("/pilotfish/v1/nodes/h1", 1)

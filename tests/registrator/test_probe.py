@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registrator.probe import How, Probe
+from registrator.rules.probe import How, Probe
 from tests.registrator.builders import decide
 
 CHOSEN = {

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registrator import checks, progress
-from registrator.checks import Gate, Happening
-from registrator.probe import How, Probe
-from registrator.progress import FALLS, LONGEST_HOLD_S, WINDOW_S, Flaps
+from registrator.health import checks, progress
+from registrator.health.checks import Gate, Happening
+from registrator.health.progress import FALLS, LONGEST_HOLD_S, WINDOW_S, Flaps
+from registrator.rules.probe import How, Probe
 
 # Results as letters: "." good, "a" and "b" bad for two reasons. Then state and reason after each; S, P, F: starting,
 # passing, failing; "?": not checked yet.

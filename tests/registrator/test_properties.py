@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from pilotfish.catalog import keys
 from pilotfish.catalog.record import Container, decode, encode
 from pilotfish.catalog.verdict import Verdict
-from registrator.address import Host, usable
-from registrator.exports import judge_exports
-from registrator.naming import label_of
+from registrator.rules.address import Host, usable
+from registrator.rules.exports import judge_exports
+from registrator.rules.naming import label_of
+from registrator.rules.tags import ALL_KEYS
+from registrator.rules.templates import parse
+from registrator.rules.wanted import RULES, wanted
 from registrator.settings import RegistratorSettings
-from registrator.tags import ALL_KEYS
-from registrator.templates import parse
-from registrator.wanted import RULES, wanted
 from tests.registrator.builders import given
 
 TEXT = st.text(max_size=30) | st.sampled_from(

@@ -15,9 +15,7 @@ from prometheus_client import generate_latest
 
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.address import Host
-from registrator.container import facts
-from registrator.engine import (
+from registrator.engines.engine import (
     Away,
     EngineInfo,
     EngineUnavailable,
@@ -26,12 +24,14 @@ from registrator.engine import (
     read_membership,
     stirs_a_swarm,
 )
+from registrator.engines.io_swarm import BETWEEN_LOOKS_S, LEADER_S, Leader, SwarmEngine
+from registrator.engines.swarm import Listed, leads, node_of, see
 from registrator.io_fleet import WithSwarm
-from registrator.io_swarm import BETWEEN_LOOKS_S, LEADER_S, Leader, SwarmEngine
-from registrator.naming import default_of
+from registrator.rules.address import Host
+from registrator.rules.container import facts
+from registrator.rules.naming import default_of
+from registrator.rules.wanted import wanted
 from registrator.settings import RegistratorSettings
-from registrator.swarm import Listed, leads, node_of, see
-from registrator.wanted import wanted
 from tests.registrator.harness import until
 
 CONTAINER = "c0" * 32

@@ -4,9 +4,9 @@ import pytest
 
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.verdict import Verdict
-from registrator.exports import judge_exports
+from registrator.rules.exports import judge_exports
+from registrator.rules.templates import parse, split
 from registrator.settings import RegistratorSettings
-from registrator.templates import parse, split
 from tests.registrator.builders import ID, IP, decide
 
 SEED_LINES = {

@@ -15,15 +15,15 @@ from pilotfish.catalog.keys import container_key, node_key
 from pilotfish.catalog.settings import BadSettings, EtcdOptions, resolve
 from pilotfish.catalog.store import Delete
 from pilotfish.cli import program
-from registrator import checks
-from registrator.address import Host
-from registrator.container import facts
-from registrator.filters import parse_filter
-from registrator.inspect import inspect
-from registrator.io_docker import read_event
-from registrator.naming import label_of
+from registrator.engines.io_docker import read_event
+from registrator.engines.swarm import Listed
+from registrator.explaining.inspect import inspect
+from registrator.health import checks
+from registrator.rules.address import Host
+from registrator.rules.container import facts
+from registrator.rules.filters import parse_filter
+from registrator.rules.naming import label_of
 from registrator.settings import RegistratorSettings
-from registrator.swarm import Listed
 from tests.parts.fake_docker import container
 from tests.registrator import harness
 from tests.registrator.builders import IP, decide, document, endpoint, given, places, reasons

@@ -9,7 +9,7 @@ from pilotfish.catalog.keys import WishKey, wish_key
 from pilotfish.catalog.record import Container, Drain, Endpoint, Proxy, Shift, decode, encode
 from pilotfish.catalog.store import Delete, ModifiedAt, Put
 from pilotfish.catalog.wishes import Kind, Subject
-from registrator.wishes import DAY_S, Wished, plan_wishes
+from registrator.writing.wishes import DAY_S, Wished, plan_wishes
 from tests.operate_kit import node
 from tests.registrator import harness
 from tests.registrator.harness import NODE, web

@@ -1,0 +1,1 @@
+"""Container engines: what is asked of them, how their events read, and swarms as one more engine."""

@@ -1,0 +1,1 @@
+"""From a container to what it should publish: every rule, and the reason it gives."""

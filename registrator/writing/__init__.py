@@ -1,0 +1,1 @@
+"""From what is wanted to what the store says: plans, commits, claims, and the node's own key."""
