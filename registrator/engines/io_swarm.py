@@ -39,6 +39,7 @@ class SwarmEngine:
     def __init__(self, manager: DockerEngine, cluster: str, now: Callable[[], float]) -> None:
         self._manager, self._cluster, self._now = manager, cluster, now
         self._documents: dict[str, Document] = {}
+        self._looked = False
         self._woken = asyncio.Event()
 
     @property
@@ -57,7 +58,9 @@ class SwarmEngine:
         return tuple(sorted(self._documents))
 
     async def inspect(self, container: str) -> Mapping[str, object] | None:
-        """A document as it was last seen; None when there is none."""
+        """A document as it was last seen; None when there is none. What was never looked at may hold anything."""
+        if not self._looked:
+            await self._look()
         return self._documents.get(container)
 
     def wake(self) -> None:
@@ -100,6 +103,7 @@ class SwarmEngine:
         tasks = await self._manager.swarm("tasks")
         nodes = await self._manager.swarm("nodes")
         self._documents, settled = swarm.see(Listed(services, tasks, nodes))
+        self._looked = True
         return settled
 
     async def _rest(self, pause_s: float) -> None:

@@ -59,6 +59,7 @@ class Tenure:
         self._key, self._patient = node_key(me.node), patient
         self._fence = 0
         self._said = 0  # epoch in which the key says that everything is listed
+        self._told = ""  # why the key is not ours, as it was said last
         self._acting = asyncio.Lock()  # what was read of the key holds until it was acted on
         self._spare: set[int] = set()  # leases that were left behind, to be ended when nothing hangs on them any more
         self._woken = asyncio.Event()
@@ -200,7 +201,9 @@ class Tenure:
                 if not self._patient:
                     raise CannotStart(why)
                 self._telemetry.ready.bad("node", why)
-                self._telemetry.log.error("%s", why, extra={"cause": "node"})
+                if why != self._told:
+                    self._telemetry.log.error("%s", why, extra={"cause": "node"})
+                    self._told = why
                 return TAKEN_RETRY_S
 
     async def _adopted(self, entry: Entry) -> Lease:
@@ -243,7 +246,7 @@ class Tenure:
 
     async def _hold(self, ground: Ground) -> None:
         async with self._changed:
-            self.ground = ground
+            self.ground, self._told = ground, ""
             self.epoch += 1
             self._changed.notify_all()
         self._on_new()

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from pilotfish.catalog.record import BadRecord, Node, decode
 from pilotfish.catalog.store import Entry
+from registrator.engines.swarm import ENGINE_PREFIX
 
 
 class Fresh(NamedTuple):
@@ -63,8 +64,14 @@ def judge_node(entry: Entry | None, me: Node, fence: int) -> Judgement:
         return Ours()
     # A key newer than ours was put by a process that started later; an older one comes from a restored store.
     if fence and entry.mod_revision > fence and there.instance != me.instance:
-        return StandBy(f"another registrator for the same engine has taken over {me.node}; end one of the two")
+        return StandBy(_stood_by(me))
     return Adopt(entry)
+
+
+def _stood_by(me: Node) -> str:
+    if me.engine.startswith(ENGINE_PREFIX):  # it ends by itself, as soon as its manager says that another one leads
+        return f"another manager's registrator writes for {me.node} now"
+    return f"another registrator for the same engine has taken over {me.node}; end one of the two"
 
 
 def _refusal(there: Node) -> str:

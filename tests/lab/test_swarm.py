@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pilotfish.catalog.record import Container, Node, decode
 from pilotfish.catalog.telemetry import Telemetry
 from registrator.io_fleet import registrator
 from registrator.settings import RegistratorSettings
+from tests.registrator.test_faults import Losses
 
 pytestmark = pytest.mark.lab
 
@@ -27,18 +29,30 @@ WAIT_S = 60.0
 IMAGE = "pilotfish-lab/web:1"
 
 
+@contextlib.contextmanager
+def joined(lab: Lab, role: str) -> Iterator[Lab]:
+    """A swarm that the first host began and the others joined as managers or workers; we are on the first's network."""
+    first, *others = lab.hosts
+    first.docker(["swarm", "init", "--advertise-addr", first.address])
+    token = first.docker(["swarm", "join-token", "-q", role]).stdout.strip()
+    for host in others:
+        host.docker(["swarm", "join", "--advertise-addr", host.address, "--token", token, f"{first.address}:2377"])
+    with first.inside():
+        yield lab
+
+
 @pytest.fixture
 def swarm() -> Iterator[Lab]:
-    """Two hosts: a manager and a worker; we are on the manager's network."""
-    with Lab(hosts=2) as lab:
-        manager, worker = lab.hosts
-        manager.docker(["swarm", "init", "--advertise-addr", manager.address])
-        token = manager.docker(["swarm", "join-token", "-q", "worker"]).stdout.strip()
-        worker.docker(
-            ["swarm", "join", "--advertise-addr", worker.address, "--token", token, f"{manager.address}:2377"]
-        )
-        with manager.inside():
-            yield lab
+    """Two hosts: a manager and a worker."""
+    with Lab(hosts=2) as lab, joined(lab, "worker"):
+        yield lab
+
+
+@pytest.fixture
+def managers() -> Iterator[Lab]:
+    """Three hosts, all of them managers: one can be missed."""
+    with Lab(hosts=3) as lab, joined(lab, "manager"):
+        yield lab
 
 
 class Town:
@@ -101,13 +115,30 @@ class Town:
         return time.monotonic() - began
 
 
+@contextlib.asynccontextmanager
+async def running(lab):
+    one = Town(lab)
+    for host in lab.hosts:
+        one.start(host)
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
 @pytest.fixture
 async def town(swarm):
-    one = Town(swarm)
-    for host in swarm.hosts:
-        one.start(host)
-    yield one
-    await one.close()
+    async with running(swarm) as one:
+        yield one
+
+
+async def until(true, what):
+    """Wait until an awaitable condition holds; returns what it gave."""
+    deadline = time.monotonic() + WAIT_S
+    while not (found := await true()):
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.05)
+    return found
 
 
 @pytest.mark.timeout(600)
@@ -155,3 +186,60 @@ async def test_services_of_a_swarm(town):
     town.start(town.lab.hosts[0])
     took["the manager's again"] = await town.see({swarm: edges, here: [plain_at]}, "as before")
     print("swarm:", ", ".join(f"{what} {seconds:.1f} s" for what, seconds in took.items()))
+
+
+@pytest.mark.timeout(600)
+async def test_another_manager_leads(managers):
+    """The leader's engine hangs, the next one is demoted: another's registrator goes on, no record goes."""
+    async with running(managers) as town:
+        cluster = await town.docker("info", "--format", "{{.Swarm.Cluster.ID}}")
+        name = f"swarm-{cluster[:12]}"
+        everywhere = {port: sorted(f"{host.address}:{port}" for host in managers.hosts) for port in (8080, 8081, 8082)}
+
+        async def serve(service, port, host):
+            await town.docker("service", "create", "-d", "--no-resolve-image", "--mode", "global", "--name", service,
+                              "--publish", f"{port}:80", IMAGE, host=host)  # fmt: skip
+
+        async def writer():
+            return (await town.nodes())[name].instance
+
+        async def leader(host):
+            listed = await town.docker("node", "ls", "--format", "{{.ID}} {{.ManagerStatus}}", host=host)
+            return next((line.split()[0] for line in listed.splitlines() if line.endswith(" Leader")), "")
+
+        async def registered(port):
+            return [at for _, at in (await town.places()).get(name, []) if at.endswith(f":{port}")] == everywhere[port]
+
+        await serve("shop", 8080, 0)
+        await until(lambda: registered(8080), "the first manager's registrator has it")
+        before, began = await writer(), time.monotonic()
+        async with Losses(town.store, CONTAINERS) as losses:
+            managers.hosts[0].engine.pause()
+            try:
+
+                async def another():
+                    return await writer() != before
+
+                await until(another, "another manager's registrator has taken over")
+                took = {"its engine hangs": time.monotonic() - began}
+            finally:
+                managers.hosts[0].engine.resume()
+            await serve("more", 8081, 1)
+            await until(lambda: registered(8081), "it registers what is new")
+
+            async def led():
+                return await leader(1)
+
+            leads = await until(led, "somebody leads")
+            before, began = await writer(), time.monotonic()
+            ids = [await town.docker("info", "--format", "{{.Swarm.NodeID}}", host=host) for host in range(3)]
+            other = (ids.index(leads) + 1) % 3
+            await town.docker("node", "demote", leads, host=other)
+            await until(another, "the next manager's registrator has taken over")
+            took["it is demoted"] = time.monotonic() - began
+            await serve("most", 8082, other)
+            await until(lambda: registered(8082), "it registers what is new")
+        for port in everywhere:
+            assert await registered(port)
+        assert [key for key in losses.lost if f"/{name}/" in key] == []
+        print("swarm led by another:", ", ".join(f"{what} {seconds:.1f} s" for what, seconds in took.items()))

@@ -334,6 +334,17 @@ async def test_a_swarm_tells_what_differs():
     assert (await engine.info()).id == f"swarm {manager.place.cluster}"
 
 
+async def test_what_was_never_looked_at_is_not_gone():
+    """A new leader's registrator asks for what the last one's has written before it has looked at the swarm."""
+    manager = Manager()
+    engine = SwarmEngine(manager, manager.place.cluster, time.time)
+    assert await engine.inspect(CONTAINER) is not None
+    manager.away = True
+    unable = SwarmEngine(manager, manager.place.cluster, time.time)
+    with pytest.raises(EngineUnavailable):
+        await unable.inspect(CONTAINER)
+
+
 async def test_who_leads_registers_and_who_does_not_stops():
     """Lost and won again with the swarm's own lead; one that cannot be asked changes nothing."""
     manager, running, began = Manager(), set(), []
