@@ -69,6 +69,16 @@ def sent(snippet: bytes) -> frozenset[str]:
     return frozenset(found[1].strip("\"'").lower() for found in words if len(found) > 1)
 
 
+def answers_all(snippet: bytes) -> bool:
+    """Whether it says itself what is answered at paths that nobody serves: nginx takes no second `location /`.
+
+    >>> answers_all(b"location / { return 418; }"), answers_all(b"location = / { return 418; }")
+    (True, False)
+    """
+    words = [one.text.rstrip(";").split()[1:] for one in directives(snippet) if one.name == "location"]
+    return ["/"] in words or ["^~", "/"] in words
+
+
 def guards_inside(snippet: bytes) -> bool:
     """Whether it seems to guard some paths of its host and not others, by blocks of its own."""
     return "location" in names(snippet) and _GUARD.search(snippet) is not None

@@ -150,7 +150,8 @@ class Site(msgspec.Struct, frozen=True):
         locations: sorted by path.
         parts: files with the locations of other services at this host.
         strict: guards differ among the paths of these hosts, so that no path may be read in two ways.
-        rest: True when no location covers the whole host, so that the rest has to be answered 404.
+        rest: True when no location covers the whole host, the admin's own included, so that the rest has to be answered
+            404.
         own: what the admin's folders give the hosts.
         certificate: with which these hosts are served over https too; None: over http alone.
         covered: of wildcards, how many labels the names below them have that the certificate covers; None: it covers

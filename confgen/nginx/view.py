@@ -249,7 +249,8 @@ class _Builder:
         alike: dict[_Alike, list[Token]] = {}
         for host, found in leads.items():
             parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
-            rest, certificate = not self._hosts.covers_all(host), self._certificate(host)
+            certificate = self._certificate(host)
+            rest = not self._hosts.covers_all(host) and not directives.answers_all(self._extras.hosts.get(host, b""))
             key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host), self._strict(host))
             alike.setdefault(key, []).append(quote.host(host))
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
