@@ -1,7 +1,8 @@
 """What counts when the containers of one service ask for different things at one place, and that it is said.
 
 Pure. One rule: what protects is joined, so that nobody who starts a container beside others can open what they closed:
-a name of users beats none, networks are intersected, the lower rate counts, https beats http. Containers that are not
+a name of users beats none, networks are intersected, the lower rate counts, https beats http, and there to refuse http
+beats to redirect it, which beats to serve it. Containers that are not
 published join in that, or a guard would be gone whenever its container fails. All else is as the newest published
 container asks, because it is what its admin last said; of https, as the newest that asks for https. Newest: started
 last, then the greater id.
@@ -16,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from pilotfish.catalog.options import NOTHING, Rate
-from pilotfish.catalog.route import Route
+from pilotfish.catalog.route import InTheClear, Route
 
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -33,7 +34,8 @@ NEWEST = {
     "maintenance": "PROXY_MAINTENANCE",
 }
 OF_HTTPS = {"cert": "PROXY_CERT", "hsts": "PROXY_HSTS"}
-GUARDS = {"scheme": "PROXY", "auth": "PROXY_AUTH", "allow": "PROXY_ALLOW", "rate": "PROXY_RATE"}
+STRICTER: Sequence[InTheClear] = ("serve", "redirect", "refuse")
+GUARDS = {"scheme": "PROXY", "http": "PROXY_HTTP", "auth": "PROXY_AUTH", "allow": "PROXY_ALLOW", "rate": "PROXY_RATE"}
 
 
 class Asked(NamedTuple):
@@ -73,7 +75,7 @@ def agree(asked: Sequence[Asked], beside: Sequence[Asked] = ()) -> Agreed:
         allow = (first.options or NOTHING).allow
         return Agreed(first, frozenset(allow) if allow else None)
     newest = _newest(asked)
-    over = secured(asked)
+    over = secured(asked, beside)
     wishes = [one.route.options or NOTHING for one in everybody]
     options = msgspec.structs.replace(
         newest.route.options or NOTHING,
@@ -82,15 +84,26 @@ def agree(asked: Sequence[Asked], beside: Sequence[Asked] = ()) -> Agreed:
     )
     route = msgspec.structs.replace(newest.route, options=options)
     if over is not None:
-        route = msgspec.structs.replace(route, scheme="https", cert=over.cert, hsts=over.hsts)
+        route = msgspec.structs.replace(route, scheme="https", cert=over.cert, hsts=over.hsts, http=over.http)
     lists = [wish.allow for wish in wishes if wish.allow]
     return Agreed(route, intersection(lists) if lists else None, tuple(_notes(asked, everybody)))
 
 
-def secured(asked: Iterable[Asked]) -> Route | None:
-    """The route of the newest of those that ask for https; None when nobody does."""
-    found = [one for one in asked if one.route.scheme == "https"]
-    return _newest(found).route if found else None
+def secured(asked: Iterable[Asked], beside: Iterable[Asked] = ()) -> Route | None:
+    """The route of the newest of those that ask for https, as strict about http as any of them or of the others.
+
+    None: nobody of them asks for it.
+    """
+    found = _over_tls(asked)
+    if not found:
+        return None
+    strictest = max((one.route.http for one in (*found, *_over_tls(beside))), key=STRICTER.index)
+    newest = _newest(found).route
+    return newest if newest.http == strictest else msgspec.structs.replace(newest, http=strictest)
+
+
+def _over_tls(asked: Iterable[Asked]) -> list[Asked]:
+    return [one for one in asked if one.route.scheme == "https"]
 
 
 def _newest(asked: Sequence[Asked]) -> Asked:
@@ -101,7 +114,7 @@ def _notes(asked: Sequence[Asked], everybody: Sequence[Asked]) -> list[str]:
     notes = []
     for field, tag in (*NEWEST.items(), *OF_HTTPS.items(), *GUARDS.items()):
         among = everybody if field in GUARDS else asked
-        among = [one for one in asked if one.route.scheme == "https"] if field in OF_HTTPS else among
+        among = _over_tls(among) if field in {"http", *OF_HTTPS} else among
         if len({_said(one.route, field) for one in among}) > 1:
             counts = "what protects most counts" if field in GUARDS else f"{_newest(among).id}, the newest, counts"
             notes.append(f"its containers disagree about {tag}: {counts}")

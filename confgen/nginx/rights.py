@@ -19,7 +19,7 @@ from confgen.nginx.shapes import Note, Server, shown
 from confgen.nginx.stream_views import Wish
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Address, Claim
-from pilotfish.catalog.route import HTTP_SCHEMES, OVER_TLS, Place, Reserved
+from pilotfish.catalog.route import HTTP_SCHEMES, OVER_TLS, InTheClear, Place, Reserved
 from pilotfish.catalog.verdict import Placed, Routed, judge_route
 
 NOTHING_RESERVED = Reserved((), ())
@@ -52,7 +52,7 @@ class Standing(NamedTuple):
         strip: the prefix is taken off.
         decided: what is printed besides.
         tls: it is to be reached over TLS too, once a certificate covers its host; None: no endpoint is there to say so.
-        away: then, who comes without TLS is sent there; False for gRPC, whose clients follow nobody.
+        http: then, what becomes of who comes without TLS; None: he is served, as for gRPC, whose clients follow nobody.
         cert: the certificate that is named.
         hsts: the value of Strict-Transport-Security.
     """
@@ -61,7 +61,7 @@ class Standing(NamedTuple):
     strip: bool = False
     decided: Decided = JUST_SERVED
     tls: bool | None = None
-    away: bool = False
+    http: InTheClear | None = None
     cert: str = ""
     hsts: Token | None = None
 
@@ -188,10 +188,11 @@ def rights(
 def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[Standing, tuple[str, ...]]:
     """What stands at a place, and what is to be said of it."""
     served = [one for one in there if one.published]
-    over = secured(one.asked for one in served) or secured(one.asked for one in there)
+    everybody = [one.asked for one in there]
+    over = secured((one.asked for one in served), everybody) or secured(everybody)
     standing = Standing(
         tls=any(one.asked.route.scheme in OVER_TLS for one in there) if there else None,
-        away=over is not None,
+        http=over.http if over else None,
         cert=over.cert if over else "",
         hsts=tls.header(over.hsts) if over and over.hsts else None,
     )

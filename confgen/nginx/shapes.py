@@ -97,7 +97,8 @@ class Location(msgspec.Struct, frozen=True):
         snippet: file with the admin's own directives for it.
         says: the names of these directives, since nginx wants most of them once.
         sent: headers that they send to the application, in lower case.
-        secure: who comes over http is sent to https.
+        secure: who comes over http is sent to https, or is not served.
+        shut: of both, he is not served.
         hsts: the value of Strict-Transport-Security over https.
     """
 
@@ -112,6 +113,7 @@ class Location(msgspec.Struct, frozen=True):
     says: frozenset[str] = frozenset()
     sent: frozenset[str] = frozenset()
     secure: bool = False
+    shut: bool = False
     hsts: Token | None = None
 
     @property

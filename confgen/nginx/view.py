@@ -305,7 +305,7 @@ class _Builder:
 
     def _about_tls(self, host: str, standing: Standing) -> tuple[str, ...]:
         """What a place that asks for https does not get of it, as sentences."""
-        if not standing.away:
+        if standing.http is None:
             return ()
         found, named = self._certificate(host), standing.cert
         if found is None and self._settings.told and not len(self._certificates):
@@ -313,9 +313,11 @@ class _Builder:
         if found is None:
             passed = self._hosts.passes(host)
             why = f"{passed.service} takes it as a stream on the port of https, and asked first" if passed else ""
-            how = "https is left to the balancers" if self._settings.told else "served over http alone"
+            alone = "not served at all" if standing.http == "refuse" else "served over http alone"
+            how = "https is left to the balancers" if self._settings.told else alone
             return (f"{how}: {why or self._certificates.why_not(host)}",)
-        deeper = f"names of more labels than {host} are served over http alone: no certificate covers them"
+        alone = "not served" if standing.http == "refuse" else "served over http alone"
+        deeper = f"names of more labels than {host} are {alone}: no certificate covers them"
         notes = (deeper,) if host.startswith("*.") and not self._settings.told else ()
         if not named or named == found.name:
             return notes
@@ -327,11 +329,13 @@ class _Builder:
         return file
 
     def _location(self, place: Place, standing: Standing) -> Location:
-        secure = standing.away and (self._settings.told or self._certificate(place.host) is not None)
-        hsts = standing.hsts if secure else None
+        shut = standing.http == "refuse"
+        there = standing.http is not None and (self._settings.told or self._certificate(place.host) is not None)
+        secure = shut or (there and standing.http == "redirect")
+        hsts = standing.hsts if there else None
         if place.host in self._extras.pages:
             closed = Location(place.path, self._matches(place), None, strip=False, policy=CLOSED_FOR_WORK)
-            return msgspec.structs.replace(closed, secure=secure, hsts=hsts)
+            return msgspec.structs.replace(closed, secure=secure, shut=shut, hsts=hsts)
         path, policy = place.path, at(standing.decided.policy, place)
         own = extras.reaching(self._extras.places, place)
         strip = standing.strip and path != "/" and not policy.grpc
@@ -348,6 +352,7 @@ class _Builder:
             says=self._says(place),
             sent=frozenset() if own is None else directives.sent(self._extras.places[own]),
             secure=secure,
+            shut=shut,
             hsts=hsts,
         )
 

@@ -15,6 +15,7 @@ from pilotfish.catalog.values import Host, Name, Path, Port, is_reserved
 
 Scheme: TypeAlias = Literal["http", "https", "grpc", "tcp", "udp"]
 Backend: TypeAlias = Literal["http", "https", "grpc", "grpcs"]
+InTheClear: TypeAlias = Literal["redirect", "serve", "refuse"]  # what becomes of who comes without TLS
 
 HTTP_SCHEMES: frozenset[Scheme] = frozenset({"http", "https", "grpc"})
 OVER_TLS: frozenset[Scheme] = frozenset({"https", "grpc"})  # reached over TLS too, once a certificate covers the host
@@ -52,6 +53,8 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
         options: what it asks for besides; None: nothing.
         cert: PROXY_CERT, the certificate that https takes; empty: the best that covers the host.
         hsts: PROXY_HSTS; None: nothing is told.
+        http: PROXY_HTTP, what becomes of who comes over http although it is to be https: he is sent there, served all
+            the same, or answered as if nobody were here.
     """
 
     scheme: Scheme
@@ -63,6 +66,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     options: Options | None = None
     cert: CertName | Literal[""] = ""
     hsts: Hsts | None = None
+    http: InTheClear = "redirect"
 
 
 class Place(NamedTuple):

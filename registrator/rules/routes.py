@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from pilotfish.catalog.options import NOTHING, Options
-from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Hsts, Reserved, Route, Scheme
+from pilotfish.catalog.route import HTTP_SCHEMES, Backend, Hsts, InTheClear, Reserved, Route, Scheme
 from pilotfish.catalog.values import quoted
 from registrator.rules.container import PortSpec
 from registrator.rules.tags import GUARDS, PortTags
@@ -46,7 +46,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_backend", *OPTIONS)
-HTTPS_ONLY = ("proxy_cert", "proxy_hsts")
+HTTPS_ONLY = ("proxy_cert", "proxy_hsts", "proxy_http")
 # What has no effect with a scheme. PROXY_HOST with tcp: the host that a client asks for in its TLS greeting.
 IDLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -132,6 +132,8 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Rese
     guards = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
     if guards and scheme not in HTTP_SCHEMES:
         return f"{one.raw[guards[0]].name} asks for protection that streams are not given yet"
+    if one.values.get("proxy_http") == "refuse" and scheme in {"http", "grpc"}:
+        return f"{one.raw['proxy_http'].name}=refuse goes with PROXY=https alone"
     for name in (service, *names, *hosts):
         if reserved.covers(name):
             return f"{quoted(name)} is a reserved name, or that of the proxies or the console"
@@ -149,6 +151,7 @@ def _http(one: PortTags, scheme: Scheme) -> Route:
         options=_options(one),
         cert=cast("str", one.values.get("proxy_cert", "")) if scheme == "https" else "",
         hsts=cast("Hsts | None", one.values.get("proxy_hsts")) if scheme == "https" else None,
+        http=cast("InTheClear", one.values.get("proxy_http", "redirect")) if scheme == "https" else "redirect",
     )
 
 

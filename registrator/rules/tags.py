@@ -182,6 +182,7 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "proxy_maintenance": Rule(values.parse_boolean, "route"),
         "proxy_cert": Rule(secured.parse_cert, "route"),  # with another certificate clients would not trust it
         "proxy_hsts": Rule(secured.parse_hsts, "default"),
+        "proxy_http": Rule(_word("redirect", "serve", "refuse"), "route"),  # who writes refuse wants it closed
         "weight": Rule(_whole("weight", 65535), "default"),
         "priority": Rule(_whole("priority", 65535), "default"),
         "ttl": Rule(_whole("number of seconds", 2**31 - 1), "default"),

@@ -82,6 +82,24 @@ def test_https_beats_what_is_open_and_its_newest_says_how(row):
     assert list(found.notes) == [NEWEST.format(one) if one == "PROXY_HSTS" else one for one in notes]
 
 
+IN_THE_CLEAR = {
+    "the newest serves": ("redirect", "serve", "redirect"),
+    "the newest refuses": ("serve", "refuse", "refuse"),
+    "the oldest refuses": ("refuse", "redirect", "refuse"),
+}
+
+
+@pytest.mark.parametrize("row", IN_THE_CLEAR.values(), ids=IN_THE_CLEAR)
+@pytest.mark.parametrize("published", [True, False])
+def test_who_is_stricter_about_http_counts_published_or_not(row, published):
+    old, new, counts = row
+    asked = [Asked(2.0, "new", Route("https", http=new)), Asked(1.0, "old", Route("https", http=old))]
+    found = agree(asked if published else asked[:1], [] if published else asked[1:])
+    assert (found.route.http, found.notes) == (counts, (SAFEST.format("PROXY_HTTP"),))
+    plain = [Asked(3.0, "plain", Route("http"))]  # has no say in it
+    assert agree([*plain, asked[0]]).route.http == new
+
+
 BESIDE = {
     "users": ({"auth": "staff"}, {}, ("staff", None, None), ["PROXY_AUTH"]),
     "networks": ({"allow": TEN}, {}, ("", frozenset(TEN), None), ["PROXY_ALLOW"]),

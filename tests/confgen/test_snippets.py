@@ -213,12 +213,20 @@ async def test_headers_of_a_host_stay_whatever_a_tag_adds(nginx, folder, snippet
 
 async def test_what_a_client_says_of_its_way_here_does_not_reach_the_application(nginx, folder):
     """Only balancers that are trusted say it."""
-    said = {"forwarded": "for=9.9.9.9", "x-forwarded-prefix": "/p", "x-forwarded-ssl": "on"}
-    said |= {"x-original-url": "/admin", "x-rewrite-url": "/admin"}
+    said = {
+        "forwarded": "for=9.9.9.9",
+        "x-forwarded-prefix": "/p",
+        "x-original-url": "/admin",
+        "x-rewrite-url": "/admin",
+    }
+    ours = {"x-forwarded-ssl": "off", "x-original-uri": "/a?b"}
     async with Backend("one") as one, Running(folder, nginx) as running:
         await running.settle(*asking(one.port))
-        await get(running.port, WEB, headers=list(said.items()))
-        assert not said.keys() & one.requests[-1][2].keys()
+        spoofed = {**said, "x-forwarded-ssl": "on", "x-original-uri": "/admin"}
+        await get(running.port, WEB, "/a?b", headers=list(spoofed.items()))
+        seen = one.requests[-1][2]
+        assert not said.keys() & seen.keys()
+        assert ours.items() <= seen.items()
 
 
 async def test_a_trusted_balancer_says_how_a_client_came(one_nginx, folder):

@@ -20,6 +20,7 @@ import msgspec
 
 from pilotfish.catalog.record import Address
 from pilotfish.catalog.route import places_of
+from tests.confgen.asking import hashed
 from tests.confgen.kit import DOMAIN, NODE, Running, claim, put
 from tests.parts.ports import free_port
 from tests.registrator.builders import decide
@@ -27,8 +28,11 @@ from tests.registrator.builders import decide
 INTERNAL = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"  # what nginx-proxy calls so
 HTTPS_METHOD = {
     "redirect": ("PROXY=https", "PROXY_HSTS=365d"),
+    "noredirect": ("PROXY=https", "PROXY_HTTP=serve"),
+    "nohttp": ("PROXY=https", "PROXY_HTTP=refuse", "PROXY_HSTS=365d"),
     "nohttps": ("PROXY=http",),
 }
+CHALLENGE = "/.well-known/acme-challenge/test-filename"
 REFUSED = "refused"  # instead of a status: the TLS handshake is
 
 # Translation
@@ -78,21 +82,22 @@ def _places(env, ports):
 
 @dataclass(frozen=True)
 class Web:
-    """A container: what it listens on, nginx-proxy's tags, and further ones of ours for its files and labels."""
+    """A container: what it listens on, nginx-proxy's tags, ours for its files and labels, its network's mode."""
 
     name: str
     ports: tuple[int, ...]
     env: Mapping[str, str]
     ours: tuple[str, ...] = ()
+    mode: str = "default"
 
     @property
     def tags(self):
         return [f"SERVICE_NAME={self.name}", *translated(self.env, self.ports), *self.ours]
 
 
-def web(name, *ports, ours=(), **env):
+def web(name, *ports, ours=(), mode="default", **env):
     """A container that listens on these ports."""
-    return Web(name, ports, env, tuple(ours))
+    return Web(name, ports, env, tuple(ours), mode)
 
 
 class Row(NamedTuple):
@@ -103,6 +108,7 @@ class Row(NamedTuple):
         url: what is asked; ports stand in no address here, as there.
         status: of the answer, or REFUSED.
         text: stands in its body; `{http}` and `{https}` are our ports.
+        lacks: does not stand there.
         has: headers of the answer; None: it is not there.
         send: headers of the request.
         method: of the request.
@@ -114,6 +120,7 @@ class Row(NamedTuple):
     url: str
     status: int | str = 200
     text: str = ""
+    lacks: str = ""
     has: Mapping[str, str | None] = {}
     send: Mapping[str, str] = {}
     method: str = "GET"
@@ -131,7 +138,7 @@ class Case:
         rows: what is asked.
         certs: name of a certificate -> hosts that it covers.
         snippets: file -> directives; `{folder}` is a folder of the case's own.
-        users: file -> those who may.
+        users: file -> those who may; `{hashed}` is the password `secret`.
         pages: file -> page.
         flags: further ones of the config generator.
     """
@@ -151,17 +158,21 @@ def port(number):
     return f"answer from port {number}\n"
 
 
+async def served(case, folder, nginx, authority, stack):
+    """A config generator that serves a case until the stack ends; and its records."""
+    flags = {"https_public_port": 443, **_folders(case, folder.parent, authority), **case.flags}
+    records = [await _started(web, stack) for web in case.webs]
+    running = await stack.enter_async_context(Running(folder, nginx, https_port=free_port(), **flags))
+    entries = [put(record) for record in records]
+    await running.settle(*entries, *_claims(records))
+    return running, records
+
+
 async def wrong_in(case, folder, nginx, authority):
     """Name of each row that was answered otherwise, and how."""
-    flags = {**_folders(case, folder.parent, authority), **case.flags}
     async with contextlib.AsyncExitStack() as stack:
-        records = [await _started(web, stack) for web in case.webs]
-        running = await stack.enter_async_context(
-            Running(folder, nginx, https_port=free_port(), https_public_port=443, **flags)
-        )
-        entries = [put(record) for record in records]
-        await running.settle(*entries, *_claims(records))
-        answers = {row.name: await _asked(row, running, authority) for row in case.rows}
+        running, _ = await served(case, folder, nginx, authority, stack)
+        answers = {row.name: await asked(row, running, authority) for row in case.rows}
         assert len(answers) == len(case.rows), "two rows have one name"
         return {row.name: why for row in case.rows if (why := _difference(row, answers[row.name], running))}
 
@@ -173,7 +184,9 @@ def _folders(case, base, authority):
             (base / name).mkdir(mode=0o755)
             flags[name] = str(base / name)
             for file, text in files.items():
-                (base / name / file).write_text(text.replace("{folder}", str(base)), encoding="utf-8")
+                (base / name / file).write_text(
+                    text.replace("{folder}", str(base)).replace("{hashed}", hashed()), encoding="utf-8"
+                )
     if case.certs:
         flags["certs"] = str(base / "certs")
         for name, hosts in case.certs.items():
@@ -191,8 +204,8 @@ async def _started(web, stack):
         server = await asyncio.start_server(Server(web.name, number).serve, "127.0.0.1", 0)
         await stack.enter_async_context(server)
         there[number] = server.sockets[0].getsockname()[1]
-    ports = {f"{number}/tcp": 20000 + number for number in web.ports}
-    record = decide(ports=ports, env=web.tags, name=web.name, id_=f"{next(_ids):064x}").container
+    ports = {f"{number}/tcp": 20000 + number for number in web.ports if web.mode == "default"}
+    record = decide(ports=ports, env=web.tags, name=web.name, mode=web.mode, id_=f"{next(_ids):064x}").container
     ready = [  # where nothing listens, the registrator's first dial would not pass
         msgspec.structs.replace(one, addresses=(Address("127.0.0.1", there[one.port], "lan"),), state="passing")
         if one.port in there
@@ -233,6 +246,8 @@ class Server:
             return 200, "".join(f"{line}\n" for line in lines)
         if path == "/port":
             return 200, port(self._number)
+        if path == CHALLENGE:
+            return 200, "challenge-teststring\n"
         if path.startswith("/status/"):
             return int(path.rpartition("/")[2]), f"answer with response code {path.rpartition('/')[2]}\n"
         return 404, "No route for this path!\n"
@@ -246,11 +261,16 @@ class Answer(NamedTuple):
     body: str
 
 
-async def _asked(row, running, authority):
+async def asked(row, running, authority, context=None):
+    """What a row is answered; over https with a TLS client of its own, if given."""
     url = urlsplit(row.url)
     where = {"port": running.port}
     if url.scheme == "https":
-        where = {"port": running.settings.https_port, "ssl": authority.context(), "server_hostname": url.hostname}
+        where = {
+            "port": running.settings.https_port,
+            "ssl": context or authority.context(),
+            "server_hostname": url.hostname,
+        }
     lines = "".join(f"{name}: {value}\r\n" for name, value in row.send.items())
     length = "Content-Length: 0\r\n" if row.method in {"POST", "PUT", "PATCH"} else ""
     head = f"{row.method} {url.path or '/'} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n{length}{lines}\r\n"
@@ -274,7 +294,7 @@ def _difference(row, answer, running):
     for name, number in ports.items():
         text = text.replace(name, number)
     found = [] if answer.status == row.status else [f"status {answer.status}"]
-    if text not in answer.body:
+    if text not in answer.body or (row.lacks and row.lacks in answer.body):
         found.append(f"body {answer.body!r}")
     found += [
         f"{name}: {answer.headers.get(name.lower())}"

@@ -80,6 +80,16 @@ ROUTES = [
         Route(scheme="https", hsts=Hsts(60, subdomains=True, preload=True)),
     ),
     ("HSTS taken back", ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HSTS=off"], Route(scheme="https")),
+    (
+        "https beside http",
+        ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HTTP=Serve"],
+        Route(scheme="https", http="serve"),
+    ),
+    (
+        "https without http",
+        ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HTTP=refuse"],
+        Route(scheme="https", http="refuse"),
+    ),
     ("none", ["SERVICE_NAME=web"], None),
     ("taken back for this port", ["SERVICE_PROXY=http", "SERVICE_80_PROXY="], None),
 ]
@@ -112,6 +122,16 @@ REFUSED = [
         "a limit that streams do not have",
         ["PROXY=tcp", "PROXY_RATE=10/s"],
         f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_RATE asks for protection that streams are not given yet",
+    ),
+    (
+        "http that is refused",
+        ["PROXY=http", "PROXY_HTTP=refuse"],
+        f"{NOT}SERVICE_80_PROXY_HTTP=refuse goes with PROXY=https alone",
+    ),
+    (
+        "http that is nothing",
+        ["PROXY=https", "PROXY_HTTP=off"],
+        "SERVICE_80_PROXY_HTTP (env): 'off' is none of redirect, serve, refuse; it is not proxied",
     ),
     (
         "a certificate that is a path",
@@ -180,6 +200,11 @@ IDLE = [
         "a certificate of http",
         ["SERVICE_PROXY=http", "SERVICE_PROXY_CERT=a"],
         "SERVICE_PROXY_CERT: has no effect with PROXY=http",
+    ),
+    (
+        "http beside what is http",
+        ["SERVICE_PROXY=http", "SERVICE_PROXY_HTTP=serve"],
+        "SERVICE_PROXY_HTTP: has no effect with PROXY=http",
     ),
     (
         "HSTS that is none",
