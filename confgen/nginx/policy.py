@@ -75,6 +75,8 @@ class Policy(msgspec.Struct, frozen=True):
         timeout: how long a server may be silent.
         body: largest body.
         auth: file with those who may.
+        realm: path for which they are asked, RFC 7617 §2.2: a browser sends what it knows of one realm to all of it, so
+            two places of a host with other users are two realms; None: the whole host.
         allow: networks; None: everybody; empty: nobody.
         limits: of one client.
         elsewhere: where clients are sent.
@@ -90,6 +92,7 @@ class Policy(msgspec.Struct, frozen=True):
     timeout: Token | None = None
     body: Token | None = None
     auth: Token | None = None
+    realm: Token | None = None
     allow: tuple[Token, ...] | None = None
     limits: Limits | None = None
     elsewhere: Elsewhere | None = None
@@ -193,7 +196,9 @@ def guards(decided: Decided, snippet: Set[str]) -> tuple[object, ...]:
 
 
 def at(policy: Policy, place: Place) -> Policy:
-    """The policy at one place of a route: nobody is sent to where he is."""
+    """The policy at one place of a route: the realm of its passwords, and nobody is sent to where he is."""
+    if policy.auth and place.path != "/":
+        policy = msgspec.structs.replace(policy, realm=quote.below(place.path))
     elsewhere = policy.elsewhere
     if elsewhere is None:
         return policy

@@ -26,7 +26,7 @@ async def test_auth_lets_in_who_knows_the_password_by_every_method_and_upgrade(n
             for headers, status in [([], 401), (login("bob", "wrong"), 401), (login("eve"), 401)]:
                 answer = await get(running.port, WEB, method=method, headers=[*headers, *extra])
                 assert (method, answer.status) == (method, status)
-                assert answer.headers["www-authenticate"] == 'basic realm="restricted"'
+                assert answer.headers["www-authenticate"] == f'basic realm="restricted {WEB}"'
         assert one.requests == []
         for method in ("GET", "POST", "LOCK"):
             assert (await get(running.port, WEB, method=method, headers=login())).status == 200

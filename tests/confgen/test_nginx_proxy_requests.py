@@ -10,9 +10,8 @@ from tests.confgen.virtual import Case, Row, port, web, wrong_in
 
 SPOOFED = "only balancers of --trusted-proxies are believed: applications take these headers for the truth"
 WORDS = "a balancer's word counts if it is http or https"
-OWN_HOST = "the host is the one that chose the container, whoever says another"
+OWN_HOST = "the host is the one that chose the container: balancers pass on whatever their clients say of it"
 NO_VERSION = "no answer tells nginx's version"
-ONE_REALM = "the realm tells nothing; browsers keep passwords by host anyway"
 ALL_SERVE = "all that are ready share the load, by WEIGHT; who is to serve alone is tagged so, or shifted to"
 OWN_STATE = "what is served is told at /api/state, to admins alone"
 BY_ADDRESS = "a host that nobody has is 404, rather than 503"
@@ -182,13 +181,11 @@ CUSTOM = [
     ),
 ]
 
-RESTRICTED = {"WWW-Authenticate": 'Basic realm="restricted"'}
 
-
-def guarded(name, url, theirs):
+def guarded(name, url, realm):
     """401 without the password, and the page with it."""
     return (
-        Row(f"{name}_is_restricted", url, 401, has=RESTRICTED, theirs=f'Basic realm="{theirs}"', why=ONE_REALM),
+        Row(f"{name}_is_restricted", url, 401, has={"WWW-Authenticate": f'Basic realm="Restricted {realm}"'}),
         Row(f"{name}_basic_auth", url, text=port(80), send=dict(login())),
     )
 
@@ -197,7 +194,7 @@ SERVERS = [
     Case(
         "test_htpasswd/test_htpasswd-virtual-host",
         (web("web", 80, VIRTUAL_HOST=f"htpasswd.{TLD}", ours=["SERVICE_80_PROXY_AUTH=staff"]),),
-        guarded("test_htpasswd_virtual_host", f"http://htpasswd.{TLD}/port", f"Restricted htpasswd.{TLD}"),
+        guarded("test_htpasswd_virtual_host", f"http://htpasswd.{TLD}/port", f"htpasswd.{TLD}"),
         users={"staff": "bob:{hashed}\n"},
     ),
     Case(
@@ -212,7 +209,7 @@ SERVERS = [
                 ours=["SERVICE_80_PROXY_AUTH=staff"],
             ),
         ),
-        guarded("test_htpasswd_virtual_path", f"http://htpasswd.{TLD}/foo/port", f"Restricted htpasswd.{TLD}/foo/"),
+        guarded("test_htpasswd_virtual_path", f"http://htpasswd.{TLD}/foo/port", f"htpasswd.{TLD}/foo/"),
         users={"staff": "bob:{hashed}\n"},
     ),
     Case(
