@@ -25,6 +25,7 @@ Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 NEWEST = {
     "backend": "PROXY_BACKEND",
     "strip": "PROXY_STRIP",
+    "dest": "PROXY_DEST",
     "sticky": "PROXY_STICKY",
     "timeout_s": "PROXY_TIMEOUT",
     "body": "PROXY_BODY",

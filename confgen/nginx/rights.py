@@ -50,6 +50,7 @@ class Standing(NamedTuple):
     Attributes:
         servers: sorted.
         strip: the prefix is taken off.
+        dest: what stands in its place then.
         decided: what is printed besides.
         tls: it is to be reached over TLS too, once a certificate covers its host; None: no endpoint is there to say so.
         http: then, what becomes of who comes without TLS; None: he is served, as for gRPC, whose clients follow nobody.
@@ -59,6 +60,7 @@ class Standing(NamedTuple):
 
     servers: tuple[Server, ...] = ()
     strip: bool = False
+    dest: str = "/"
     decided: Decided = JUST_SERVED
     tls: bool | None = None
     http: InTheClear | None = None
@@ -211,7 +213,8 @@ def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[
         if one.server is not None and one.asked.route.backend == backend
     }
     said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
-    return standing._replace(servers=tuple(sorted(servers)), strip=agreed.route.strip, decided=decided), said
+    strip, dest = agreed.route.strip, agreed.route.dest
+    return standing._replace(servers=tuple(sorted(servers)), strip=strip, dest=dest, decided=decided), said
 
 
 def _refusals(placed: Placed, routed: Routed) -> list[Note]:

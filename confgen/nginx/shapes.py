@@ -93,6 +93,7 @@ class Location(msgspec.Struct, frozen=True):
         strip: the prefix is taken off.
         prefix: which one, without a slash behind; None: none is.
         spelled: the same as a regular expression; None: it is too long for one.
+        dest: what stands in its place, without a slash behind; None: nothing.
         policy: what stands in it besides.
         snippet: file with the admin's own directives for it.
         says: the names of these directives, since nginx wants most of them once.
@@ -108,6 +109,7 @@ class Location(msgspec.Struct, frozen=True):
     strip: bool
     prefix: Token | None = None
     spelled: Token | None = None
+    dest: Token | None = None
     policy: Policy = PLAIN
     snippet: Token | None = None
     says: frozenset[str] = frozenset()

@@ -347,6 +347,7 @@ class _Builder:
             strip=strip,
             prefix=quote.below(path.rstrip("/")) if strip else None,
             spelled=quote.spelled(path.rstrip("/")) if strip else None,
+            dest=quote.below(standing.dest.rstrip("/")) if strip and standing.dest != "/" else None,
             policy=policy,
             snippet=None if own is None else self._copy(snippet_file(own), self._extras.places[own]),
             says=self._says(place),

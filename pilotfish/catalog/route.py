@@ -47,6 +47,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
         hosts: PROXY_HOST as given: a host with a dot stands as it is, one without stands under every domain.
         path: prefix of the paths that it serves.
         strip: the prefix is taken off before the application sees the request.
+        dest: PROXY_DEST, what stands in its place then; `/`: nothing.
         port: the port of a stream on the proxies; 0 for the others, and for a stream that is told by its host name
             (SNI) on the port of https.
         backend: what nginx speaks with the application.
@@ -67,6 +68,7 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     cert: CertName | Literal[""] = ""
     hsts: Hsts | None = None
     http: InTheClear = "redirect"
+    dest: Path = "/"
 
 
 class Place(NamedTuple):

@@ -45,7 +45,7 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
         "proxy_maintenance": "maintenance",
     }
 )
-HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_backend", *OPTIONS)
+HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_dest", "proxy_backend", *OPTIONS)
 HTTPS_ONLY = ("proxy_cert", "proxy_hsts", "proxy_http")
 # What has no effect with a scheme. PROXY_HOST with tcp: the host that a client asks for in its TLS greeting.
 IDLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -132,6 +132,8 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Rese
     guards = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
     if guards and scheme not in HTTP_SCHEMES:
         return f"{one.raw[guards[0]].name} asks for protection that streams are not given yet"
+    if one.values.get("proxy_dest", "/") != "/" and one.values.get("proxy_path", "/") == "/":
+        return f"{one.raw['proxy_dest'].name} goes with a PROXY_PATH, in whose place it stands"
     if one.values.get("proxy_http") == "refuse" and scheme in {"http", "grpc"}:
         return f"{one.raw['proxy_http'].name}=refuse goes with PROXY=https alone"
     for name in (service, *names, *hosts):
@@ -146,7 +148,8 @@ def _http(one: PortTags, scheme: Scheme) -> Route:
         scheme=scheme,
         hosts=cast("tuple[str, ...]", one.values.get("proxy_host", ())),
         path=cast("str", one.values.get("proxy_path", "/")),
-        strip=bool(one.values.get("proxy_strip", False)),
+        strip="proxy_dest" in one.values or bool(one.values.get("proxy_strip", False)),
+        dest=cast("str", one.values.get("proxy_dest", "/")),
         backend=cast("Backend", one.values.get("proxy_backend", default)),
         options=_options(one),
         cert=cast("str", one.values.get("proxy_cert", "")) if scheme == "https" else "",

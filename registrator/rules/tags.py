@@ -169,6 +169,7 @@ KNOWN: Mapping[str, Rule] = MappingProxyType(
         "proxy_host": Rule(values.parse_hosts, "route"),
         "proxy_path": Rule(values.parse_path, "route"),
         "proxy_strip": Rule(values.parse_boolean, "route"),
+        "proxy_dest": Rule(values.parse_path, "route"),
         "proxy_port": Rule(values.parse_port, "route"),
         "proxy_sticky": Rule(values.parse_boolean, "route"),
         "proxy_timeout": Rule(options.parse_timeout, "route"),

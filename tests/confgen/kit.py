@@ -37,7 +37,7 @@ DEADLINE_S = 20.0
 def endpoint(service, port=80, *, name=None, node=NODE, ip="127.0.0.1", to=None, scheme="http", route=True, **more):
     """A published endpoint of `service`, served at `<service>.svc.test`."""
     name = name or service
-    known = {"hosts", "path", "strip", "backend", "options", "cert", "hsts", "http", "port_"}
+    known = {"hosts", "path", "strip", "backend", "options", "cert", "hsts", "http", "dest", "port_"}
     wishes = {key.rstrip("_"): value for key, value in more.items() if key in known}
     wish = Route(scheme=scheme, **wishes) if route else None
     rest = {key: value for key, value in more.items() if key not in known}

@@ -39,6 +39,7 @@ TAGS = {
     "PROXY_HOST": "www.example.com",
     "PROXY_PATH": "/shop",
     "PROXY_STRIP": "yes",
+    "PROXY_DEST": "/shop",
     "PROXYDNS": "shop",
     "PROXY_STICKY": "yes",
     "PROXY_TIMEOUT": "5m",
@@ -53,6 +54,9 @@ TAGS = {
     "WEIGHT": "7",
     "VERSION": "v1",
 }
+
+
+BESIDE = {"PROXY_DEST": {"80_PROXY_PATH": "/p"}}  # what a tag goes with
 
 
 def variants(good):
@@ -73,7 +77,7 @@ class Door:
 
     def through(self, tag, value):
         """The route as the record has it, and the tree."""
-        tags = {"NAME": "web", "80_PROXY": "http", f"80_{tag}": value}
+        tags = {"NAME": "web", "80_PROXY": "http", f"80_{tag}": value, **BESIDE.get(tag, {})}
         decided = decide(ports={"80/tcp": 8000}, env=[f"SERVICE_{name}={text}" for name, text in tags.items()])
         record = encode(decided.container)
         plain = encode(msgspec.structs.replace(decided.container, observed=0.0))
@@ -124,6 +128,7 @@ SHAPES = {
     "PROXY_HOST": ["www"],
     "PROXY_PATH": ["/", "/shop/"],
     "PROXY_STRIP": ["no"],
+    "PROXY_DEST": ["/"],
     "PROXY_STICKY": ["no"],
     "PROXY_BODY": ["0"],
     "PROXY_AUTH": ["other"],

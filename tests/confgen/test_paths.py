@@ -35,6 +35,27 @@ async def test_what_is_left_of_a_stripped_path(nginx, folder, row):
         assert found == ([(heard, prefix.rstrip("/"))] * 2 if heard else [])
 
 
+ELSEWHERE = [
+    ("encoded slashes stay", "/api", "/v1", "/api/a%2Fb?c", "/v1/a%2Fb?c"),
+    ("the prefix alone", "/api", "/v1/x", "/api?a=1", "/v1/x?a=1"),
+    ("the prefix with a slash", "/api", "/v1/", "/api/", "/v1/"),
+    ("slashes claimed and given", "/api/", "/v1/", "/api/x", "/v1/x"),
+    ("another spelling of the prefix", "/api", "/v1", "/%61pi/x", "/v1/x"),
+    ("marks that mean something elsewhere", "/api", "/a.b+(c)*~@=:", "/api/x", "/a.b+(c)*~@=:/x"),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in ELSEWHERE], ids=[row[0] for row in ELSEWHERE])
+async def test_what_stands_in_the_place_of_a_path(nginx, folder, row):
+    prefix, dest, asked, heard = row
+    async with Backend("one") as one, Running(folder, nginx) as running:
+        await running.settle(*asking(one.port, path=prefix, strip=True, dest=dest))
+        for method in ("GET", "POST"):
+            await get(running.port, WEB, asked, method=method, body="x")
+        found = [(path, headers["x-forwarded-prefix"]) for _, path, headers, _ in one.requests]
+        assert found == [(heard, prefix.rstrip("/"))] * 2
+
+
 async def test_a_stripped_path_is_guarded_and_upgraded_as_any_other(nginx, folder):
     async with Backend("one") as one, Running(folder, nginx) as running:
         await running.settle(*asking(one.port, path="/api", strip=True, security=True))

@@ -117,6 +117,7 @@ FIELDS = {
     "path": lambda record, value: record["endpoints"][0]["route"].update(path=value),
     "backend": lambda record, value: record["endpoints"][0]["route"].update(backend=value),
     "strip": lambda record, value: record["endpoints"][0]["route"].update(strip=value),
+    "dest": lambda record, value: record["endpoints"][0]["route"].update(strip=True, dest=value),
 }
 
 

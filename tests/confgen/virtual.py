@@ -43,7 +43,7 @@ def translated(env: Mapping[str, str], ports: tuple[int, ...]) -> list[str]:
     tags = [tag for tag in (_BESIDE.get(key, _nothing)(value) for key, value in env.items()) if tag]
     found = []
     for port, host, path, dest in _places(env, ports):
-        place = [f"PROXY_HOST={host}", f"PROXY_PATH={path}", *(["PROXY_STRIP=yes"] if dest == "/" else [])]
+        place = [f"PROXY_HOST={host}", f"PROXY_PATH={path}", *([f"PROXY_DEST={dest}"] if dest else [])]
         method = HTTPS_METHOD[env.get("HTTPS_METHOD", "redirect")]
         found += [f"SERVICE_{port}_{tag}" for tag in (*place, *method, *tags)]
     return found

@@ -81,6 +81,16 @@ ROUTES = [
     ),
     ("HSTS taken back", ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HSTS=off"], Route(scheme="https")),
     (
+        "another prefix",
+        ["SERVICE_80_PROXY=http", "SERVICE_80_PROXY_PATH=/a", "SERVICE_80_PROXY_DEST=/b/c"],
+        Route(scheme="http", path="/a", strip=True, dest="/b/c"),
+    ),
+    (
+        "no prefix",
+        ["SERVICE_80_PROXY=http", "SERVICE_80_PROXY_PATH=/a", "SERVICE_80_PROXY_DEST=/"],
+        Route(scheme="http", path="/a", strip=True),
+    ),
+    (
         "https beside http",
         ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_HTTP=Serve"],
         Route(scheme="https", http="serve"),
@@ -122,6 +132,11 @@ REFUSED = [
         "a limit that streams do not have",
         ["PROXY=tcp", "PROXY_RATE=10/s"],
         f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_RATE asks for protection that streams are not given yet",
+    ),
+    (
+        "another prefix for none",
+        ["PROXY=http", "PROXY_DEST=/b"],
+        f"{NOT}SERVICE_80_PROXY_DEST goes with a PROXY_PATH, in whose place it stands",
     ),
     (
         "http that is refused",
