@@ -11,7 +11,6 @@ from tests.confgen.virtual import Case, Row, port, web, wrong_in
 UNKNOWN = "no container asks for this host: it is not there (404), rather than broken (503)"
 BY_NAME = "hosts are told apart by name and by a wildcard in front, so that it is plain who has which"
 NOT_READY = "a container is asked before it is served: who never answered is not tried at each request"
-FOUR_OH_FOUR = "the answer at a path that nobody serves is ours, unless the host's snippet says otherwise"
 ADDRESS = "hosts have names; who comes by an address is told so"
 
 TLD, TEST, EXAMPLE = "nginx-proxy.tld", "nginx-proxy.test", "nginx-proxy.example"
