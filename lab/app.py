@@ -8,7 +8,8 @@ so that a checker can join both ends: lost, doubled, sent to the wrong place. St
     /slow/MS             200 after MS ms         /status/CODE  that status
     /big/OCTETS          that many octets        Upgrade: websocket   an echo of every message
 
-Environment: PORTS (9200,9300), UDP_PORTS (none; echo), NAME (the host name), START_DELAY_S (0: before it listens),
+Environment: PORTS (9200,9300), UDP_PORTS (none; echo), TLS_PORTS (none; those of PORTS that speak TLS, with the
+certificate and key in the PEM file TLS_CERT), NAME (the host name), START_DELAY_S (0: before it listens),
 LATENCY_MS (0: of every answer), ON_TERM: ``drain`` goes on for DRAIN_S (1) answering ``Connection: close``, lets
 running requests finish and exits 0; ``exit`` exits at once; ``ignore`` stays until SIGKILL.
 ``app.py health`` asks the first port for /health and exits 0 or 1: for HEALTHCHECK.
@@ -82,11 +83,13 @@ def main() -> int:
     latency_s = float(os.environ.get("LATENCY_MS", "0")) / 1000
     state = State(name=os.environ.get("NAME") or socket.gethostname(), latency_s=latency_s)
     listeners = [_listen(port) for port in ports]
-    for listener in listeners:
-        threading.Thread(target=_accept, args=(listener, state), daemon=True).start()
-    for port in os.environ.get("UDP_PORTS", "").split(","):
-        if port:
-            threading.Thread(target=_echo_datagrams, args=(int(port),), daemon=True).start()
+    in_tls = os.environ.get("TLS_PORTS", "").split(",")
+    for port, listener in zip(ports, listeners, strict=True):
+        pem = os.environ["TLS_CERT"] if str(port) in in_tls else ""
+        threading.Thread(target=_accept, args=(listener, state, pem), daemon=True).start()
+    for text in os.environ.get("UDP_PORTS", "").split(","):
+        if text:
+            threading.Thread(target=_echo_datagrams, args=(int(text),), daemon=True).start()
     _print({"event": "listening", "name": state.name, "ports": ports})
     return _until_stopped(state, listeners, os.environ.get("ON_TERM", "drain"))
 
@@ -122,24 +125,31 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("0.0.0.0", port), backlog=1024)
 
 
-def _accept(listener: socket.socket, state: State) -> None:
+def _accept(listener: socket.socket, state: State, pem: str) -> None:
     port = listener.getsockname()[1]
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return  # closed by the drain
-        threading.Thread(target=_serve, args=(connection, port, state), daemon=True).start()
+        threading.Thread(target=_serve, args=(connection, port, state, pem), daemon=True).start()
 
 
-def _serve(connection: socket.socket, port: int, state: State) -> None:
+def _serve(connection: socket.socket, port: int, state: State, pem: str) -> None:
     """All requests of one connection."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sni = None
+    if pem:
+        try:
+            connection, sni = _secured(connection, pem)
+        except OSError as error:
+            _print({"event": "broken", "why": str(error)})
+            return
     with connection, connection.makefile("rb") as stream:
         try:
             while (request := _read_request(stream.readline, stream.read)) is not None:
                 with _counted(state):
-                    goes_on = _reply(connection, request, port, state)
+                    goes_on = _reply(connection, request, port, state, sni)
                 if request.headers.get("upgrade", "").lower() == "websocket":
                     _echo_messages(connection, stream.read)
                     return
@@ -147,6 +157,21 @@ def _serve(connection: socket.socket, port: int, state: State) -> None:
                     return
         except (OSError, ValueError) as error:
             _print({"event": "broken", "why": str(error)})
+
+
+def _secured(connection: socket.socket, pem: str) -> tuple[socket.socket, str | None]:
+    """The connection in TLS, and the name that the client greeted with; OSError when there is no handshake."""
+    import ssl  # noqa: PLC0415  few containers need it, and the others start faster without
+
+    names: list[str | None] = []
+
+    def note(_: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
+        names.append(name)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.sni_callback = note
+    return context.wrap_socket(connection, server_side=True), names[0]
 
 
 class _counted:  # noqa: N801  a context manager is used like a function
@@ -188,7 +213,7 @@ def _read_chunks(readline: Callable[[int], bytes], read: Callable[[int], bytes])
     return body
 
 
-def _reply(connection: socket.socket, request: Request, port: int, state: State) -> bool:
+def _reply(connection: socket.socket, request: Request, port: int, state: State, sni: str | None) -> bool:
     """Answer one request; True if the connection may be used again."""
     with state.lock:
         state.served += 1
@@ -198,10 +223,12 @@ def _reply(connection: socket.socket, request: Request, port: int, state: State)
     if request.headers.get("upgrade", "").lower() == "websocket":
         connection.sendall(_handshake(request.headers.get("sec-websocket-key", "")))
         return True
+    client, client_port, *_ = connection.getpeername()
     facts = {
         "name": state.name, "container": socket.gethostname(), "port": port, "n": request.number,
         "method": request.method, "target": request.target, "body": len(request.body), "served": served,
-        "client": connection.getpeername()[0].removeprefix("::ffff:"), "headers": dict(request.headers),
+        "client": client.removeprefix("::ffff:"), "client_port": client_port, "sni": sni,
+        "headers": dict(request.headers),
     }  # fmt: skip
     status, body = _page(path, facts)
     time.sleep(state.latency_s)

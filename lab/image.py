@@ -25,8 +25,11 @@ APP = Path(__file__).with_name("app.py")
 PYTHON = "/usr/bin/python3"
 COMMAND = [PYTHON, "-I", "-S", "-B", "/app/app.py"]
 
-# Loaded late, when a name or a text is first encoded.
-LATE_MODULES = ("encodings.idna", "encodings.ascii", "encodings.latin_1", "stringprep", "unicodedata", "traceback")
+# Loaded late: when a name or a text is first encoded, and for TLS.
+LATE_MODULES = (
+    *("encodings.idna", "encodings.ascii", "encodings.latin_1", "stringprep", "unicodedata", "traceback"),
+    "ssl",
+)
 
 LIST_FILES = """
 import importlib, json, sys
