@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -17,7 +17,7 @@ from lab.process import Process
 from tests.lab.routes import Front, Town
 from tests.parts import grpc_echo
 
-PATIENCE_S = 8
+PATIENCE_S = 15
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,17 @@ def call(town: Town, port: int, name: str, *ca: str) -> dict:
 
 
 @contextlib.asynccontextmanager
-async def websocket(front: Front, url: str, **more) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def websocket(
+    front: Front, url: str, headers: Mapping[str, str] | None = None, **more
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A WebSocket through a proxy, under the name in the URL; must run `inside` the host."""
     port = front.https if url.startswith("wss:") else front.http
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Always(front.host.address))) as session:
         scheme, _, rest = url.partition("://")
         name, slash, path = rest.partition("/")
+        sent = {"Host": name, **(headers or {})}
         where = f"{scheme}://{name}:{port}{slash}{path}"
-        async with asyncio.timeout(PATIENCE_S), session.ws_connect(where, headers={"Host": name}, **more) as one:
+        async with asyncio.timeout(PATIENCE_S), session.ws_connect(where, headers=sent, **more) as one:
             yield one
 
 

@@ -55,6 +55,9 @@ ROWS = {
     "in time": Row(url("patient", "/slow/10")),
     "body as large as may be": Row(url("small"), ("-d", "x" * 1024), seen={"body": 1024}),
     "body too large": Row(url("small"), ("-d", "x" * 1025), status=413),
+    "chunked body": Row(
+        url("plain"), ("-H", "Transfer-Encoding: chunked", "-d", "x" * 5000), seen={"body": 5000, "method": "POST"}
+    ),
     "no password": Row(url("staff"), status=401, headers={"www-authenticate": 'Basic realm="restricted"'}),
     "password": Row(url("staff"), BASIC, seen={"name": "guards"}),
     "password by post": Row(url("staff"), ("-d", "x"), status=401),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ def web(name: str, more: str = "") -> str:
     return f"NAME={name} PROXY=http {more}"
 
 
-IN_TLS = {"TLS_PORTS": "9200,9300", "TLS_CERT": "/admin/app.pem"}
+IN_TLS = {"TLS_PORTS": "9200,9300,9500,9600", "TLS_CERT": "/admin/app.pem"}
 PAIR = Box({"9200": web("pair")}, {"ON_TERM": "drain", "DRAIN_S": "2"})
 STICKY = Box({"9200": web("sticky", "PROXY_STICKY=yes")})
 BOXES = {
@@ -75,7 +76,9 @@ BOXES = {
         "9300": "NAME=exact PROXY=http PROXY_HOST=exact.wild.test",
     }),
     "inner": Box({"9200": web("inner", "PROXY_BACKEND=https"),
-                  "9300": "NAME=passed PROXY=tcp PROXY_HOST=passed.test"}, IN_TLS),
+                  "9300": "NAME=passed PROXY=tcp PROXY_HOST=passed.test",
+                  "9500": "NAME=passed PROXY=tcp PROXY_HOST=passed.test PROXY_PORT=15002",
+                  "9600": "NAME=passed PROXY=tcp PROXY_HOST=passed.test PROXY_PORT=16002"}, IN_TLS),
     "shop": Box({"9200": "NAME=shop PROXY=https PROXY_HSTS=1d", "9300": "NAME=named PROXY=https",
                  "9500": "NAME=chosen PROXY=https PROXY_CERT=wide"}),
     # Each proxy of this host has ports of its own for streams: they share its address.
@@ -96,7 +99,9 @@ BOXES = {
                     "9500": web("snip")}),
     "stopped": Box({"9200": web("stopped")}),
 }  # fmt: skip
-CALLS = Box({"9200": "NAME=calls PROXY=grpc", "9300": "NAME=tlscalls PROXY=grpc PROXY_BACKEND=grpcs"})
+CALLS = Box({"9200": "NAME=calls PROXY=grpc", "9300": "NAME=tlscalls PROXY=grpc PROXY_BACKEND=grpcs",
+             "9500": "NAME=staffcalls PROXY=grpc PROXY_AUTH=staff"})  # fmt: skip
+WITH_PASSWORD = ("staff", "staffcalls")
 UPSTREAMLESS = ("works", "gone")  # nothing of theirs reaches a container
 SNIPPETS = {
     f"snip.{DOMAIN}.conf": "location = /robots.txt { return 200 'no robots'; }\n",
@@ -192,8 +197,8 @@ def town(lab: Lab, admin: Path) -> Iterator[Town]:
         for front in (
             Front("confgen", host),
             Front("newest", host, 8080, 8443, 8083, 16000, 9713),
-            Front("told", host, 8090, 8490, 0, 17000, 9723, closed=("staff",)),
-            Front("behind", host, 8091, 8491, 0, 18000, 9733, closed=("staff",)),
+            Front("told", host, 8090, 8490, 0, 17000, 9723, closed=WITH_PASSWORD),
+            Front("behind", host, 8091, 8491, 0, 18000, 9733, closed=WITH_PASSWORD),
         )
     }
     suite = Suite(lab, [host], confgen=_flags(fronts["confgen"], admin))
@@ -215,6 +220,8 @@ def town(lab: Lab, admin: Path) -> Iterator[Town]:
         raise
     finally:
         suite.stop()
+        for front in fronts.values():  # no later test is to begin where these ended
+            shutil.rmtree(front.nginx, ignore_errors=True)
 
 
 def _write(admin: Path, authority: Authority, application: trustme.CA) -> None:
@@ -238,11 +245,11 @@ def _flags(front: Front, admin: Path) -> tuple[str, ...]:
     folders = [word for flag, name in given.items() for word in (f"--{flag}", str(admin / name))]
     ports = ["--http-port", str(front.http), "--https-port", str(front.https), "--h2c-port", str(front.h2c)]
     streams = ["--stream-ports", f"{front.streams}-{front.streams + 999}"]
-    modules = ["--nginx-modules", str(Tools(["lab"]).nginx_modules)]
+    modules = ["--nginx-modules", str(Tools(["lab"]).nginx_modules), "--nginx-on-exit", "quit"]
     match front.name:
         case "newest":
             found = modules_of(nginx_binary())
-            modules = ["--nginx-bin", str(nginx_binary()), *(("--nginx-modules", found) if found else ())]
+            modules = ["--nginx-bin", str(nginx_binary()), *(("--nginx-modules", found) if found else ()), *modules[2:]]
         case "told" | "behind":
             folders = []
             streams += ["--trusted-proxies", f"{front.host.address}/32"]
@@ -275,4 +282,4 @@ def _start_calls(host: Host, admin: Path) -> None:
     options += ["-v", f"{admin}:/admin:ro", "-e", f"PYTHONPATH={packages}", *CALLS.options()]
     python = str(getattr(sys, "_base_executable", sys.executable))
     host.docker(["run", "-d", "--name", "calls", "--hostname", "calls", *options, APP, python, "-B", str(program),
-                 "serve", "9200", "9300", "/admin/app.pem"], within_s=120)  # fmt: skip
+                 "serve", "9200,9500", "9300", "/admin/app.pem"], within_s=120)  # fmt: skip

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from lab.waiting import wait_until
+from tests.confgen.asking import login
 from tests.lab import clients
 from tests.lab.clients import begun, call, certificate, curl, datagram, echoed, ended, greeted, websocket
 from tests.lab.route_rows import ROWS, url
@@ -82,6 +83,14 @@ def test_websocket(place, front, scheme):
     assert inside(front, echoed(front, where, **trust)) == "ping"
 
 
+def test_a_websocket_passes_a_password(front):
+    where = url("staff", "/", "ws")
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        inside(front, echoed(front, where))
+    assert refused.value.status == 401
+    assert inside(front, echoed(front, where, headers=dict(login()))) == "ping"
+
+
 def test_one_connection_at_a_time(front):
     """A WebSocket that is open takes the client's only place; when it is closed, there is room again."""
 
@@ -103,6 +112,10 @@ def test_grpc(place, front, service, by):
     told = call(place, front.h2c, name) if by == "h2c" else call(place, front.https, name, str(place.admin / "ca.pem"))
     assert (told["echo"], told["chat"]) == ("hello", ["a!", "b!"])
     assert told["seen"]["x-real-ip"] == place.host.address
+
+
+def test_grpc_without_its_password(place, front):
+    assert call(place, front.h2c, f"staffcalls.{DOMAIN}") == {"code": "UNAUTHENTICATED"}
 
 
 def test_connections_to_the_application_are_kept_but_for_post(place):
@@ -182,11 +195,13 @@ def test_udp(front):
         assert datagram(front, front.streams + 1, text) == b"lines:%d %s" % (port, text)
 
 
-def test_tls_is_passed_through_by_its_name(place, front):
-    """On the port of https: the client verifies the application's own certificate, beside those of the proxy."""
+@pytest.mark.parametrize("where", ["beside https", "on a port of its own"])
+def test_tls_is_passed_through_by_its_name(place, front, where):
+    """The client verifies the application's own certificate, and the proxy's own hosts stay what they are."""
     context = ssl.create_default_context()
     place.application.configure_trust(context)
-    with greeted(front, "passed.test", context) as tls, tls.makefile("rb") as stream:
+    port = front.https if where == "beside https" else front.streams + 2
+    with greeted(front, "passed.test", context, port) as tls, tls.makefile("rb") as stream:
         tls.sendall(b"GET /a HTTP/1.1\r\nHost: passed.test\r\nConnection: close\r\n\r\n")
         answer = clients.parsed(stream.read().decode())
     assert (answer.seen["name"], answer.seen["sni"]) == ("inner", "passed.test")
@@ -231,20 +246,22 @@ def test_sticky(front):
     assert met == {"sticky1", "sticky2"}
 
 
-def holder(place, number):
-    """Which of the pair's containers has the request with this number."""
-    for name in ("pair1", "pair2"):
+def holder(place, pair, number):
+    """Which of the containers has the request with this number."""
+    for name in pair:
         if f'"n": "{number}"' in place.host.docker(["logs", name]).stdout:
             return name
     return None
 
 
-def back(place, name):
-    """Start a container again, and wait until every proxy has both."""
-    place.host.docker(["start", name])
+@pytest.fixture
+def pair(place):
+    """Two containers of one service, which may be stopped or killed; afterwards every proxy has both again."""
+    yield "pair1", "pair2"
+    place.host.docker(["start", "pair1", "pair2"])
     for one in FRONTS.values():
         front = place.fronts[one]
-        wait_until(lambda front=front: front.servers().get("pair") == 2, within_s=WITHIN_S, what=f"{name} to be back")
+        wait_until(lambda front=front: front.servers().get("pair") == 2, within_s=WITHIN_S, what="both to be back")
 
 
 def logged(front, number):
@@ -253,24 +270,23 @@ def logged(front, number):
     return next((one for one in map(json.loads, lines) if one["request_id"] == number), None)
 
 
-def test_a_container_that_dies_costs_no_request(place, front):
+def test_a_container_that_dies_costs_no_request(place, front, pair):
     """It is killed with a request in its hands; another one answers, and the log names both."""
     number = f"dies-{front.name}"
-    asked = begun(front, url("pair", f"/slow/1500?n={number}"), "-H", f"X-Request-ID: {number}")
-    victim = wait_until(lambda: holder(place, number), within_s=5, what="the request to arrive")
+    asked = begun(front, url("pair", f"/slow/2500?n={number}"), "-H", f"X-Request-ID: {number}")
+    victim = wait_until(lambda: holder(place, pair, number), within_s=5, what="the request to arrive")
     place.host.docker(["kill", "--signal", "KILL", victim])
     answer = ended(asked)
-    assert (answer.status, answer.seen["name"]) == (200, {"pair1": "pair2", "pair2": "pair1"}[victim])
+    assert (answer.status, answer.seen["name"]) == (200, next(name for name in pair if name != victim))
     line = wait_until(lambda: logged(front, number), within_s=5, what="its line in the log")
     assert line["server_status"] == "502, 200"
-    back(place, victim)
 
 
-def test_a_container_that_is_stopped_finishes_what_it_has(place, front):
+def test_a_container_that_is_stopped_finishes_what_it_has(place, front, pair):
     """It answers the request that it has; new ones go to the other, and none fails."""
     number = f"stops-{front.name}"
-    asked = begun(front, url("pair", f"/slow/1500?n={number}"))
-    leaving = wait_until(lambda: holder(place, number), within_s=5, what="the request to arrive")
+    asked = begun(front, url("pair", f"/slow/2500?n={number}"))
+    leaving = wait_until(lambda: holder(place, pair, number), within_s=5, what="the request to arrive")
     stopping = place.host.popen(["docker", "stop", "-t", "20", leaving], name="stop")
     statuses = []
 
@@ -285,7 +301,6 @@ def test_a_container_that_is_stopped_finishes_what_it_has(place, front):
     assert set(statuses) == {200}
     assert stopping.wait(30) == 0
     assert '"drained", "unfinished": 0' in place.host.docker(["logs", "--tail", "1", leaving]).stdout
-    back(place, leaving)
 
 
 def test_a_service_without_containers_is_503(place, front):

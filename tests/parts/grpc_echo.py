@@ -1,6 +1,6 @@
 """A real gRPC server and client for processes of their own: the server in a container, the client on a host.
 
-    grpc_echo.py serve PORT [TLS_PORT PEM]     in the clear, and over TLS with the certificate and key of a PEM file
+    grpc_echo.py serve PORTS TLS_PORT PEM      in the clear, and over TLS with the certificate and key of a PEM file
     grpc_echo.py call ADDR:PORT NAME [CA]      as the host NAME, over TLS if the file CA is given; prints JSON
 
 The call sends one message, then a stream of two, and prints ``{"echo", "chat", "seen"}``, where `seen` is the metadata
@@ -40,13 +40,13 @@ def chat(requests, _) -> Iterator[bytes]:
         yield one + b"!"
 
 
-def serve(port: str, tls_port: str = "", pem: str = "") -> None:
+def serve(ports: str, tls_port: str, pem: str) -> None:
     server = grpc.server(ThreadPoolExecutor(4))
     server.add_generic_rpc_handlers((Echo(),))
-    server.add_insecure_port(f"0.0.0.0:{port}")
-    if tls_port:
-        octets = Path(pem).read_bytes()
-        server.add_secure_port(f"0.0.0.0:{tls_port}", grpc.ssl_server_credentials([(octets, octets)]))
+    for port in ports.split(","):
+        server.add_insecure_port(f"0.0.0.0:{port}")
+    octets = Path(pem).read_bytes()
+    server.add_secure_port(f"0.0.0.0:{tls_port}", grpc.ssl_server_credentials([(octets, octets)]))
     server.start()
     server.wait_for_termination()
 
