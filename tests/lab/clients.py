@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -73,12 +73,20 @@ def ended(process: Process, within_s: float = PATIENCE_S + 2) -> Answer:
     return parsed(process.log.read_text())
 
 
-def greeted(front: Front, name: str | None, context: ssl.SSLContext, port: int = 0) -> ssl.SSLSocket:
+def holder(town: Town, names: Sequence[str], number: str) -> str | None:
+    """Which of the containers has the request with this number."""
+    for name in names:
+        if f'"n": "{number}"' in town.host.docker(["logs", name]).stdout:
+            return name
+    return None
+
+
+def greeted(front: Front, name: str | None, context: ssl.SSLContext, port: int = 0, **more) -> ssl.SSLSocket:
     """A TLS connection to a proxy's port of https, or another one."""
     with front.host.inside():
         plain = socket.create_connection((front.host.address, port or front.https), timeout=PATIENCE_S)
     try:
-        return context.wrap_socket(plain, server_hostname=name)
+        return context.wrap_socket(plain, server_hostname=name, **more)
     except OSError:
         plain.close()
         raise

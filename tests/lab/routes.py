@@ -133,6 +133,15 @@ class Front:
         asked = self.host.run(["curl", "-sS", "-m", "3", f"http://127.0.0.1:{self.status}/api/state"], check=False)
         return json.loads(asked.stdout or "{}")
 
+    def refused(self, service: str) -> list[str]:
+        """Why it does not serve what a service asks for."""
+        return [note["reason"] for note in self.state.get("refused", []) if note["service"] == service]
+
+    def logged(self, number: str) -> dict | None:
+        """The line of its access log that tells of a request."""
+        lines = (self.nginx / "logs/access.log").read_text(encoding="utf-8").splitlines()
+        return next((one for one in map(json.loads, lines) if one["request_id"] == number), None)
+
     def servers(self) -> dict[str, int]:
         """How many servers each service has in what is served; nothing while a configuration is being applied."""
         state = self.state
@@ -204,7 +213,7 @@ def town(lab: Lab, admin: Path) -> Iterator[Town]:
     suite = Suite(lab, [host], confgen=_flags(fronts["confgen"], admin))
     try:
         with ThreadPoolExecutor(TOGETHER) as pool:
-            waiting = [pool.submit(_start, host, name, box, admin) for name, box in BOXES.items()]
+            waiting = [pool.submit(start, host, name, box, admin) for name, box in BOXES.items()]
             waiting.append(pool.submit(_start_calls, host, admin))
             suite.start_all()
             for front in list(fronts.values())[1:]:
@@ -267,7 +276,8 @@ def _start_beside(suite: Suite, front: Front, admin: Path) -> None:
     suite.processes[host.name, front.name] = host.popen(command, name=front.name)
 
 
-def _start(host: Host, name: str, box: Box, admin: Path) -> None:
+def start(host: Host, name: str, box: Box, admin: Path) -> None:
+    """Run one more container of the sample application."""
     command = ["run", "-d", "--name", name, "--hostname", name, "-v", f"{admin}:/admin:ro", *box.options(), APP]
     host.docker(command, within_s=120)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import json
 import shutil
 import socket
 import ssl
@@ -22,7 +21,7 @@ from tests.confgen.asking import login
 from tests.lab import clients
 from tests.lab.clients import begun, call, certificate, curl, datagram, echoed, ended, greeted, websocket
 from tests.lab.route_rows import ROWS, url
-from tests.lab.routes import BALANCER, Front, Town, town
+from tests.lab.routes import BALANCER, Box, Front, Town, start, town
 from tests.lab.suite import DOMAIN
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -174,6 +173,23 @@ def test_a_renewed_certificate_is_served(place, front):
     )  # fmt: skip
 
 
+def test_tls_is_1_2_or_1_3_and_sessions_are_resumed(place, front):
+    context = place.authority.context()
+    context.set_ciphers("DEFAULT@SECLEVEL=0")  # with it this client would speak the old versions
+    with pytest.deprecated_call():
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError, match=r"alert protocol version"):
+        greeted(front, f"shop.{DOMAIN}", context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    with greeted(front, f"shop.{DOMAIN}", context) as tls:
+        assert tls.version() == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with greeted(front, f"shop.{DOMAIN}", context) as first:
+        session = first.session
+    with greeted(front, f"shop.{DOMAIN}", context, session=session) as second:
+        assert second.session_reused
+
+
 # Streams
 
 
@@ -207,6 +223,35 @@ def test_tls_is_passed_through_by_its_name(place, front, where):
     assert (answer.seen["name"], answer.seen["sni"]) == ("inner", "passed.test")
     beside = curl(front, url("shop", "/", "https"), "--cacert", str(place.admin / "ca.pem"))
     assert beside.seen["headers"]["x-real-ip"] == front.host.address
+
+
+@pytest.fixture
+def guest(place):
+    """Starts a container that goes with the test."""
+    yield lambda *tags: start(place.host, "guest", Box(dict(zip(("9200", "9300"), tags, strict=False))), place.admin)
+    place.host.docker(["rm", "-f", "guest"])
+
+
+def test_a_port_that_is_taken_costs_its_route_alone(front, guest):
+    late, port = f"late-{front.name}", front.streams + 3
+    with front.host.inside():
+        squatter = socket.create_server((front.host.address, port))
+    with squatter:
+        guest(f"NAME={late} PROXY=tcp PROXY_PORT={port}", "NAME=beside PROXY=http")
+        said = wait_until(lambda: front.refused(late), within_s=WITHIN_S, what="it to be said", every_s=0.1)
+        assert f"port {port}/tcp is taken" in said[0]
+        wait_until(lambda: curl(front, url("beside")).status == 200, within_s=WITHIN_S, what="its neighbour")
+    wait_until(lambda: curl_at(front, port, "/").status == 200, within_s=WITHIN_S, what="the port, once it is free")
+
+
+def test_nobody_takes_a_name_that_another_service_has(place, front, guest):
+    thief = f"thief-{front.name}"
+    guest(f"NAME={thief} PROXY=http PROXY_HOST=site.test", f"NAME={thief} PROXY=tcp PROXY_HOST=shop.{DOMAIN}")
+    said = wait_until(lambda: len(found := front.refused(thief)) == 2 and found, within_s=WITHIN_S, what="both")
+    assert ["site" in one or "shop" in one for one in said] == [True, True], said
+    assert curl(front, "http://site.test/").seen["name"] == "site"
+    shown = certificate(front, f"shop.{DOMAIN}", place.authority.context())
+    assert ssl.DER_cert_to_PEM_cert(shown) in (place.certs / "wide.crt").read_text(encoding="ascii")
 
 
 # Limits by client
@@ -246,14 +291,6 @@ def test_sticky(front):
     assert met == {"sticky1", "sticky2"}
 
 
-def holder(place, pair, number):
-    """Which of the containers has the request with this number."""
-    for name in pair:
-        if f'"n": "{number}"' in place.host.docker(["logs", name]).stdout:
-            return name
-    return None
-
-
 @pytest.fixture
 def pair(place):
     """Two containers of one service, which may be stopped or killed; afterwards every proxy has both again."""
@@ -264,21 +301,15 @@ def pair(place):
         wait_until(lambda front=front: front.servers().get("pair") == 2, within_s=WITHIN_S, what="both to be back")
 
 
-def logged(front, number):
-    """The access log's line of a request."""
-    lines = (front.nginx / "logs/access.log").read_text(encoding="utf-8").splitlines()
-    return next((one for one in map(json.loads, lines) if one["request_id"] == number), None)
-
-
 def test_a_container_that_dies_costs_no_request(place, front, pair):
     """It is killed with a request in its hands; another one answers, and the log names both."""
     number = f"dies-{front.name}"
     asked = begun(front, url("pair", f"/slow/2500?n={number}"), "-H", f"X-Request-ID: {number}")
-    victim = wait_until(lambda: holder(place, pair, number), within_s=5, what="the request to arrive")
+    victim = wait_until(lambda: clients.holder(place, pair, number), within_s=5, what="the request to arrive")
     place.host.docker(["kill", "--signal", "KILL", victim])
     answer = ended(asked)
     assert (answer.status, answer.seen["name"]) == (200, next(name for name in pair if name != victim))
-    line = wait_until(lambda: logged(front, number), within_s=5, what="its line in the log")
+    line = wait_until(lambda: front.logged(number), within_s=5, what="its line in the log")
     assert line["server_status"] == "502, 200"
 
 
@@ -286,7 +317,7 @@ def test_a_container_that_is_stopped_finishes_what_it_has(place, front, pair):
     """It answers the request that it has; new ones go to the other, and none fails."""
     number = f"stops-{front.name}"
     asked = begun(front, url("pair", f"/slow/2500?n={number}"))
-    leaving = wait_until(lambda: holder(place, pair, number), within_s=5, what="the request to arrive")
+    leaving = wait_until(lambda: clients.holder(place, pair, number), within_s=5, what="the request to arrive")
     stopping = place.host.popen(["docker", "stop", "-t", "20", leaving], name="stop")
     statuses = []
 
@@ -318,10 +349,10 @@ def test_the_access_log_has_the_id_that_the_application_saw(front):
     number = f"trace-{front.name}.1:2"
     answer = curl(front, url("plain", "/traced"), "-H", f"X-Request-ID: {number}")
     assert answer.seen["headers"]["x-request-id"] == number
-    line = wait_until(lambda: logged(front, number), within_s=5, what="its line in the log")
+    line = wait_until(lambda: front.logged(number), within_s=5, what="its line in the log")
     assert (line["status"], line["uri"], line["client"]) == (200, "/traced", front.host.address)
     own = curl(front, url("plain", "/traced"), "-H", "X-Request-ID: a b").seen["headers"]["x-request-id"]
-    assert wait_until(lambda: logged(front, own), within_s=5, what="the proxy's own")["uri"] == "/traced"
+    assert wait_until(lambda: front.logged(own), within_s=5, what="the proxy's own")["uri"] == "/traced"
 
 
 def test_maintenance_by_a_page(place, front):
