@@ -132,10 +132,10 @@ def _python_files(executable: str, facts: dict[str, object]) -> Iterator[str]:
             yield cached
     binaries = [executable, *(source for source, _ in loaded if source.endswith(".so"))]
     for binary in binaries:
-        yield from _libraries(binary)
+        yield from libraries(binary)
 
 
-def _libraries(binary: str) -> Iterator[str]:
+def libraries(binary: str) -> Iterator[str]:
     """What ldd(1) lists: ``name => /path (address)`` or ``/loader (address)``."""
     for line in _output(["ldd", binary], check=False).splitlines():
         path = line.rpartition("=>")[2].strip().split(" ")[0]

@@ -121,13 +121,19 @@ async def websocket(
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A WebSocket through a proxy, under the name in the URL; must run `inside` the host."""
     port = front.https if url.startswith("wss:") else front.http
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Always(front.host.address))) as session:
-        scheme, _, rest = url.partition("://")
-        name, slash, path = rest.partition("/")
-        sent = {"Host": name, **(headers or {})}
-        where = f"{scheme}://{name}:{port}{slash}{path}"
-        async with asyncio.timeout(PATIENCE_S), session.ws_connect(where, headers=sent, **more) as one:
+    scheme, _, rest = url.partition("://")
+    name, slash, path = rest.partition("/")
+    where, sent = f"{scheme}://{name}:{port}{slash}{path}", {"Host": name, **(headers or {})}
+    async with asyncio.timeout(PATIENCE_S):
+        connector = aiohttp.TCPConnector(resolver=Always(front.host.address))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.ws_connect(where, headers=sent, **more) as one,
+        ):
+            plain = one.get_extra_info("socket")
             yield one
+        while plain.fileno() != -1:  # in TLS, closing takes longer than the session waits
+            await asyncio.sleep(0.01)
 
 
 class Always(aiohttp.abc.AbstractResolver):

