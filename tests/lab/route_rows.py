@@ -45,11 +45,14 @@ ROWS = {
     "path, stripped": Row(
         "http://site.test/api/v1", seen={"port": 9300, "target": "/v1", "x-forwarded-prefix": "/api"}
     ),
+    "path, another prefix": Row("http://dest.test/shop/a?b=c", seen={"port": 9600, "target": "/v2/a?b=c"}),
     "path of another host": Row("http://www.site.test/api/v1", seen={"port": 9200, "target": "/api/v1"}),
     "path": Row("http://only.test/only/a", seen={"target": "/only/a", "port": 9500}),
     "path that nobody serves": Row("http://only.test/", status=404),
     "wildcard": Row("http://a.b.wild.test/", seen={"port": 9200, "host": "a.b.wild.test"}),
     "exact before wildcard": Row("http://exact.wild.test/", seen={"port": 9300}),
+    "http beside https": Row(url("open", "/a"), seen={"port": 9600, "target": "/a"}),
+    "http refused": Row(url("unheard"), status=404),
     "application in tls": Row(url("inner"), seen={"name": "inner", "sni": f"inner.{DOMAIN}"}),
     "timeout": Row(url("patient", "/slow/2500"), status=504),
     "in time": Row(url("patient", "/slow/10")),
