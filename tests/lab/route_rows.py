@@ -61,7 +61,7 @@ ROWS = {
     "chunked body": Row(
         url("plain"), ("-H", "Transfer-Encoding: chunked", "-d", "x" * 5000), seen={"body": 5000, "method": "POST"}
     ),
-    "no password": Row(url("staff"), status=401, headers={"www-authenticate": 'Basic realm="restricted"'}),
+    "no password": Row(url("staff"), status=401, headers={"www-authenticate": f'Basic realm="Restricted staff.{DOMAIN}"'}),
     "password": Row(url("staff"), BASIC, seen={"name": "guards"}),
     "password by post": Row(url("staff"), ("-d", "x"), status=401),
     "redirect to the first host": Row(
