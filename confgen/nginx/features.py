@@ -79,6 +79,7 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         "stream_ssl": Feature("stream_ssl", parent="stream"),
         "stream_ssl_preread": Feature("stream_ssl_preread", parent="stream"),
         "stream_realip": Feature("stream_realip", parent="stream"),
+        "stream_geo": Feature("stream_geo", usual=True, parent="stream"),
         "stream_pass": Feature("stream_pass", (1, 25, 5), usual=True, parent="stream"),
         "lua": Feature("http_lua"),
         "ndk": Feature("ndk_http"),  # a shared object without `ngx_` before its name

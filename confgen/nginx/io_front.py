@@ -131,6 +131,7 @@ class FrontCare:
             missing=self.features.why_not("stream"),
             missing_names=passes or (self.features.why_not("realip") if secure else ""),
             missing_shared=self._why_not_shared() if secure else "",
+            missing_guards=self.features.why_not("stream_geo"),
             http_ports=frozenset({self._settings.http_port, self._settings.h2c_port}),
             https_port=self._settings.https_port,
             allowed=self._settings.stream_ports,
@@ -233,9 +234,16 @@ class FrontCare:
             ],
             "certificate_problems": dict(sorted(self._scan.problems.items())),
             "streams": [
-                {"port": str(one.socket), "host": one.host, "service": service, "servers": servers[one.pool]}
+                {
+                    "port": str(one.socket),
+                    "host": one.host,
+                    "service": service,
+                    "servers": servers[one.pool],
+                    "allow": guards[one.guard] if one.guard else None,
+                }
                 for service, view in (self._front.stream.views if self._front.stream else ())
                 for servers in [{pool.name: [server.address.text for server in pool.servers] for pool in view.pools}]
+                for guards in [{guard.name: [one.text for one in guard.networks] for guard in view.guards}]
                 for one in view.behind
             ],
         }

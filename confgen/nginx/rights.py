@@ -16,8 +16,9 @@ from confgen.nginx.agree import Asked, agree, secured
 from confgen.nginx.policy import JUST_SERVED, PLAIN, Around, Decided, decide, key_of
 from confgen.nginx.quote import Token
 from confgen.nginx.shapes import Note, Server, shown
-from confgen.nginx.stream_views import Wish
+from confgen.nginx.streams import Wish
 from pilotfish.catalog import values
+from pilotfish.catalog.options import NOTHING as NOTHING_ASKED
 from pilotfish.catalog.record import Address, Claim
 from pilotfish.catalog.route import HTTP_SCHEMES, OVER_TLS, InTheClear, Place, Reserved
 from pilotfish.catalog.verdict import Placed, Routed, judge_route
@@ -149,13 +150,13 @@ def rights(
     notes: list[Note] = []
     places: dict[Place, list[_Wanting]] = {}
     asked: set[Place] = set()
-    streams: dict[Place, set[Server] | None] = {}  # None: no endpoint asks for it
+    streams: dict[Place, list[_Wanting]] = {}
     for place in sorted(owned):
         problem = _claim_problem(place, settings.reserved)
         if problem:
             notes.append(Note(claims[place].service.lower(), shown(place), problem))
         elif place.port:
-            streams[place] = None
+            streams[place] = []
         else:
             places[place] = []
     for placed in endpoints:
@@ -171,7 +172,7 @@ def rights(
         one = _Wanting(Asked(placed.container.started, placed.endpoint.id, route), published, server)
         for place in routed.granted:
             if route.scheme not in HTTP_SCHEMES and place in streams:
-                streams[place] = (streams[place] or set()).union([server] if server else [])
+                streams[place].append(one)
             elif route.scheme in HTTP_SCHEMES and place in places:
                 places[place].append(one)
     standing = {}
@@ -179,10 +180,10 @@ def rights(
         service = claims[place].service.lower()
         standing[place], said = _standing(service, there, settings.around)
         notes += (Note(service, shown(place), each) for each in said)
-    wishes = {
-        place: Wish(claims[place].since, tuple(sorted(servers or ())), servers is None)
-        for place, servers in streams.items()
-    }
+    wishes = {}
+    for place, there in streams.items():
+        wishes[place], said = _wish(claims[place].since, there)
+        notes += (Note(claims[place].service.lower(), shown(place), each) for each in said)
     return Rights(standing, frozenset(asked), tuple(sorted(set(notes))), wishes)
 
 
@@ -215,6 +216,19 @@ def _standing(service: str, there: Sequence[_Wanting], around: Around) -> tuple[
     said = (*agreed.notes, *decided.notes, *((decided.closed,) if decided.closed else ()))
     strip, dest = agreed.route.strip, agreed.route.dest
     return standing._replace(servers=tuple(sorted(servers)), strip=strip, dest=dest, decided=decided), said
+
+
+def _wish(since: float, there: Sequence[_Wanting]) -> tuple[Wish, tuple[str, ...]]:
+    """What is wished at the place of a stream, and what is to be said of it."""
+    if not there:
+        return Wish(since, (), idle=True), ()
+    served = [one for one in there if one.published] or there
+    agreed = agree([one.asked for one in served], [one.asked for one in there if not one.published])
+    options = agreed.route.options or NOTHING_ASKED
+    asked = "PROXY_AUTH" if options.auth else "PROXY_RATE" if options.rate else ""
+    servers = tuple(sorted({one.server for one in served if one.server is not None}))
+    closed = f"{asked}: streams have no such guard; nobody is let in" if asked else ""
+    return Wish(since, servers, allow=agreed.allow, closed=closed), agreed.notes
 
 
 def _refusals(placed: Placed, routed: Routed) -> list[Note]:

@@ -7,26 +7,12 @@ stream: whoever claimed it first has it, the same at every proxy, and all sides 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from confgen.nginx.shapes import Note, Server
+from confgen.nginx.agree import intersection
+from confgen.nginx.shapes import Note
 from confgen.nginx.sharing import Holding, Hosts
-from confgen.nginx.streams import HTTPS, Facts, Socket, StreamView, build, problem, socket_of
+from confgen.nginx.streams import HTTPS, Facts, Socket, StreamView, Wish, build, problem, socket_of
 from pilotfish.catalog.route import Place
-
-
-class Wish(NamedTuple):
-    """What a service has a right to at a place.
-
-    Attributes:
-        since: UNIX time in seconds.
-        servers: sorted.
-        idle: no endpoint asks for it at the moment: it stays out of others' hands, and there is nothing to say.
-    """
-
-    since: float
-    servers: tuple[Server, ...]
-    idle: bool = False
 
 
 class StreamViews:
@@ -85,9 +71,10 @@ class StreamViews:
         """Make the view of a service; returns whether it changed, and what it asked for and does not get."""
         wished = {place: wish for place, wish in self._wished.get(service, {}).items() if not wish.idle}
         refused = {self._spelled(place): why for place in wished if (why := self._refused(place, service))}
-        standing: dict[Place, set[Server]] = {}
+        standing: dict[Place, Wish] = {}
         for place, wish in wished.items():
-            standing.setdefault(self._spelled(place), set()).update(wish.servers)
+            spelled = self._spelled(place)
+            standing[spelled] = _joined(standing[spelled], wish) if spelled in standing else wish
         after, notes = build(service, standing, self._facts, refused)
         before = self.views.pop(service, None)
         if after is not None:
@@ -98,3 +85,13 @@ class StreamViews:
         if place.name == "*" or problem(place, self._facts) or not self._is_https(place):
             return ""
         return self._hosts.refused(place.name, service)
+
+
+def _joined(one: Wish, other: Wish) -> Wish:
+    """What one service wishes at two spellings of a place: what protects most counts."""
+    lists = [tuple(wish.allow) for wish in (one, other) if wish.allow is not None]
+    return one._replace(
+        servers=tuple({*one.servers, *other.servers}),
+        allow=intersection(lists) if lists else None,
+        closed=one.closed or other.closed,
+    )

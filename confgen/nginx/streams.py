@@ -8,6 +8,7 @@ https with what nginx itself serves over https. One port of one protocol is one 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class Facts(msgspec.Struct, frozen=True):
         missing: why nginx has no streams; empty when it has.
         missing_names: why it cannot tell TLS by its name; empty when it can.
         missing_shared: why no name can be passed on at the port of https; empty when it can.
+        missing_guards: why it cannot tell clients by their address; empty when it can.
         http_ports: ours, for TCP.
         https_port: ours, for TCP.
         allowed: ports that tags may ask for.
@@ -62,10 +64,29 @@ class Facts(msgspec.Struct, frozen=True):
     missing: str = "this configuration has no streams"
     missing_names: str = ""
     missing_shared: str = ""
+    missing_guards: str = ""
     http_ports: frozenset[int] = frozenset({80})
     https_port: int = 443
     allowed: tuple[PortRange, ...] = ()
     taken: Mapping[Socket, str] = MappingProxyType({})
+
+
+class Wish(NamedTuple):
+    """What a service has a right to at a place.
+
+    Attributes:
+        since: UNIX time in seconds.
+        servers: each once; they may be none.
+        idle: no endpoint asks for it at the moment: it stays out of others' hands, and there is nothing to say.
+        allow: networks whose clients may; None: all; empty: none.
+        closed: why nobody is let in; empty when somebody may be.
+    """
+
+    since: float
+    servers: tuple[Server, ...]
+    idle: bool = False
+    allow: frozenset[str] | None = None
+    closed: str = ""
 
 
 class Pool(msgspec.Struct, frozen=True, order=True):
@@ -82,6 +103,20 @@ class Pool(msgspec.Struct, frozen=True, order=True):
     servers: tuple[Server, ...]
 
 
+class Guard(msgspec.Struct, frozen=True, order=True):
+    """Whose clients reach a pool.
+
+    Attributes:
+        name: of the variable that holds the pool for them, and CLOSED for all others, without `$`.
+        pool: who serves them.
+        networks: sorted; empty: nobody is let in.
+    """
+
+    name: Token
+    pool: Token
+    networks: tuple[Token, ...]
+
+
 class Behind(msgspec.Struct, frozen=True, order=True):
     """A pool at a socket, for one host name or for the whole port.
 
@@ -89,11 +124,13 @@ class Behind(msgspec.Struct, frozen=True, order=True):
         socket: protocol and port.
         host: name in the TLS greeting; empty: whatever comes.
         pool: who serves it.
+        guard: variable that lets in whom it may; None: everybody may.
     """
 
     socket: Socket
     host: str
     pool: Token
+    guard: Token | None = None
 
 
 class StreamView(msgspec.Struct, frozen=True):
@@ -103,11 +140,13 @@ class StreamView(msgspec.Struct, frozen=True):
         file: its own.
         pools: sorted by name.
         behind: where they stand, sorted.
+        guards: who is let in, sorted by name.
     """
 
     file: Token
     pools: tuple[Pool, ...]
     behind: tuple[Behind, ...]
+    guards: tuple[Guard, ...] = ()
 
 
 def socket_of(place: Place, https_port: int) -> Socket:
@@ -161,40 +200,57 @@ def problem(place: Place, facts: Facts) -> str:
 
 
 def build(
-    service: str, standing: Mapping[Place, Collection[Server]], facts: Facts, refused: Mapping[Place, str]
+    service: str, standing: Mapping[Place, Wish], facts: Facts, refused: Mapping[Place, str]
 ) -> tuple[StreamView | None, tuple[Note, ...]]:
     """The streams of one service.
 
     Args:
         service: in lower case.
-        standing: its places -> servers, each once; they may be none.
+        standing: its places -> what it wishes there.
         facts: see there.
         refused: places that it has to leave to others -> why.
     """
     notes, pools, behind = [], dict[tuple[bool, tuple[Server, ...]], Pool](), []
-    for place, servers in sorted(standing.items()):
-        why = problem(place, facts) or refused.get(place, "")
+    guards = dict[Token, Guard]()
+    for place, wish in sorted(standing.items()):
+        why = problem(place, facts) or refused.get(place, "") or _closed(wish, facts)
         if why:
             notes.append(Note(service, shown(place), why))
             continue
         # Without a server nothing listens: a closed port says so to every client, in every protocol.
-        unique = tuple(sorted({one.address: one for one in sorted(servers, reverse=True)}.values()))
+        unique = tuple(sorted({one.address: one for one in sorted(wish.servers, reverse=True)}.values()))
         if unique:
             socket = socket_of(place, facts.https_port)
             key = socket.protocol == "udp", unique
             pool = pools.setdefault(key, Pool(quote.upstream(f"{service}--{len(pools) + 1}"), *key))
-            behind.append(Behind(socket, "" if place.name == "*" else place.name, pool.name))
+            guard = None if wish.allow is None else _guard(pool.name, wish.allow)
+            guards |= {guard.name: guard} if guard else {}
+            name = "" if place.name == "*" else place.name
+            behind.append(Behind(socket, name, pool.name, guard.name if guard else None))
     if not behind:
         return None, tuple(notes)
     file = quote.file(f"streams/{stem(service)}.conf")
-    return StreamView(file, tuple(sorted(pools.values())), tuple(sorted(behind))), tuple(notes)
+    served = tuple(sorted(pools.values())), tuple(sorted(behind)), tuple(sorted(guards.values()))
+    return StreamView(file, *served), tuple(notes)
+
+
+def _closed(wish: Wish, facts: Facts) -> str:
+    why = facts.missing_guards if wish.allow is not None else ""
+    return wish.closed or (f"PROXY_ALLOW: {why}; nobody is let in" if why else "")
+
+
+def _guard(pool: Token, allow: Collection[str]) -> Guard:
+    networks = tuple(sorted(quote.network(one) for one in allow))
+    whole = " ".join([pool.text, *(one.text for one in networks)])
+    return Guard(quote.word(f"pilotfish_allow_{sha256(whole.encode()).hexdigest()[:16]}"), pool, networks)
 
 
 class Named(msgspec.Struct, frozen=True):
-    """One line of a map: a host name, and where it leads."""
+    """One line of a map: a host name, where it leads, and the variable that leads there only whom it may."""
 
     host: Token
     target: Token
+    guard: Token | None = None
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -206,6 +262,7 @@ class Listener(msgspec.Struct, frozen=True):
         idle: time without a word after which a connection is closed.
         names: sorted, told by the TLS greeting; empty: there are none.
         default: pool for all others; None: they are refused, or go to https.
+        guard: variable that leads there only whom it may; None: everybody may.
         map: variable with the pool of a name, without `$`; `_side` behind it: which socket takes the name.
         shared: this is the port of https.
         inner: https is served there too: names go through a socket of their own, which takes off what tells https the
@@ -220,6 +277,12 @@ class Listener(msgspec.Struct, frozen=True):
     map: Token
     shared: bool = False
     inner: bool = False
+    guard: Token | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Some names are not for everybody."""
+        return any(one.guard for one in self.names)
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -287,12 +350,12 @@ def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
     if not views and not around.inner:
         return None
     pass_socket, https_socket = (quote.file(f"{around.folder}/{name}.sock") for name in ("pass", "https"))
-    sockets: dict[Socket, dict[str, Token]] = {}
+    sockets: dict[Socket, dict[str, Behind]] = {}
     if around.inner and around.https_hosts is not None:
         sockets[Socket("tcp", around.https_port)] = {}
     for _, view in sorted(views.items()):
         for one in view.behind:
-            sockets.setdefault(one.socket, {}).setdefault(one.host, one.pool)
+            sockets.setdefault(one.socket, {}).setdefault(one.host, one)
     listeners = tuple(_listener(socket, found, around) for socket, found in sorted(sockets.items()))
     shared = next((one for one in listeners if one.shared), None)
     kept = _kept({one.host.text for one in shared.names}, around) if shared else ()
@@ -311,15 +374,16 @@ def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
     )
 
 
-def _listener(socket: Socket, found: Mapping[str, Token], around: Around) -> Listener:
-    names = {host: pool for host, pool in found.items() if host}
+def _listener(socket: Socket, found: Mapping[str, Behind], around: Around) -> Listener:
+    rest = found.get("")
     shared = socket == Socket("tcp", around.https_port)
     return Listener(
         port=quote.number(socket.port),
         udp=socket.protocol == "udp",
         idle=quote.duration(UDP_IDLE_S if socket.protocol == "udp" else TCP_IDLE_S),
-        names=tuple(Named(quote.host(host), pool) for host, pool in sorted(names.items())),
-        default=found.get(""),
+        names=tuple(Named(quote.host(host), one.pool, one.guard) for host, one in sorted(found.items()) if host),
+        default=rest.pool if rest else None,
+        guard=rest.guard if rest else None,
         map=quote.upstream(f"pilotfish_names_{socket.port}"),
         shared=shared,
         inner=shared and around.https_hosts is not None,

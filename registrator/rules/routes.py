@@ -5,7 +5,7 @@ Pure. One bad PROXY tag leaves the route out: half a route could stand where it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
@@ -46,6 +46,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_dest", "proxy_backend", *OPTIONS)
+STREAMS_TOO = frozenset({"proxy_allow"})
+NOT_STREAMS = tuple(key for key in HTTP_ONLY if key not in STREAMS_TOO)
 HTTPS_ONLY = ("proxy_cert", "proxy_hsts", "proxy_http")
 # What has no effect with a scheme. PROXY_HOST with tcp: the host that a client asks for in its TLS greeting.
 IDLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -53,8 +55,8 @@ IDLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "http": ("proxy_port", *HTTPS_ONLY),
         "https": ("proxy_port",),
         "grpc": ("proxy_port", *HTTPS_ONLY),
-        "tcp": (*HTTP_ONLY, *HTTPS_ONLY),
-        "udp": ("proxy_host", *HTTP_ONLY, *HTTPS_ONLY),
+        "tcp": (*NOT_STREAMS, *HTTPS_ONLY),
+        "udp": ("proxy_host", *NOT_STREAMS, *HTTPS_ONLY),
     }
 )
 
@@ -129,9 +131,9 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Rese
     backend = one.values.get("proxy_backend")
     if backend and backend not in BACKENDS[scheme]:
         return f"PROXY_BACKEND={backend} does not go with it: {', '.join(BACKENDS[scheme])}"
-    guards = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
+    guards = sorted(key for key in GUARDS - STREAMS_TOO if key in one.raw and one.raw[key].value)
     if guards and scheme not in HTTP_SCHEMES:
-        return f"{one.raw[guards[0]].name} asks for protection that streams are not given yet"
+        return f"{one.raw[guards[0]].name} asks for protection that streams have not: only PROXY_ALLOW guards them"
     if one.values.get("proxy_dest", "/") != "/" and one.values.get("proxy_path", "/") == "/":
         return f"{one.raw['proxy_dest'].name} goes with a PROXY_PATH, in whose place it stands"
     if one.values.get("proxy_http") == "refuse" and scheme in {"http", "grpc"}:
@@ -151,15 +153,15 @@ def _http(one: PortTags, scheme: Scheme) -> Route:
         strip="proxy_dest" in one.values or bool(one.values.get("proxy_strip", False)),
         dest=cast("str", one.values.get("proxy_dest", "/")),
         backend=cast("Backend", one.values.get("proxy_backend", default)),
-        options=_options(one),
+        options=_options(one, OPTIONS),
         cert=cast("str", one.values.get("proxy_cert", "")) if scheme == "https" else "",
         hsts=cast("Hsts | None", one.values.get("proxy_hsts")) if scheme == "https" else None,
         http=cast("InTheClear", one.values.get("proxy_http", "redirect")) if scheme == "https" else "redirect",
     )
 
 
-def _options(one: PortTags) -> Options | None:
-    asked = {OPTIONS[key]: value for key, value in one.values.items() if key in OPTIONS}
+def _options(one: PortTags, known: Collection[str]) -> Options | None:
+    asked = {OPTIONS[key]: value for key, value in one.values.items() if key in known}
     options = msgspec.convert(asked, Options)
     return options if options != NOTHING else None
 
@@ -167,7 +169,8 @@ def _options(one: PortTags) -> Options | None:
 def _stream(one: PortTags, scheme: Scheme) -> Route:
     hosts = cast("tuple[str, ...]", one.values.get("proxy_host", ())) if scheme == "tcp" else ()
     default = 0 if hosts else one.port.port  # several names share the port of https
-    return Route(scheme=scheme, hosts=hosts, port=cast("int", one.values.get("proxy_port", default)))
+    port = cast("int", one.values.get("proxy_port", default))
+    return Route(scheme=scheme, hosts=hosts, port=port, options=_options(one, STREAMS_TOO))
 
 
 def _no_effect(one: PortTags, scheme: Scheme) -> tuple[str, ...]:

@@ -161,6 +161,7 @@ WRITTEN = {
     "stream_ssl": STREAMED.format("ssl_session_timeout 5m;"),
     "stream_ssl_preread": STREAMED.format("ssl_preread on;"),
     "stream_realip": STREAMED.format("set_real_ip_from 10.0.0.0/8;"),
+    "stream_geo": "stream {{ geo $a {{ default b; }} }}".format(),
     "stream_pass": "stream {{ server {{ listen unix:{{folder}}/y.sock; pass unix:{{folder}}/z.sock; }} }}".format(),
 }
 

@@ -87,7 +87,7 @@ async def test_tcp_is_passed_on_at_its_port_and_ends_with_its_service(nginx, fol
         await running.settle(stream("db", to, port), claim("db", f"*:{port}", "/tcp"))
         assert await asyncio.to_thread(say, port) == b"db hi\n"
         assert running.state["streams"] == [
-            {"port": f"{port}/tcp", "host": "", "service": "db", "servers": [f"127.0.0.1:{to}"]}
+            {"port": f"{port}/tcp", "host": "", "service": "db", "servers": [f"127.0.0.1:{to}"], "allow": None}
         ]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await running.settle(stream("db", to, port, state="draining"))

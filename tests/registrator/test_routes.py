@@ -70,6 +70,11 @@ ROUTES = [
         Route(scheme="tcp", hosts=("db",), port=8883),
     ),
     (
+        "a stream for some networks",
+        ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_ALLOW=10.0.0.0/8"],
+        Route(scheme="tcp", port=80, options=Options(allow=("10.0.0.0/8",))),
+    ),
+    (
         "a certificate, and what browsers keep",
         ["SERVICE_80_PROXY=https", "SERVICE_80_PROXY_CERT=www.example.com", "SERVICE_80_PROXY_HSTS=365d,subdomains"],
         Route(scheme="https", cert="www.example.com", hsts=Hsts(31536000, subdomains=True)),
@@ -125,13 +130,19 @@ REFUSED = [
     ),
     (
         "a guard that streams do not have",
-        ["PROXY=tcp", "PROXY_ALLOW=10.0.0.0/8"],
-        f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_ALLOW asks for protection that streams are not given yet",
+        ["PROXY=tcp", "PROXY_ALLOW=10.0.0.0/8", "PROXY_AUTH=staff"],
+        (
+            f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_AUTH asks for protection that streams have not: "
+            "only PROXY_ALLOW guards them"
+        ),
     ),
     (
         "a limit that streams do not have",
         ["PROXY=tcp", "PROXY_RATE=10/s"],
-        f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_RATE asks for protection that streams are not given yet",
+        (
+            f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_RATE asks for protection that streams have not: "
+            "only PROXY_ALLOW guards them"
+        ),
     ),
     (
         "another prefix for none",
