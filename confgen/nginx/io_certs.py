@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from confgen.nginx import tls, x509
+from confgen.nginx import tls
 from confgen.nginx.tls import Certificate, Pair
+from pilotfish.catalog import x509
 
 MAX_FILE = 256 * 1024  # octets of one file; a long chain has ten thousand
 MAX_PAIRS = 5000

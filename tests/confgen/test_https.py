@@ -342,7 +342,7 @@ async def test_a_renewal_under_load_fails_no_handshake(nginx, folder, certs, aut
 
         clients = [asyncio.create_task(load()) for _ in range(3)]
         for chain, key, problem in (
-            (new_chain[: len(new_chain) // 3], None, "no certificate is in it"),
+            (new_chain[: len(new_chain) // 3], None, "its certificate is cut short"),
             (old_chain, new_key, "the key is not that of the certificate"),
             (new_chain[: len(new_chain) * 3 // 4], None, "OpenSSL says"),
         ):

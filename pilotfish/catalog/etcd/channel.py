@@ -200,8 +200,7 @@ class Link:
         now, found = datetime.now(UTC), []
         for path, pem in ((self._tls.ca, self._pems[0]), (self._tls.cert, self._pems[2])):
             if path and pem:
-                text = pem.decode(errors="replace")
-                found.append(complaint(path, text, now, one_is_enough=path == self._tls.ca))
+                found.append(complaint(path, pem, now, one_is_enough=path == self._tls.ca))
         why = "; ".join(filter(None, [error.reason, *found]))
         return EtcdError(error.code, why, error.endpoint)
 

@@ -1,7 +1,7 @@
 """What a certificate says of itself: which hosts it is for, and from when to when.
 
-Pure: octets in, values out. A strict reader of the little DER that we need; signatures, keys and chains are for OpenSSL
-(`io_certs` asks it). Every length is checked against what is there, and nothing is read twice, so work is bounded by
+Pure: octets in, values out. A strict reader of the little DER that we need; signatures, keys and chains are for
+OpenSSL. Every length is checked against what is there, and nothing is read twice, so work is bounded by
 the input.
 Source: RFC 5280 §4.1 and §4.2.1.6, RFC 7468 §5 (PEM), ITU-T X.690 §8 and §10 (DER).
 Differs: the subject's common name is no host name (RFC 9525 §2): no client of today takes it for one.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from pilotfish.catalog import values
 
 MAX_NAMES = 1000  # hosts of one certificate that are looked at; authorities sign about a hundred
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----")
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _OID, _OCTETS = 0x30, 0x17, 0x18, 0x06, 0x04
 _EXTENSIONS, _DNS_NAME = 0xA3, 0x82  # [3] EXPLICIT; [2] IMPLICIT IA5String
 _SUBJECT_ALT_NAME = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17
@@ -55,14 +54,31 @@ def read(pem: bytes) -> Said:
     Raises:
         BadCertificate: there is none, or it cannot be read.
     """
-    found = _PEM.search(pem)
-    if found is None:
+    return next(_read(pem))
+
+
+def read_all(pem: bytes) -> tuple[Said, ...]:
+    """Read all certificates of a file, in their order.
+
+    Raises:
+        BadCertificate: there is none, or one of them cannot be read.
+    """
+    return tuple(_read(pem))
+
+
+def _read(pem: bytes) -> Iterator[Said]:
+    blocks = pem.split(_BEGIN)[1:]
+    if not blocks:
         raise BadCertificate("no certificate is in it")
-    try:
-        der = base64.b64decode(b"".join(found[1].split()), validate=True)
-    except binascii.Error as error:
-        raise BadCertificate("its certificate is no base64") from error
-    return read_der(der)
+    for block in blocks:
+        body, end, _ = block.partition(_END)
+        if not end:
+            raise BadCertificate("its certificate is cut short")
+        try:
+            der = base64.b64decode(b"".join(body.split()), validate=True)
+        except binascii.Error as error:
+            raise BadCertificate("its certificate is no base64") from error
+        yield read_der(der)
 
 
 def read_der(der: bytes) -> Said:
