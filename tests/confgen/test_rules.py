@@ -80,7 +80,7 @@ async def a_post_never_meets_a_kept_connection(running, _):
     async with Backend("closing", mood="drop reused") as closing:
         await running.settle(two(closing.port), claim("web", WEB))
         gets = [(await get(running.port, WEB)).status for _ in range(4)]
-        posts = [(await get(running.port, WEB, method="POST", body="x")).status for _ in range(8)]
+        posts = [(await get(running.port, WEB, method="POST", body="x" * (turn % 2))).status for turn in range(8)]
         return gets == [200] * 4 and posts == [200] * 8
 
 
@@ -193,6 +193,9 @@ RULES = {
     ),
     "no kept connection for POST": Rule(
         MAIN, "        ::1 once;\n", '        ::1 "";\n', a_post_never_meets_a_kept_connection
+    ),
+    "nor for its body": Rule(
+        MAIN, '"~^:small:" once;', '"~^:small:" "";', a_post_never_meets_a_kept_connection
     ),
     "keepalive": Rule(
         SERVICE, "    keepalive {{ upstream.keepalive }};", "    keepalive 1; keepalive_requests 1;",

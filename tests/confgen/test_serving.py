@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
+from tests.parts.ports import free_port
 
 WEB = f"web.{DOMAIN}"
 
@@ -259,3 +260,44 @@ async def test_large_bodies_flow_to_the_application_as_they_come(nginx, folder, 
         else:
             assert flows
         writer.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "POST", "LOCK"])
+async def test_a_body_of_http2_that_says_no_length_never_goes_to_the_proxys_disk(nginx, folder, method):
+    """HTTP/2 has no chunks: any request may have a body without an end, and would fill everybody's disk."""
+    seen = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1000)
+        seen.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    h2c = free_port()
+    async with server, Running(folder, nginx, h2c_port=h2c) as running:
+        await running.settle(web(server.sockets[0].getsockname()[1]), claim("web", WEB))
+        ask = ["curl", "-s", "--http2-prior-knowledge", "-H", f"Host: {WEB}", "-X", method, "-T", "-"]
+        client = await asyncio.create_subprocess_exec(
+            *ask, f"http://127.0.0.1:{h2c}/", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        )
+        client.stdin.write(b"x" * 100_000)  # and no end
+        await client.stdin.drain()
+        try:
+            async with asyncio.timeout(10.0):
+                await seen.wait()
+        finally:
+            client.kill()
+            await client.wait()
+
+
+async def test_a_small_body_is_tried_again_where_it_may_be(nginx, folder):
+    """A PUT whose server dies before it answers goes to another, with its whole body."""
+    async with Backend("dead", mood="drop") as dead, Backend("live") as live, Running(folder, nginx) as running:
+        both = [endpoint("web", 80 + turn, to=one.port) for turn, one in enumerate((dead, live))]
+        await running.settle(put(container("web", *both)), claim("web", WEB))
+        answers = [await get(running.port, WEB, method="PUT", body="all of it") for _ in range(6)]
+        assert [one.body for one in answers] == ["live PUT /"] * 6
+        assert dead.requests
+        assert {body for _, _, _, body in live.requests} == {"all of it"}
