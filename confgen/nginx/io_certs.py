@@ -126,7 +126,7 @@ class Folder:
                 continue
             if not one.name.isprintable():
                 strange.append(ascii(one.name))
-            elif one.is_dir():
+            elif _is_folder(one):
                 names += [f"{one.name}/{file}" for file in (tls.NESTED_CHAIN, tls.NESTED_KEY) if _there(one.path, file)]
             else:
                 names.append(one.name)
@@ -163,8 +163,19 @@ class Folder:
                 self._former.pop(name, None)
 
 
+# What cannot be looked at counts as there: who reads the pair says why, and all others are not kept from being read.
+def _is_folder(one: os.DirEntry[str]) -> bool:
+    try:
+        return one.is_dir()
+    except OSError:
+        return not one.name.endswith((".crt", tls.CHAIN_SUFFIX, tls.KEY_SUFFIX))
+
+
 def _there(folder: str, file: str) -> bool:
-    return (Path(folder) / file).is_file()
+    try:
+        return (Path(folder) / file).is_file()
+    except OSError:
+        return True
 
 
 def _stamp(path: Path) -> Stamp:

@@ -96,24 +96,27 @@ def pairs(files: Iterable[str]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
         files: names in the folder, and `NAME/fullchain.pem`, `NAME/privkey.pem` of its folders.
 
     Returns:
-        The pairs, sorted by name, and certificates without a key, sorted. A `.pem` without a key is no mistake: chains
-        and parameters lie there too.
+        The pairs, sorted by name, and certificates without a key, sorted. A `.pem` beside others without a key is no
+        mistake: chains and parameters lie there too.
 
     >>> pairs(["a.crt", "a.key", "b/fullchain.pem", "b/privkey.pem", "c.crt", "dhparam.pem"])[1]
     ('c.crt',)
     """
     there = set(files)
     found: dict[str, Pair] = {}
+    lonely: set[str] = set()
     for nested in sorted(one for one in there if one.endswith(f"/{NESTED_CHAIN}")):
         name = nested.partition("/")[0]
         if f"{name}/{NESTED_KEY}" in there:
             found[name] = Pair(name, nested, f"{name}/{NESTED_KEY}")
+        else:
+            lonely.add(nested)
     for suffix in (".pem", ".crt"):  # the latter wins
         for file in sorted(one for one in there if one.endswith(suffix) and "/" not in one):
             name = file.removesuffix(suffix)
             if name and f"{name}.key" in there:
                 found[name] = Pair(name, file, f"{name}.key")
-    lonely = {one for one in there if one.endswith(".crt") and "/" not in one and f"{one[:-4]}.key" not in there}
+    lonely |= {one for one in there if one.endswith(".crt") and "/" not in one and f"{one[:-4]}.key" not in there}
     return tuple(found[name] for name in sorted(found)), tuple(sorted(lonely))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
@@ -28,7 +29,7 @@ PAIRS = {
         [("a.test", "a.test/fullchain.pem", "a.test/privkey.pem")],
         (),
     ),
-    "half of what certbot lays": (["a.test/fullchain.pem"], [], ()),
+    "half of what certbot lays": (["a.test/fullchain.pem"], [], ("a.test/fullchain.pem",)),
     "a certificate without a key": (["a.crt"], [], ("a.crt",)),
     "parameters and chains": (["a.dhparam.pem", "a.chain.pem", "a.crt", "a.key"], [("a", "a.crt", "a.key")], ()),
     "no name": ([".crt", ".key"], [], ()),
@@ -204,6 +205,40 @@ def test_links_as_certbot_makes_them_are_followed(tmp_path, authority):
         (live / "next").replace(live / name.replace("2", ""))
     age(archive)
     assert folder.look(NOW.timestamp() + 60).pairs["a.test"].chain == renewed
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """As a process that may not read everything, whoever runs the tests."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+def test_what_cannot_be_looked_at_keeps_nothing_else_from_being_read(folder, authority):
+    certs = folder.parent / "certs"
+    chain = authority.write(certs, "a.test")
+    (certs / "loop.crt").symlink_to("loop.crt")
+    (certs / "loop.key").write_text("", encoding="utf-8")
+    closed = certs / "b.test"
+    closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    (certs / "c.test").symlink_to(closed / "c.test")
+    read = io_certs.Folder(certs)
+    try:
+        with as_nobody():
+            scan = read.look(NOW.timestamp(), settled_s=0.0)
+    finally:
+        closed.chmod(0o700)
+    assert {name: one.chain for name, one in scan.pairs.items()} == {"a.test": chain}
+    assert {name: problem.rpartition(": ")[2] for name, problem in scan.problems.items()} == {
+        "loop": "Too many levels of symbolic links; it is not served",
+        "b.test": "Permission denied; it is not served",
+        "c.test": "Permission denied; it is not served",
+    }
 
 
 def test_what_openssl_reads_is_what_was_read(tmp_path, authority, monkeypatch):
