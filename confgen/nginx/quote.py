@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -35,6 +35,9 @@ def _of(kind: values.Kind) -> Callable[[str], bool]:
 
 
 _SEGMENT = r"[A-Za-z0-9._@+,:=~-]+"
+_SPELLED = r"(?:[A-Za-z0-9_~!&,=:@/-]|\[[.+*()]\])+"
+_PARAMETERS = "(?:;[^/]*)?"  # RFC 3986 §3.3: what some applications take off each segment, and nginx does not
+_ENDS = "(?:/|$)"
 _URL = re.compile(r"https?://([a-z0-9._-]+)(:[1-9][0-9]{0,4})?(/.*)?")
 
 
@@ -47,7 +50,11 @@ def _is_url(text: str) -> bool:
 KINDS: dict[str, Callable[[str], bool]] = {
     "host": _of(values.HOST),
     "match": lambda text: values.PATH.pattern.match(text.removeprefix("= ")) is not None,
-    "regex": _whole(r"(?:[A-Za-z0-9_~!&,=:@/-]|\[[.+*()]\])+"),
+    "regex": _whole(_SPELLED),
+    "near": _whole(
+        rf"\^\(\?!\(\?:{_SPELLED}(?:\|{_SPELLED})*\){re.escape(_ENDS)}\)"
+        rf"\(\?i:(?:/(?:{_SPELLED})?{re.escape(_PARAMETERS)})+\){re.escape(_ENDS)}"
+    ),
     "number": _whole(r"0|[1-9][0-9]{0,9}"),
     "duration": _whole(r"(0|[1-9][0-9]{0,17})(ms|s)"),
     "address": _whole(r"[0-9]{1,3}(\.[0-9]{1,3}){3}:[0-9]{1,5}|\[[0-9a-f:.]{2,45}\]:[0-9]{1,5}"),
@@ -119,8 +126,31 @@ def spelled(path: str) -> Token | None:
     >>> spelled("/a.b").text
     '/a[.]b'
     """
-    text = re.sub(r"[.+*()]", lambda found: f"[{found[0]}]", path)
+    text = _literally(path)
     return Token("regex", text) if len(text) <= MAX_TEXT else None
+
+
+def _literally(path: str) -> str:
+    return re.sub(r"[.+*()]", lambda found: f"[{found[0]}]", path)
+
+
+def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
+    """Paths that some applications read as a path or as below it, and nginx does not, as a regular expression.
+
+    Args:
+        path: without a slash behind.
+        others: that are so spelled on purpose.
+
+    Returns:
+        The expression, for a decoded path; None: it is too long for one.
+
+    >>> nearly("/a/b").text
+    '^(?!(?:/a/b)(?:/|$))(?i:/a(?:;[^/]*)?/b(?:;[^/]*)?)(?:/|$)'
+    """
+    known = "|".join(_literally(one) for one in (path, *others))
+    parts = "".join(f"/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
+    text = f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}"
+    return Token("near", text) if len(text) <= MAX_TEXT else None
 
 
 @functools.lru_cache(maxsize=256)  # the weights of a hundred thousand servers are few tokens

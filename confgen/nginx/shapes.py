@@ -154,6 +154,7 @@ class Site(msgspec.Struct, frozen=True):
         locations: sorted by path.
         parts: files with the locations of other services at this host.
         strict: guards differ among the paths of these hosts, so that no path may be read in two ways.
+        near: then, what some applications would take for a guarded path, and nginx for another.
         rest: True when no location covers the whole host, the admin's own included, so that the rest has to be answered
             404.
         own: what the admin's folders give the hosts.
@@ -170,6 +171,7 @@ class Site(msgspec.Struct, frozen=True):
     certificate: tls.Certificate | None = None
     covered: Token | None = None
     strict: bool = False
+    near: tuple[Token, ...] = ()
 
     @property
     def sides(self) -> tuple[bool, ...]:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from confgen.nginx import directives, extras, quote, tls
-from confgen.nginx.policy import CLOSED_FOR_WORK, PLAIN, Around, Decided, Policy, at, guards, overridden
+from confgen.nginx.policy import CLOSED_FOR_WORK, JUST_SERVED, PLAIN, Around, Decided, Policy, at, guards, overridden
 from confgen.nginx.quote import Token
 from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights
 from confgen.nginx.shapes import (
@@ -173,6 +173,16 @@ class Views:
         return changed or view != before
 
 
+NO_GUARDS = guards(JUST_SERVED, frozenset())
+
+
+def _spelled_otherwise(path: str, paths: Set[str]) -> list[str]:
+    """Those that differ from a path, or from what is below it, in the case of letters."""
+    stem = f"{path}/"
+    alike = (one for one in paths if f"{one}/".lower().startswith(stem.lower()))
+    return sorted(one for one in alike if not f"{one}/".startswith(stem))
+
+
 def _guards(wanted: Rights, place: Place, snippet: Set[str] = frozenset()) -> tuple[object, ...]:
     standing = wanted.places.get(place)
     return guards(standing.decided, snippet) if standing else ()
@@ -180,7 +190,7 @@ def _guards(wanted: Rights, place: Place, snippet: Set[str] = frozenset()) -> tu
 
 # What makes hosts alike, in the order of a `Site`.
 _Alike: TypeAlias = tuple[
-    tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None, Token | None, bool
+    tuple[Location, ...], tuple[Token, ...], bool, Own, tls.Certificate | None, Token | None, bool, tuple[Token, ...]
 ]
 
 
@@ -249,9 +259,10 @@ class _Builder:
         alike: dict[_Alike, list[Token]] = {}
         for host, found in leads.items():
             parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
-            certificate = self._certificate(host)
+            certificate, strict = self._certificate(host), self._strict(host)
             rest = not self._hosts.covers_all(host) and not directives.answers_all(self._extras.hosts.get(host, b""))
-            key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host), self._strict(host))
+            near = self._near(host) if strict else ()
+            key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host), strict, near)
             alike.setdefault(key, []).append(quote.host(host))
         return tuple(Site(tuple(hosts), *rest) for rest, hosts in alike.items())
 
@@ -262,8 +273,18 @@ class _Builder:
             return True
         if len(found) < 2:
             return False
-        asked = {_guards(self._everybody[one.service], one.place, self._says(one.place)) for one in found}
-        return len(asked) > 1
+        return len({self._asked(one) for one in found}) > 1
+
+    def _asked(self, one: Holding) -> tuple[object, ...]:
+        return _guards(self._everybody[one.service], one.place, self._says(one.place))
+
+    def _near(self, host: str) -> tuple[Token, ...]:
+        """What some applications take for a guarded path of a host: other letters, or parameters behind a segment."""
+        found = self._hosts.served(host)
+        paths = {one.place.path.rstrip("/") for one in found}
+        guarded = {one.place.path.rstrip("/") for one in found if self._asked(one) != NO_GUARDS}
+        near = (quote.nearly(path, _spelled_otherwise(path, paths)) for path in sorted(guarded - {""}))
+        return tuple(one for one in near if one is not None)
 
     def _says(self, place: Place) -> frozenset[str]:
         own = extras.reaching(self._extras.places, place)
