@@ -1,7 +1,9 @@
 """The streams of all services, kept in step with what they want and with what is around them.
 
 Pure. A name that a stream takes on the port of https cannot be served over https by nginx itself, nor by another
-stream: whoever claimed it first has it, the same at every proxy, and all sides are told.
+stream: whoever claimed it first has it, the same at every proxy, and all sides are told. Nor does a name come to a port
+that another service had as a whole before: nginx waits for a greeting there from then on, and clients of MySQL or SMTP,
+which wait for the server to speak, would wait with it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confgen.nginx.agree import intersection
+from confgen.nginx.quote import Unprintable
 from confgen.nginx.shapes import Note
 from confgen.nginx.sharing import Holding, Hosts
 from confgen.nginx.streams import HTTPS, Facts, Socket, StreamView, Wish, build, problem, socket_of
@@ -26,6 +29,8 @@ class StreamViews:
         self.views: dict[str, StreamView] = {}
         self._hosts = hosts
         self._wished: dict[str, Mapping[Place, Wish]] = {}
+        self._whole: dict[Socket, tuple[float, str]] = {}  # ports that a service has as a whole; since when, and who
+        self._named: dict[Socket, set[str]] = {}  # services that ask for a name there
         self._facts = Facts()
 
     @property
@@ -35,11 +40,40 @@ class StreamViews:
 
     def want(self, service: str, wished: Mapping[Place, Wish]) -> set[str]:
         """Set what a service has a right to; returns the services that share a host with it."""
+        before = self._wished.pop(service, {})
         if wished:
             self._wished[service] = wished
-        else:
-            self._wished.pop(service, None)
-        return self._hosts.pass_on(service, self._passing(service, wished))
+        whole = self._occupied(service, before, wished)
+        return self._hosts.pass_on(service, self._passing(service, wished)) | whole
+
+    def _occupied(self, service: str, before: Mapping[Place, Wish], after: Mapping[Place, Wish]) -> set[str]:
+        """Note which ports a service asks for; returns those with names at ports that it came to or left."""
+        was, now = self._whole_ports(service, before), self._whole_ports(service, after)
+        for socket in was:
+            if self._whole.get(socket, (0.0, ""))[1] == service:  # else its new owner came first
+                del self._whole[socket]
+        self._whole |= now
+        for socket in self._named_ports(before):
+            self._named[socket].discard(service)
+            if not self._named[socket]:
+                del self._named[socket]
+        for socket in self._named_ports(after):
+            self._named.setdefault(socket, set()).add(service)
+        changed = {socket for socket, _ in was.items() ^ now.items()}
+        return {one for socket in changed for one in self._named.get(socket, ())} - {service}
+
+    def _whole_ports(self, service: str, wished: Mapping[Place, Wish]) -> dict[Socket, tuple[float, str]]:
+        found = {self._socket(place): (wish.since, service) for place, wish in wished.items() if place.name == "*"}
+        return {socket: one for socket, one in found.items() if socket is not None}
+
+    def _named_ports(self, wished: Mapping[Place, Wish]) -> set[Socket]:
+        return {socket for place in wished if place.name != "*" and (socket := self._socket(place)) is not None}
+
+    def _socket(self, place: Place) -> Socket | None:
+        try:
+            return socket_of(place, self._facts.https_port)
+        except Unprintable:
+            return None
 
     def _passing(self, service: str, wished: Mapping[Place, Wish]) -> list[Holding]:
         return [
@@ -61,9 +95,11 @@ class StreamViews:
         """Take other facts; returns the services that have to be looked at again."""
         if facts == self._facts:
             return set()
+        everything, affected = dict(self._wished), set(self._wished)
+        for service in everything:
+            self.want(service, {})
         self._facts = facts
-        affected = set(self._wished)
-        for service, wished in self._wished.items():
+        for service, wished in everything.items():
             affected |= self.want(service, wished)
         return affected
 
@@ -82,9 +118,14 @@ class StreamViews:
         return before != after, notes
 
     def _refused(self, place: Place, service: str) -> str:
-        if place.name == "*" or problem(place, self._facts) or not self._is_https(place):
+        if place.name == "*" or problem(place, self._facts):
             return ""
-        return self._hosts.refused(place.name, service)
+        if self._is_https(place):
+            return self._hosts.refused(place.name, service)
+        socket = socket_of(place, self._facts.https_port)
+        since, owner = self._whole.get(socket, (0.0, service))
+        first = owner == service or (self._wished[service][place].since, service) < (since, owner)
+        return "" if first else f"{owner} has the whole of port {socket}, and asked first"
 
 
 def _joined(one: Wish, other: Wish) -> Wish:

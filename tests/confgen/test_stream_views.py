@@ -191,6 +191,39 @@ def test_a_host_of_another_service_is_not_taken_as_a_stream(scheme, since, names
         assert https_names(catalog)[0] == names
 
 
+SHARED = {
+    "the port first": (("db", 1.0), ("name", 2.0), "db has the whole of port 1100/tcp, and asked first"),
+    "the name first": (("db", 2.0), ("name", 1.0), ""),
+    "at one time": (("db", 1.0), ("a", 1.0), ""),
+    "both of one service": (("db", 1.0), ("db", 2.0), ""),
+}
+
+
+@pytest.mark.parametrize(("whole", "named", "why"), SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_name_comes_to_a_port_that_another_service_had_as_a_whole(whole, named, why, turned):
+    """Its clients may wait for the server to speak: they would wait for nginx's preread_timeout then."""
+    (port, since), (name, later) = whole, named
+    both = [
+        endpoint(port, 80, scheme="tcp", port_=1100),
+        endpoint(name, 81, scheme="tcp", port_=1100, hosts=("a.test",)),
+    ]
+    steps = [
+        [claim(port, "*:1100", "/tcp", since=since)],
+        [claim(name, "a.test:1100", "/tcp", since=later)],
+        [put(container("both", *both))],
+    ]
+    catalog = catalog_of()
+    for step in steps[::-1] if turned else steps:
+        catalog.feed(*step)
+    (listener,) = rendered(catalog).listeners
+    assert [one.host.text for one in listener.names] == ([] if why else ["a.test"])
+    assert catalog.notes(name) == ([("a.test:1100/tcp", why)] if why else [])
+    catalog.feed(deletes=[claim(port, "*:1100", "/tcp").key])
+    (listener,) = rendered(catalog).listeners
+    assert ([one.host.text for one in listener.names], listener.default) == (["a.test"], None)
+
+
 def test_a_service_may_serve_http_beside_a_stream_of_its_own():
     http = endpoint("web", 80, hosts=("x.test",))
     tls = endpoint("web", 443, scheme="tcp", hosts=("x.test",))

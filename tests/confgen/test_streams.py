@@ -319,6 +319,30 @@ async def test_names_share_a_port_of_their_own_with_its_owner(nginx, folder, aut
         assert await asyncio.to_thread(say, port, b"plain text that is no TLS\n") == b"rest plain text that is no TLS\n"
 
 
+async def test_a_name_that_comes_to_a_port_makes_nobody_wait_there(nginx, folder):
+    """MySQL and SMTP speak first: where nginx looks for a name, it waits for their clients to."""
+    port = free_port()
+
+    async def greet(reader, writer):
+        writer.write(b"220 hello\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server, Running(folder, nginx) as running:
+        to = server.sockets[0].getsockname()[1]
+        await running.settle(stream("mail", to, port), claim("mail", f"*:{port}", "/tcp", since=1.0))
+        await running.settle(
+            passing("evil", to, "a.test", port=port), claim("evil", f"a.test:{port}", "/tcp", since=2.0)
+        )
+        async with asyncio.timeout(3.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.readline() == b"220 hello\n"
+        writer.close()
+        (note,) = running.state["refused"]
+        assert note["reason"] == f"mail has the whole of port {port}/tcp, and asked first"
+
+
 async def test_a_name_on_the_port_of_https_belongs_to_whoever_asked_first(
     one_nginx, folder, certs, authority, tmp_path
 ):
