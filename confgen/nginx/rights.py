@@ -228,7 +228,7 @@ def _wish(since: float, there: Sequence[_Wanting]) -> tuple[Wish, tuple[str, ...
     asked = "PROXY_AUTH" if options.auth else "PROXY_RATE" if options.rate else ""
     servers = tuple(sorted({one.server for one in served if one.server is not None}))
     closed = f"{asked}: streams have no such guard; nobody is let in" if asked else ""
-    return Wish(since, servers, allow=agreed.allow, closed=closed), agreed.notes
+    return Wish(since, servers, allow=agreed.allow, closed=closed, idle_s=options.timeout_s), agreed.notes
 
 
 def _refusals(placed: Placed, routed: Routed) -> list[Note]:

@@ -80,6 +80,7 @@ class Wish(NamedTuple):
         idle: no endpoint asks for it at the moment: it stays out of others' hands, and there is nothing to say.
         allow: networks whose clients may; None: all; empty: none.
         closed: why nobody is let in; empty when somebody may be.
+        idle_s: seconds without a word after which a connection ends; None: as long as all others.
     """
 
     since: float
@@ -87,6 +88,7 @@ class Wish(NamedTuple):
     idle: bool = False
     allow: frozenset[str] | None = None
     closed: str = ""
+    idle_s: float | None = None
 
 
 class Pool(msgspec.Struct, frozen=True, order=True):
@@ -125,12 +127,14 @@ class Behind(msgspec.Struct, frozen=True, order=True):
         host: name in the TLS greeting; empty: whatever comes.
         pool: who serves it.
         guard: variable that lets in whom it may; None: everybody may.
+        idle: of a whole port, how long its connections may be silent; None: as long as all others.
     """
 
     socket: Socket
     host: str
     pool: Token
     guard: Token | None = None
+    idle: Token | None = None
 
 
 class StreamView(msgspec.Struct, frozen=True):
@@ -226,7 +230,8 @@ def build(
             guard = None if wish.allow is None else _guard(pool.name, wish.allow)
             guards |= {guard.name: guard} if guard else {}
             name = "" if place.name == "*" else place.name
-            behind.append(Behind(socket, name, pool.name, guard.name if guard else None))
+            idle = None if name or wish.idle_s is None else quote.duration(wish.idle_s)
+            behind.append(Behind(socket, name, pool.name, guard.name if guard else None, idle))
     if not behind:
         return None, tuple(notes)
     file = quote.file(f"streams/{stem(service)}.conf")
@@ -376,11 +381,13 @@ def assemble(views: Mapping[str, StreamView], around: Around) -> Stream | None:
 
 def _listener(socket: Socket, found: Mapping[str, Behind], around: Around) -> Listener:
     rest = found.get("")
+    # nginx has one time for a port: its owner's counts only where he is alone.
+    own = rest.idle if rest and len(found) == 1 else None
     shared = socket == Socket("tcp", around.https_port)
     return Listener(
         port=quote.number(socket.port),
         udp=socket.protocol == "udp",
-        idle=quote.duration(UDP_IDLE_S if socket.protocol == "udp" else TCP_IDLE_S),
+        idle=own or quote.duration(UDP_IDLE_S if socket.protocol == "udp" else TCP_IDLE_S),
         names=tuple(Named(quote.host(host), one.pool, one.guard) for host, one in sorted(found.items()) if host),
         default=rest.pool if rest else None,
         guard=rest.guard if rest else None,

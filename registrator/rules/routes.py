@@ -46,7 +46,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_dest", "proxy_backend", *OPTIONS)
-STREAMS_TOO = frozenset({"proxy_allow"})
+STREAMS_TOO = frozenset({"proxy_allow", "proxy_timeout"})
+NAMES_TOO = frozenset({"proxy_allow"})  # of streams that are told by their name: others stand at the port
 NOT_STREAMS = tuple(key for key in HTTP_ONLY if key not in STREAMS_TOO)
 HTTPS_ONLY = ("proxy_cert", "proxy_hsts", "proxy_http")
 # What has no effect with a scheme. PROXY_HOST with tcp: the host that a client asks for in its TLS greeting.
@@ -170,11 +171,15 @@ def _stream(one: PortTags, scheme: Scheme) -> Route:
     hosts = cast("tuple[str, ...]", one.values.get("proxy_host", ())) if scheme == "tcp" else ()
     default = 0 if hosts else one.port.port  # several names share the port of https
     port = cast("int", one.values.get("proxy_port", default))
-    return Route(scheme=scheme, hosts=hosts, port=port, options=_options(one, STREAMS_TOO))
+    return Route(scheme=scheme, hosts=hosts, port=port, options=_options(one, NAMES_TOO if hosts else STREAMS_TOO))
 
 
 def _no_effect(one: PortTags, scheme: Scheme) -> tuple[str, ...]:
-    return tuple(f"{one.raw[key].name}: has no effect with PROXY={scheme}" for key in IDLE[scheme] if key in one.values)
+    idle = [f"{one.raw[key].name}: has no effect with PROXY={scheme}" for key in IDLE[scheme] if key in one.values]
+    if scheme == "tcp" and "proxy_host" in one.values:
+        also = (key for key in sorted(STREAMS_TOO - NAMES_TOO) if key in one.values)
+        idle += (f"{one.raw[key].name}: has no effect with PROXY=tcp and PROXY_HOST" for key in also)
+    return tuple(idle)
 
 
 def _without_proxy(one: PortTags) -> tuple[str, ...]:

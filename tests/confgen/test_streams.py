@@ -15,6 +15,7 @@ from confgen.nginx import io_ports
 from confgen.nginx.features import LEAST
 from confgen.nginx.streams import PortRange, Socket
 from confgen.settings import parse_range
+from pilotfish.catalog.options import Options
 from pilotfish.catalog.values import BadValue
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
 from tests.confgen.tls_kit import dial, get_tls, served_certificate
@@ -562,3 +563,47 @@ async def test_a_port_that_is_taken_after_it_was_tried_is_left_out_by_the_next_t
                 f"port {port}/tcp is taken by another process of this host"
             ]
             assert (await get(running.port, WEB)).body == "one GET /"
+
+
+async def test_a_silent_stream_ends_when_its_tag_says_so(nginx, folder):
+    """Or everybody's connections are used up by those of UDP that nobody ends."""
+    tcp, udp, quick = free_port(), free_udp_port(), Options(timeout_s=1.0)
+    async with echo("db") as db, udp_echo("log") as (log, server), Running(folder, nginx) as running:
+        await running.settle(
+            stream("db", db, tcp, options=quick),
+            claim("db", f"*:{tcp}", "/tcp"),
+            stream("log", log, udp, "udp", protocol="udp", options=quick),
+            claim("log", f"*:{udp}", "/udp"),
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", tcp)
+        writer.write(b"hi\n")
+        async with asyncio.timeout(10.0):
+            assert await reader.read() == b"db hi\n"
+        writer.close()
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", udp))
+
+            def forgotten():
+                client.send(b"x")
+                return len(server.clients) > 1
+
+            client.send(b"x")
+            await until(lambda: server.clients, "the first datagram")
+            await asyncio.sleep(1.5)  # silent for longer than it may be
+            await until(forgotten, "a conversation of its own")
+
+
+async def test_the_time_of_a_port_is_not_that_of_a_name_there(one_nginx, folder, authority, tmp_path):
+    port = free_port()
+    app = own_tls(authority, tmp_path, "a", "a.test")
+    async with echo("a", app) as a, echo("rest") as rest, Running(folder, one_nginx) as running:
+        await running.settle(
+            passing("a", a, "a.test", port=port),
+            claim("a", f"a.test:{port}", "/tcp", since=1.0),
+            stream("rest", rest, port, options=Options(timeout_s=1.0)),
+            claim("rest", f"*:{port}", "/tcp", since=2.0),
+        )
+        async with dial(port, "a.test", authority.context()) as (reader, writer, _):
+            await asyncio.sleep(1.5)  # longer than the other one's connections may be silent
+            writer.write(b"hi\n")
+            assert await reader.readline() == b"a hi\n"

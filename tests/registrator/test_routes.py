@@ -70,9 +70,9 @@ ROUTES = [
         Route(scheme="tcp", hosts=("db",), port=8883),
     ),
     (
-        "a stream for some networks",
-        ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_ALLOW=10.0.0.0/8"],
-        Route(scheme="tcp", port=80, options=Options(allow=("10.0.0.0/8",))),
+        "a stream for some networks, that may be silent for long",
+        ["SERVICE_80_PROXY=tcp", "SERVICE_80_PROXY_ALLOW=10.0.0.0/8", "SERVICE_80_PROXY_TIMEOUT=12h"],
+        Route(scheme="tcp", port=80, options=Options(allow=("10.0.0.0/8",), timeout_s=43200.0)),
     ),
     (
         "a certificate, and what browsers keep",
@@ -221,6 +221,11 @@ IDLE = [
         "a path of tcp",
         ["SERVICE_PROXY=tcp", "SERVICE_PROXY_PATH=/a"],
         "SERVICE_PROXY_PATH: has no effect with PROXY=tcp",
+    ),
+    (
+        "a time of a name",
+        ["SERVICE_PROXY=tcp", "SERVICE_PROXY_HOST=a.b", "SERVICE_PROXY_TIMEOUT=5s"],
+        "SERVICE_PROXY_TIMEOUT: has no effect with PROXY=tcp and PROXY_HOST",
     ),
     (
         "a certificate of http",
