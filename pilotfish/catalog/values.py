@@ -154,6 +154,8 @@ def parse_host(text: str) -> Host:
     host = text.lower().removesuffix(".")
     if "." in host and is_ip(host):
         raise BadValue(f"{quoted(text)} is an address, not a host name")
+    if any(letter.isalpha() and not letter.isascii() for letter in host):
+        raise BadValue(f"{quoted(text)} is no host: write it as DNS has it, such as xn--bcher-kva.example")
     return _parse(HOST, host)
 
 

@@ -86,6 +86,7 @@ REFUSED = {
     "a host with a port": ("host", "www.example.com:80", "no host"),
     "a bare star": ("host", "*", "no host"),
     "a star inside": ("host", "www.*.com", "no host"),
+    "a host of letters elsewhere": ("host", "bücher.example", "no host: write it as DNS has it, such as xn--"),
     "an expression": ("host", "~^www", "no host"),
     "an address": ("host", "192.0.2.1", "an address, not a host name"),
     "all addresses that end so": ("host", "*.0.2.1", "no host"),
