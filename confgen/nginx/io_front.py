@@ -131,7 +131,7 @@ class FrontCare:
             missing=self.features.why_not("stream"),
             missing_names=passes or (self.features.why_not("realip") if secure else ""),
             missing_shared=self._why_not_shared() if secure else "",
-            missing_guards=self.features.why_not("stream_geo"),
+            missing_guards=self._why_not_guarded(),
             http_ports=frozenset({self._settings.http_port, self._settings.h2c_port}),
             https_port=self._settings.https_port,
             allowed=self._settings.stream_ports,
@@ -143,6 +143,11 @@ class FrontCare:
         if self._machine.told:
             return "the port of https belongs to the balancers of --trusted-proxies, which speak HTTP: give PROXY_PORT"
         return self.features.why_not("stream_realip") if self._machine.proxy_protocol else ""
+
+    def _why_not_guarded(self) -> str:
+        """Why streams cannot tell clients by their address: they would take all for the balancer, who may be let in."""
+        unknown = self.features.why_not("stream_realip") if self._machine.proxy_protocol else ""
+        return self.features.why_not("stream_geo") or unknown
 
     @property
     def _serves_https(self) -> bool:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import socket
 
+import msgspec
 import pytest
 
+from confgen.nginx.io_features import probe
 from pilotfish.catalog.options import Options, Rate
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, put
 from tests.confgen.test_stream_views import catalog_of, tcp
@@ -133,6 +135,42 @@ async def test_the_owner_of_a_port_keeps_nobody_from_a_name_there(one_nginx, fol
         assert await asyncio.to_thread(heard, port, OUT, b"no TLS at all\n") == b""
         async with coming_from(OUT, port) as outside:
             assert await ask(outside, "a.test", authority) == b"a hi\n"
+
+
+def told(port, client):
+    """What a client hears that a balancer speaks for."""
+    with socket.create_connection((IN, port), 5) as balancer:
+        balancer.sendall(f"PROXY TCP4 {client} 10.0.0.1 4000 {port}\r\nhi\n".encode())
+        with contextlib.suppress(ConnectionError):
+            return balancer.recv(100)
+    return b""
+
+
+async def test_behind_balancers_the_client_counts_whom_they_name(nginx, folder):
+    port, more = free_port(), {"proxy_protocol": True, "trusted": ("127.0.0.0/8",)}
+    async with echo("db") as to, Running(folder, nginx, **more) as running:
+        inside = Options(allow=("10.0.0.0/8",))
+        await running.settle(stream("db", to, port, options=inside), claim("db", f"*:{port}", "/tcp"))
+        assert await asyncio.to_thread(told, port, "10.1.2.3") == b"db hi\n"
+        assert await asyncio.to_thread(told, port, "192.0.2.1") == b""
+
+
+async def test_an_nginx_that_does_not_know_whom_balancers_speak_for_lets_nobody_in(one_nginx, folder, monkeypatch):
+    """It would take everybody for the balancer, whose own network may be allowed."""
+
+    async def without(*args):
+        found = await probe(*args)
+        return msgspec.structs.replace(found, with_modules=found.with_modules - {"stream_realip"})
+
+    monkeypatch.setattr("confgen.nginx.io_setup.probe", without)
+    port, more = free_port(), {"proxy_protocol": True, "trusted": ("127.0.0.0/8",)}
+    async with echo("db") as to, Running(folder, one_nginx, **more) as running:
+        inside = Options(allow=("127.0.0.0/8",))
+        await running.settle(stream("db", to, port, options=inside), claim("db", f"*:{port}", "/tcp"))
+        (note,) = running.state["refused"]
+        assert note["reason"] == "PROXY_ALLOW: nginx 1.22.1 is built without stream_realip; nobody is let in"
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.to_thread(told, port, "192.0.2.1")
 
 
 WISHES = {
