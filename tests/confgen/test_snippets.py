@@ -138,10 +138,28 @@ async def test_a_leader_in_quarantine_leaves_the_guard_of_its_host_to_the_neighb
     async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
         await running.settle(*asking(one.port), *second(one.port), *others(one.port))
         (snippets / f"{WEB}@.conf").write_text("nonsense;\n", encoding="utf-8")
-        await until(lambda: running.state["quarantined"], "the leader is out")
-        await until(lambda: running.state["last_outcome"] == "accept", "the others are served")
+        await until(lambda: _says(running.port, "/", "503: the configuration of"), "the leader is out")
         assert await statuses(running.port, 1, path="/b") == [403]
         assert one.requests == []
+
+
+async def test_a_leader_in_quarantine_leaves_its_neighbours_paths_that_are_read_in_one_way(one_nginx, folder, snippets):
+    closed = {"options": Options(allow=parse_networks("10.9.9.9"))}
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        guarded = endpoint("admin", to=one.port, hosts=(WEB,), path="/admin", **closed)
+        await running.settle(
+            *asking(one.port),
+            *second(one.port),
+            put(container("admin", guarded)),
+            claim("admin", WEB, "/admin"),
+            *others(one.port),
+        )
+        (snippets / f"{WEB}@.conf").write_text("nonsense;\n", encoding="utf-8")
+        await until(lambda: _says(running.port, "/", "503: the configuration of"), "the leader is out")
+        found = [
+            (await get(running.port, WEB, path)).status for path in ("/b", "/admin", "/admin%2f..%2fb", "/admin;/")
+        ]
+        assert found == [200, 403, 400, 400]
 
 
 async def test_a_host_whose_directives_were_never_good_is_closed_with_all_that_stands_there(
