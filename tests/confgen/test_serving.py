@@ -223,6 +223,20 @@ async def test_many_services_are_served_at_once(one_nginx, folder):
         assert len(running.state["routes"]) == 301
 
 
+PORTS = {":8080": ":8080", "": "", ".:80": ":80", ":": "", ":123456": "", ":1:443": "", ":abc": ""}
+
+
+@pytest.mark.parametrize(("said", "heard"), PORTS.items(), ids=[ascii(one) for one in PORTS])
+async def test_the_application_hears_the_port_that_the_client_named_if_it_is_one(nginx, folder, said, heard):
+    """Newer nginx refuses what is none; of either the application hears nothing that no URL can be made of."""
+    async with Backend("one") as one, Running(folder, nginx) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        answer = await get(running.port, f"{WEB}{said}")
+        headers = one.requests[-1][2] if one.requests else {}
+        assert answer.status == 200 or (answer.status, heard) == (400, "")
+        assert {headers.get(name, WEB) for name in ("host", "x-forwarded-host")} == {f"{WEB}{heard}"}
+
+
 BODIES = [
     ("chunked", "POST", "Transfer-Encoding: chunked\r\n", "/", {}, True),
     ("large", "POST", "Content-Length: 1000000\r\n", "/", {}, True),
