@@ -315,3 +315,20 @@ async def test_a_small_body_is_tried_again_where_it_may_be(nginx, folder):
         assert [one.body for one in answers] == ["live PUT /"] * 6
         assert dead.requests
         assert {body for _, _, _, body in live.requests} == {"all of it"}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+async def test_a_dead_server_costs_an_http2_request_without_a_body_nothing(nginx, folder, method):
+    h2c = free_port()
+    async with (
+        Backend("dead", mood="drop") as dead,
+        Backend("live") as live,
+        Running(folder, nginx, h2c_port=h2c) as running,
+    ):
+        both = [endpoint("web", 80 + turn, to=one.port) for turn, one in enumerate((dead, live))]
+        await running.settle(put(container("web", *both)), claim("web", WEB))
+        ask = ["curl", "-s", "--http2-prior-knowledge", "-H", f"Host: {WEB}", "-X", method, f"http://127.0.0.1:{h2c}/"]
+        for _ in range(4):
+            client = await asyncio.create_subprocess_exec(*ask, stdout=asyncio.subprocess.PIPE)
+            assert await client.communicate() == (f"live {method} /".encode(), None)
+        assert dead.requests
