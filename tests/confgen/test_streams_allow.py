@@ -173,6 +173,24 @@ async def test_an_nginx_that_does_not_know_whom_balancers_speak_for_lets_nobody_
             await asyncio.to_thread(told, port, "192.0.2.1")
 
 
+LISTS = {
+    "everybody": (("0.0.0.0/0", "::/0"), True),
+    "everybody of version 6": (("::/0",), False),
+    "one within another": (("127.0.0.0/8", "127.0.0.2/32"), True),
+    "mapped": (("::ffff:127.0.0.2/128", "10.0.0.0/8"), False),
+}
+
+
+@pytest.mark.parametrize(("allow", "let_in"), LISTS.values(), ids=LISTS)
+async def test_any_list_of_networks_is_taken_by_nginx(nginx, folder, allow, let_in):
+    port = free_port()
+    async with echo("db") as to, Running(folder, nginx) as running:
+        wish = stream("db", to, port, options=Options(allow=allow))
+        await running.settle(wish, claim("db", f"*:{port}", "/tcp"))
+        assert (await asyncio.to_thread(heard, port, OUT) == b"db hi\n") is let_in
+        assert running.state["quarantined"] == []
+
+
 WISHES = {
     "one asks for nothing": ([None, "10.0.0.0/8"], ["10.0.0.0/8"]),
     "one within the other": (["10.1.0.0/16", "10.0.0.0/8"], ["10.1.0.0/16"]),
