@@ -35,6 +35,7 @@ class Row(NamedTuple):
 
 
 BASIC = ("-H", f"Authorization: {login()[0][1]}")
+STAFF_REALM = f'Basic realm="Restricted staff.{DOMAIN}"'
 HTTP2 = ("--http2-prior-knowledge",)
 ROWS = {
     "http/1.1": Row(url("plain", "/a?b=c"), seen={"target": "/a?b=c", "x-forwarded-proto": "http"}),
@@ -61,7 +62,7 @@ ROWS = {
     "chunked body": Row(
         url("plain"), ("-H", "Transfer-Encoding: chunked", "-d", "x" * 5000), seen={"body": 5000, "method": "POST"}
     ),
-    "no password": Row(url("staff"), status=401, headers={"www-authenticate": f'Basic realm="Restricted staff.{DOMAIN}"'}),
+    "no password": Row(url("staff"), status=401, headers={"www-authenticate": STAFF_REALM}),
     "password": Row(url("staff"), BASIC, seen={"name": "guards"}),
     "password by post": Row(url("staff"), ("-d", "x"), status=401),
     "redirect to the first host": Row(
