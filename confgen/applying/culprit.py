@@ -1,31 +1,19 @@
-"""Whose fault a refusal is when nginx names no service: whoever listens on the port, else a bounded search. Pure."""
+"""Whose fault a refusal is when nginx names no service, and whose besides: a bounded search. Pure.
+
+Most culprits are refused by themselves as well, beside the files that belong to nobody. So nginx is asked about
+configurations that hold the changed services alone (`part`, `guilty`): among a thousand others that is most of the time
+saved. Whoever is refused only together with those that did not change is found by leaving out (`search`).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 
 from confgen.applying.blame import Blame
+from confgen.nginx.render import Tree, generation_of
 
-_BIND = re.compile(r"bind\(\) to (\S+):(\d+) failed")
-
-
-def listener(blame: Blame, files: Mapping[str, bytes], services: Mapping[str, str]) -> str:
-    """The service whose own file listens on the port that nginx could not have; empty when it is everybody's.
-
-    Args:
-        blame: without a service.
-        files: of the configuration.
-        services: file -> service.
-    """
-    found = _BIND.search(blame.message)
-    if found is None:
-        return ""
-    listens = re.compile(rb"(?:^|[\s{;])listen\s+(?:\S*:)?%s[\s;]" % found.group(2).encode())
-    if any(listens.search(text) for name, text in files.items() if name not in services):
-        return ""
-    owners = {services[name] for name, text in files.items() if listens.search(text)}
-    return min(owners, default="") if len(owners) == 1 else ""
+_INCLUDED = re.compile(rb"^ *include (parts/\S+);", re.MULTILINE)
 
 
 def search(suspects: Sequence[str]) -> Generator[frozenset[str], bool, str]:
@@ -53,3 +41,70 @@ def search(suspects: Sequence[str]) -> Generator[frozenset[str], bool, str]:
         else:
             fails = middle
     return suspects[passes - 1]
+
+
+def part(tree: Tree, members: Collection[str]) -> Tree:
+    """A configuration that says of the services no more than these, and is as the whole one else.
+
+    Others' locations at hosts that they lead are empty; streams stand as they are.
+
+    Args:
+        tree: the whole one.
+        members: services.
+    """
+    services = tree.services
+    files = {
+        name: text
+        for name, text in tree.files.items()
+        if services.get(name) in members or not name.startswith(("services/", "parts/"))
+    }
+    led = {one.decode() for name in services for one in _INCLUDED.findall(files.get(name, b""))}
+    files |= {name: b"" for name in led if name not in files and name in tree.files}
+    return Tree(files, generation_of(files), services)
+
+
+Asking = Generator[frozenset[str], Blame | None, list[Blame]]
+
+
+def guilty(suspects: Sequence[str], said: Blame | None) -> Asking:
+    """Find all culprits by asking: is a configuration with these alone refused?
+
+    It yields sets of services, is sent nginx's refusal or None, and returns a refusal for each culprit.
+    It asks about halves, so that to find one takes questions about three times as many services as there are suspects.
+
+    Args:
+        suspects: services, without double ones.
+        said: the refusal of all of them together; None: they pass.
+
+    >>> asking = guilty(["a", "b", "c"], Blame("", "", 0, "no"))
+    >>> next(asking)
+    frozenset({'a'})
+    """
+    left, found = list(suspects), []
+    while said is not None and left:
+        if said.service in left:
+            found.append(said)
+            left.remove(said.service)
+        elif len(left) == 1:
+            return [*found, said._replace(service=left[0])]
+        else:
+            return found + (yield from _halves(left, said))
+        said = (yield frozenset(left)) if left else None
+    return found
+
+
+def _halves(suspects: Sequence[str], said: Blame) -> Asking:
+    middle = len(suspects) // 2
+    found, refused = [], False
+    for half in (suspects[:middle], suspects[middle:]):
+        answer = yield frozenset(half)
+        refused |= answer is not None
+        found += yield from guilty(half, answer)
+    if refused:
+        return found
+    passes, fails = middle, len(suspects)  # the first `passes` of them pass, the first `fails` do not
+    while fails - passes > 1:
+        middle = (passes + fails) // 2
+        answer = yield frozenset(suspects[:middle])
+        passes, fails, said = (middle, fails, said) if answer is None else (passes, middle, answer)
+    return [said._replace(service=suspects[fails - 1])]

@@ -13,9 +13,11 @@ from typing import NamedTuple, TypeVar
 from confgen.applying.blame import Blame, blame
 from confgen.applying.io_files import Folder, UnsafePath
 from confgen.applying.io_nginx import Nginx, NotRunning, NotServing
+from confgen.applying.listeners import new_listeners, refused
 from confgen.applying.pipeline import Action, Event, State, step
 from confgen.io_command import CannotRun
 from confgen.io_thread import in_thread
+from confgen.nginx.io_ports import taken
 from confgen.nginx.render import Tree
 
 T = TypeVar("T")
@@ -81,23 +83,23 @@ class Applier:
         async with self._doing:
             return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).walk()
 
-    async def passes(self, tree: Tree) -> bool:
-        """True when `nginx -t` takes this configuration; nothing of it is left, and nothing else happens.
+    async def refusal(self, tree: Tree) -> Blame | None:
+        """What `nginx -t` says against a configuration, of which nothing is left then; None: it takes it.
 
         Raises:
             NotServing, CannotRun, UnsafePath, OSError: it could not be asked.
         """
         async with self._doing:
+            if self._nginx is None:
+                return None
             try:
-                await in_thread(lambda: self._folder.stage(tree))
-                if self._nginx is None:
-                    return True
-                outcome = await self._nginx.check(self._folder.config(tree.generation))
+                config = await in_thread(lambda: self._folder.set_aside(tree))
+                outcome = await self._nginx.check(config)
             finally:
-                await in_thread(lambda: self._folder.discard(tree.generation))
+                await in_thread(lambda: self._folder.clear_aside(tree))
         if outcome.code is None:
             raise NotServing(outcome.output)
-        return outcome.code == 0
+        return blame(outcome.output, tree.services) if outcome.code else None
 
     async def rotate(self, most: int) -> bool:
         """Rotate nginx's logs, unless something is being applied: a proof reads one of them. True when it did.
@@ -201,11 +203,20 @@ class _Run:
             self._failed, self._refused = self._state, refused
 
     async def _check(self) -> None:
-        if self._nginx is None:
+        nginx = self._nginx
+        if nginx is None:
             return
-        outcome = await self._nginx.check(self._folder.config(self._tree.generation))
+        outcome = await nginx.check(self._folder.config(self._tree.generation))
         if outcome.code != 0:
             raise NotServing(outcome.output, refused=outcome.code is not None)
+        # `nginx -t` takes an address that others have, and a reload tries for 2.5 s before it gives up, for everybody.
+        if words := await in_thread(lambda: self._taken(nginx.pid)):
+            raise NotServing(words, refused=True)
+
+    def _taken(self, master: int) -> str:
+        """What nginx would say of an address that a service is the first to listen at; empty when all can be had."""
+        tried = ((one, taken(*one, master)) for one in new_listeners(self._tree, self._folder.proved_files))
+        return "\n".join(refused(one, words) for one, words in tried if words)
 
     async def _reload(self) -> None:
         if self._nginx is not None:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -133,8 +134,17 @@ class Folder:
         last, _ = self._proved
         return last is not None and last.generation == tree.generation == self.good
 
+    @property
+    def proved_files(self) -> Mapping[str, bytes]:
+        """The files of the configuration that this process accepted last; empty before the first."""
+        tree, _ = self._proved
+        return tree.files if tree is not None else {}
+
     def differing(self, tree: Tree) -> frozenset[str]:
         """Files of a tree that are new, or other than in the last generation that was proved."""
+        known, _ = self._proved
+        if known is not None and known.generation == self.good:
+            return frozenset(name for name, text in tree.files.items() if known.files.get(name) != text)
         good = self._generations / (self.good or "none")
         found = set()
         for name, text in tree.files.items():
@@ -166,7 +176,7 @@ class Folder:
         if self.holds(tree):
             self._last, self._stamps = tree, self._stamps_of(tree)
             return
-        aside = self._generations / f".staging-{tree.generation}"
+        aside = self._aside(tree)
         self._generations.mkdir(exist_ok=True)
         _remove(aside)
         try:
@@ -177,11 +187,31 @@ class Folder:
             _remove(aside)
         self._last, self._stamps = tree, stamps
 
+    def set_aside(self, tree: Tree) -> Path:
+        """Write a configuration that is only looked at; returns its main file. `clear_aside` removes it.
+
+        Raises:
+            UnsafePath: a file's path leaves it.
+            OSError: disk full, no rights.
+        """
+        self.clear_aside(tree)
+        aside = self._aside(tree)
+        aside.mkdir()
+        self._write(str(aside), tree, lasting=False)
+        return aside / "nginx.conf"
+
+    def clear_aside(self, tree: Tree) -> None:
+        """Remove what `set_aside` wrote, all or a part of it."""
+        _remove(self._aside(tree))
+
+    def _aside(self, tree: Tree) -> Path:
+        return self._generations / f".staging-{tree.generation}"
+
     def _stamps_of(self, tree: Tree) -> dict[str, Stamp]:
         return {name: _stamp(f"{self._generations}/{tree.generation}/{name}") for name in tree.files}
 
-    def _write(self, aside: str, tree: Tree) -> dict[str, Stamp]:
-        """Write or link every file; returns how each looks."""
+    def _write(self, aside: str, tree: Tree, *, lasting: bool = True) -> dict[str, Stamp]:
+        """Write or link every file, to the disk if it is to be `lasting`; returns how each looks."""
         stamps, written = {}, []
         folders = sorted({os.path.dirname(_inside(name)) for name in tree.files})  # noqa: PTH120  thousands of them
         for folder in folders:
@@ -193,9 +223,9 @@ class Folder:
                 written.append(f"{aside}/{name}")
                 stamp = _stamp(f"{aside}/{name}")
             stamps[name] = stamp
-        if len(written) >= SYNC_ALL_FROM:
+        if lasting and len(written) >= SYNC_ALL_FROM:
             os.sync()
-        else:
+        elif lasting:
             for path in [*written, *(f"{aside}/{folder}" for folder in folders)]:
                 _sync(path)
         return stamps

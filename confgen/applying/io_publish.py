@@ -1,7 +1,7 @@
 """Brings nginx to what the views say: whoever is refused goes into quarantine, and all others go live.
 
-A round renders, applies and, when nginx names a culprit, takes it out and begins anew; a refusal by `nginx -t` costs no
-reload, so that a few culprits delay the others by that many checks. What is not one service's fault (a full disk, a
+A round renders, applies and, when nginx names a culprit, takes it out and begins anew, without all others that are
+refused beside it; a refusal by `nginx -t` costs no reload. What is not one service's fault (a full disk, a
 port that is taken, a program that hangs) is reported and left to the next try.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from confgen.applying.blame import Blame
-from confgen.applying.culprit import listener, search
 from confgen.applying.history import Pin
 from confgen.applying.io_apply import Applier, Result
 from confgen.applying.io_chronicle import Chronicle
+from confgen.applying.io_culprits import Culprits
 from confgen.applying.io_endpoints import InConfiguration, Sent
 from confgen.applying.io_files import Folder, UnsafePath, read_small, write_whole
 from confgen.applying.io_history import History
@@ -28,7 +28,6 @@ from confgen.applying.quarantine import Quarantine, told
 from confgen.applying.restraint import Restraint
 from confgen.applying.serving import Serving
 from confgen.applying.standing import CONFIG, NGINX, PINNED, QUARANTINE, WORKERS, Standing
-from confgen.io_command import CannotRun
 from confgen.io_thread import in_thread
 from confgen.nginx.io_front import FrontCare
 from confgen.nginx.render import Renderer, RenderFailed, Tree
@@ -38,7 +37,6 @@ from confgen.settings import ConfgenSettings
 
 SAVED = "quarantine.json"
 ROUND_S = 20.0  # new rounds begin within this time; what is left is for the next try
-SEARCH_S = 20.0
 # What stands after a configuration that was not applied.
 LEFT = {
     Action.ACCEPT: "it serves, and cannot be remembered as the last good one",
@@ -80,6 +78,7 @@ class Publisher:
         settings: ConfgenSettings,
     ) -> None:
         self._renderer, self._views, self._folder, self._applier = renderer, views, folder, applier
+        self._culprits = Culprits(applier, folder, self._render)
         self._quarantine, self._standing, self._restraint = quarantine, standing, Restraint(settings.refusal_grace_s)
         self._wait_s, self._most = settings.wait_s, settings.worker_generations
         self._front, self._endpoints, self._put_back = front, endpoints, put_back
@@ -92,6 +91,7 @@ class Publisher:
         self._changed: set[str] = set()  # services to be rendered anew
         self._serving = Serving(views.services)
         self._left_out: frozenset[str] = frozenset()  # services in quarantine, in what was rendered last
+        self._more_out: frozenset[str] = frozenset()  # and those that were left out besides, in a search
         self._urgent = False  # an operator waits for what is to be applied
         self.last_reload = float("-inf")
 
@@ -173,8 +173,8 @@ class Publisher:
             if result.blame and (behind := await self._put_back(result.blame)) and time.monotonic() < ends:
                 self.changed(behind)
                 continue
-            service = await self._culprit(tree, result)
-            if not service or not self._out(result.blame, service, result.failed) or time.monotonic() >= ends:
+            found = await self._culprits.find(tree, result, self._quarantine.levels)
+            if not [one for one in found if self._out(one, result.failed)] or time.monotonic() >= ends:
                 self._report(result)
                 await self._keep()
                 return False
@@ -284,6 +284,8 @@ class Publisher:
     def _render(self, more: frozenset[str] = frozenset()) -> Tree:
         views, out = self._views, self._quarantine.levels
         self._left_out = frozenset(out)
+        self._changed |= self._more_out ^ more
+        self._more_out = more
         out |= {service: Level.SILENT for service in more if service not in out}
         front = self._front.front(views, out)
         tree = self._renderer.render(
@@ -298,44 +300,12 @@ class Publisher:
         self._changed.clear()
         return tree
 
-    async def _culprit(self, tree: Tree | None, result: Result) -> str:
-        """The service whose fault a refusal is; empty when it is nobody's."""
-        blame = result.blame
-        if blame is None or blame.service or tree is None or not result.refused:
-            return blame.service if blame else ""
-        found = listener(blame, tree.files, tree.services)
-        if found:
-            return found
-        new = await in_thread(lambda: self._folder.differing(tree))
-        suspects = sorted({tree.services[name] for name in new if name in tree.services} - set(self._quarantine.levels))
-        if result.failed is State.CHECKING:
-            return await self._search(suspects)
-        alone = len(suspects) == 1 and all(name in tree.services or name == tree.own_file for name in new)
-        return suspects[0] if alone and self._folder.good else ""
-
-    async def _search(self, suspects: list[str]) -> str:
-        """Ask `nginx -t` without some of them, until one is left whose absence decides."""
-        asking, ends, before = search(suspects), time.monotonic() + SEARCH_S, frozenset[str]()
-        try:
-            out = next(asking)
-            while time.monotonic() < ends:
-                self._changed |= before ^ out
-                before = out
-                out = asking.send(await self._applier.passes(self._render(out)))
-        except StopIteration as end:
-            return str(end.value)
-        except (NotServing, CannotRun, UnsafePath, OSError, RenderFailed):
-            return ""
-        finally:
-            self._changed |= before
-        return ""
-
-    def _out(self, blame: Blame | None, service: str, failed: State) -> bool:
+    def _out(self, guilty: Blame, failed: State) -> bool:
         """Put a service into quarantine; False when that changes nothing."""
+        service = guilty.service
         view = self._views.services.get(service)
-        if blame is None or view is None:
+        if view is None:
             return False
-        guilty = blame._replace(service=service)
         digest = self._digest(view)
         now, costly = self._telemetry.now(), failed in _RELOADED
         if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=costly):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
+import sys
 from pathlib import Path
 
 from confgen.nginx.streams import Socket
@@ -36,6 +38,25 @@ def problem(wanted: Socket, master: int, *, ipv6: bool) -> str:
     return ""
 
 
+def taken(address: str, port: int, master: int) -> str:
+    """The kernel's words when nginx could not listen for TCP at an address because others do; empty otherwise.
+
+    Args:
+        address: IPv4, or IPv6 without brackets.
+        port: 1 to 65535; others are nginx's to refuse.
+        master: process id of our nginx; 0 when it does not run.
+    """
+    wanted = Socket("tcp", port)
+    try:
+        _try(socket.AF_INET6 if ":" in address else socket.AF_INET, address, wanted)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and not _is_held_by(wanted, master, address):
+            return f"{error.errno}: {error.strerror}"
+    except OverflowError:
+        return ""
+    return ""
+
+
 def _try(family: socket.AddressFamily, address: str, wanted: Socket) -> None:
     kind = socket.SOCK_STREAM if wanted.protocol == "tcp" else socket.SOCK_DGRAM
     with contextlib.closing(socket.socket(family, kind)) as probe:
@@ -46,14 +67,14 @@ def _try(family: socket.AddressFamily, address: str, wanted: Socket) -> None:
         probe.bind((address, wanted.port))  # no more: who connected to a socket of ours would be cut off at once
 
 
-def _is_held_by(wanted: Socket, master: int) -> bool:
-    """True when every socket at a port belongs to a process."""
-    holding = _inodes(wanted)
+def _is_held_by(wanted: Socket, master: int, address: str = "") -> bool:
+    """True when every socket at a port, or at one address and everywhere, belongs to a process."""
+    holding = _inodes(wanted, address)
     return bool(master and holding) and holding <= _sockets_of(master)
 
 
-def _inodes(wanted: Socket) -> set[str]:
-    found = set()
+def _inodes(wanted: Socket, address: str) -> set[str]:
+    found, asked = set(), ipaddress.ip_address(address or "0.0.0.0")
     for name in (wanted.protocol, f"{wanted.protocol}6"):
         try:
             lines = (PROC / "net" / name).read_text(encoding="ascii").splitlines()[1:]
@@ -62,14 +83,24 @@ def _inodes(wanted: Socket) -> set[str]:
         for line in lines:
             fields = line.split()
             listening = wanted.protocol == "udp" or fields[3] == _LISTENING
-            if listening and int(fields[1].rpartition(":")[2], 16) == wanted.port:
-                found.add(fields[9])
+            where, _, port = fields[1].rpartition(":")
+            if listening and int(port, 16) == wanted.port:
+                at = _address(where)
+                if asked.is_unspecified or at.is_unspecified or at == asked:
+                    found.add(fields[9])
     return found
 
 
+def _address(written: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as /proc/net has it: words of 32 bits, each in the machine's order."""
+    words = (int(written[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(written), 8))
+    return ipaddress.ip_address(b"".join(words))
+
+
 def _sockets_of(pid: int) -> set[str]:
-    try:
-        links = [one.readlink().name for one in (PROC / str(pid) / "fd").iterdir()]
-    except OSError:  # it ended, or is not ours to look at
-        return set()
+    links = []
+    with contextlib.suppress(OSError):  # it ended, or is not ours to look at
+        for one in (PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed just now
+                links.append(one.readlink().name)
     return {name[len("socket:[") : -1] for name in links if name.startswith("socket:[")}

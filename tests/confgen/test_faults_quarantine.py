@@ -6,28 +6,29 @@ import time
 
 import pytest
 
-from confgen.applying import quarantine
+from confgen.applying import io_apply, quarantine
 from confgen.nginx.render import builtin_templates
 from pilotfish.catalog.io_embedded import EmbeddedStore
+from pilotfish.catalog.store import Put
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
 from tests.confgen.test_faults import BAD, WEB, fragile, taken, web
 from tests.parts.ports import free_port
 
-SPOILED = "{% for site in service.sites %}{% for one in site.locations %}{% if one.path == '/broken' %}"
+SPOILED = "{{% for site in service.sites %}}{{% for one in site.locations %}}{{% if one.path == '{}' %}}"
 DONE = "{% endif %}{% endfor %}{% endfor %}\n"
 
 
-def spoiling(text):
-    """Templates that put a text into the file of a service with the path `/broken`."""
+def spoiling(text, path="/broken"):
+    """Templates that put a text into the file of a service with this path."""
     templates = builtin_templates()
-    templates["service.conf.j2"] += f"{SPOILED}{text}{DONE}"
+    templates["service.conf.j2"] += f"{SPOILED.format(path)}{text}{DONE}"
     return templates
 
 
-def broken(name, port, **more):
+def broken(name, port, path="/broken", **more):
     host = f"{name}.{DOMAIN}"
-    entry = put(container(name, endpoint(name, to=port, path="/broken", **more)))
-    return entry, claim(name, host, "/broken")
+    entry = put(container(name, endpoint(name, to=port, path=path, **more)))
+    return entry, claim(name, host, path)
 
 
 def applied(running, outcome):
@@ -55,6 +56,53 @@ async def test_fault_C1_a_culprit_that_nginx_does_not_name_is_searched_for(nginx
         assert (await get(running.port, BAD, "/broken")).status == 503
 
 
+@pytest.fixture
+async def crowd(one_nginx, folder):
+    """A thousand services at rest, and how others of the same application are written."""
+    async with Backend("one") as one:
+        templates = fragile() | {"service.conf.j2": spoiling(LONG_NAME, "/silent")["service.conf.j2"]}
+        options = {"templates": templates, "guard_s": 0.0}
+        async with Running(folder, one_nginx, **options) as running:
+            names = [f"s{number:03}" for number in range(1000)]
+            entries = [entry for name in names for entry in plain(name, one.port)]
+            for start in range(0, len(entries), 100):
+                await running.write(*entries[start : start + 100])
+            await running.settle(*plain("last", one.port))
+            yield running, one.port
+
+
+def plain(name, port):
+    return put(container(name, endpoint(name, to=port))), claim(name, f"{name}.{DOMAIN}")
+
+
+# Which services come, and are refused in which way.
+COME = {
+    "one": (["bad"], []),
+    "ten by name": ([], range(10)),
+    "ten": (range(10), []),
+    "five and five": (range(5), range(5, 10)),
+}
+
+
+@pytest.mark.parametrize("come", COME)
+async def test_fault_C1_culprits_among_a_thousand(crowd, come):
+    (running, port), (silent, named) = crowd, COME[come]
+    silent, named = ([f"{way}{one}" for one in which] for way, which in (("silent", silent), ("named", named)))
+    bad = [*(broken(name, port, path="/silent") for name in silent), *(broken(name, port) for name in named)]
+    good = [plain(f"new{number}", port) for number in range(20)]
+    refused, accepted, began = applied(running, "refuse"), applied(running, "accept"), time.monotonic()
+    await running.settle(*(entry for both in (*bad, *good) for entry in both))
+    print(f"C1: {come} among 1,000 services: named and the others applied after {time.monotonic() - began:.2f} s")
+    # What takes long among so many is to check, and to reload, all of them.
+    assert (applied(running, "refuse"), applied(running, "accept")) == (refused + 1, accepted + 1)
+    entries = {entry["service"]: entry["reason"] for entry in running.state["quarantined"]}
+    assert sorted(entries) == sorted(silent + named)
+    assert all("could not build server_names_hash" in entries[name] for name in silent)
+    assert all("unknown directive" in entries[name] for name in named)
+    assert (await get(running.port, f"new19.{DOMAIN}")).body == "one GET /"
+    assert not list((running.folder / "generations").glob(".*"))
+
+
 async def test_fault_C1_many_culprits_at_once(one_nginx, folder):
     # Without the guard: it would hold ten of eleven containers, and their claims.
     options = {"templates": fragile(), "guard_s": 0.0}
@@ -72,7 +120,11 @@ async def test_fault_C1_many_culprits_at_once(one_nginx, folder):
         assert running.state["quarantined"] == []
 
 
-async def test_fault_C2_a_reload_refused_for_one_services_port_is_that_services_fault(nginx, folder):
+# When the port is taken: before it is tried, or just after that.
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_fault_C2_a_reload_refused_for_one_services_port_is_that_services_fault(nginx, folder, when, monkeypatch):
+    if when == "after":
+        monkeypatch.setattr(io_apply, "taken", lambda *_: "")
     async with Backend("one") as one, Backend("two") as two:
         with taken(port := free_port()):
             templates = spoiling(f"server {{ listen 127.0.0.1:{port}; }}")
@@ -81,10 +133,28 @@ async def test_fault_C2_a_reload_refused_for_one_services_port_is_that_services_
                 began = time.monotonic()
                 await running.settle(*broken("bad", one.port), web(two.port), claim("web", WEB))
                 print(f"C2: the port's service named and the others applied after {time.monotonic() - began:.2f} s")
-                assert "still could not bind()" in (folder / "logs" / "error.log").read_text()  # the fault was met
+                said = "still could not bind()" in (folder / "logs" / "error.log").read_text()
+                assert said is (when == "after")  # nginx was told to listen there, or was not
                 (entry,) = running.state["quarantined"]
-                assert (entry["service"], f"127.0.0.1:{port} failed" in entry["reason"]) == ("bad", True)
+                assert entry["service"] == "bad"
+                assert entry["reason"].startswith(f"bind() to 127.0.0.1:{port} failed (98: Address")
                 assert (await get(running.port, WEB)).body == "two GET /"
+
+
+async def test_a_port_that_nginx_has_for_a_service_stays_its_own(one_nginx, folder):
+    store = EmbeddedStore(quiet_s=1.0)
+    templates = spoiling(f"server {{ listen 127.0.0.1:{free_port()}; }}")
+    async with Backend("one") as one:
+        options = {"store": store, "templates": templates}
+        async with Running(folder, one_nginx, nginx_on_exit="keep", **options) as first:
+            await first.settle(web(one.port), claim("web", WEB), *broken("bad", one.port))
+            await first.settle(*broken("bad", one.port, weight=7))
+        await store.commit([], [Put(each.key, each.value) for each in broken("bad", one.port, weight=9)])
+        async with Running(folder, one_nginx, port=first.port, **options) as second:  # knows of nothing proved
+            await second.settle(web(one.port, weight=7))
+            assert second.state["quarantined"] == []
+            assert "weight=9 " in (folder / "current" / "services" / "bad.conf").read_text()
+    await store.close()
 
 
 async def test_a_service_in_quarantine_stays_there_over_a_restart_and_is_not_tried_at_once(one_nginx, folder):
@@ -165,7 +235,7 @@ async def test_what_is_mended_elsewhere_returns_by_itself(one_nginx, folder, mon
         included.write_text("")
         await until(lambda: not running.state["quarantined"], "back")
         assert (await get(running.port, BAD, "/broken")).body == "one GET /broken"
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "it is ready")
 
 
 async def test_fault_C5_a_template_that_fails_for_one_service_spoils_only_that(one_nginx, folder):

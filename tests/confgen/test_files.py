@@ -50,6 +50,34 @@ def test_unchanged_files_are_the_same_file(opened):
     assert opened.holds(two)
 
 
+def test_what_is_only_looked_at_stands_aside_and_goes(opened):
+    one = tree(1)
+    opened.stage(one)
+    opened.swap(one.generation)
+    opened.accept(one.generation)
+    looked_at = Tree({**one.files, "services/b.conf": b"bad"}, f"{2:032x}", {})
+    for _ in range(2):  # what a process that was killed left in its place does not matter
+        config = opened.set_aside(looked_at)
+    assert (config.parent / "services/b.conf").read_bytes() == b"bad"
+    assert config.stat().st_ino == (opened.path / "current" / "nginx.conf").stat().st_ino
+    opened.clear_aside(looked_at)
+    assert [each.name for each in (opened.path / "generations").iterdir()] == [one.generation]
+    assert (opened.current, opened.intact()) == (one.generation, True)
+
+
+def test_what_differs_from_the_last_good_one(opened):
+    one = tree(1)
+    opened.stage(one)
+    opened.swap(one.generation)
+    two = Tree({**one.files, "services/a.conf": b"new", "services/b.conf": b"new"}, f"{2:032x}", {})
+    assert opened.differing(two) == {*two.files}
+    opened.accept(one.generation)
+    another = Folder(opened.path, keep=2)  # a process that proved nothing itself
+    for folder in (opened, another):
+        assert folder.differing(two) == {"services/a.conf", "services/b.conf"}
+    assert (dict(opened.proved_files), dict(another.proved_files)) == (one.files, {})
+
+
 def test_after_a_refused_one_unchanged_files_are_linked_to_the_one_that_was_proved(opened):
     one = tree(1)
     refused = Tree({**one.files, "services/b.conf": b"bad"}, f"{2:032x}", {})

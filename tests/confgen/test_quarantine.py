@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confgen.applying.blame import Blame
-from confgen.applying.culprit import listener, search
+from confgen.applying.culprit import guilty, part, search
+from confgen.applying.listeners import Listener, listener, listens, new_listeners
 from confgen.applying.quarantine import FIRST_RETRY_S, LAST_RETRY_S, Quarantine, told
+from confgen.nginx.render import Tree
 from confgen.nginx.shapes import Level
 
 WEB = Blame("web", "services/web.conf", 3, "no port in services/web.conf:3")
@@ -168,3 +170,124 @@ def test_a_search_finds_a_culprit_in_few_questions(count, data):
 @given(st.integers(0, 50))
 def test_nobody_is_found_when_it_is_nobodys_fault(count):
     assert answered([f"s{number}" for number in range(count)], set(), others=True)[0] == ""
+
+
+def led(asking, answer):
+    """What a search finds, and about how many services it asked altogether."""
+    asked = 0
+    try:
+        question = next(asking)
+        while True:
+            asked += len(question)
+            question = asking.send(answer(question))
+    except StopIteration as end:
+        return end.value, asked
+
+
+def refusing(bad, *, names=frozenset()):
+    """An nginx that refuses each of these services; some by their name."""
+
+    def answer(members):
+        seen = sorted(bad & members)
+        return Blame(seen[0] if seen[0] in names else "", "", 0, f"no to {seen[0]}") if seen else None
+
+    return answer
+
+
+@given(st.integers(1, 300), st.data())
+def test_all_culprits_are_found_and_nobody_else(count, data):
+    suspects = [f"s{number:03}" for number in range(count)]
+    bad = data.draw(st.sets(st.sampled_from(suspects), max_size=8))
+    named = data.draw(st.sets(st.sampled_from(sorted(bad)), max_size=8)) if bad else set()
+    answer = refusing(frozenset(bad), names=named)
+    found, asked = led(guilty(suspects, answer(frozenset(suspects))), answer)
+    assert sorted(one.service for one in found) == sorted(bad)
+    if len(bad) == 1:
+        assert asked <= 3 * count
+
+
+@given(st.integers(2, 100), st.data())
+def test_of_two_that_are_refused_together_alone_one_is_found(count, data):
+    suspects = [f"s{number:03}" for number in range(count)]
+    pair = set(data.draw(st.permutations(suspects))[:2])
+
+    def answer(members):
+        return Blame("", "", 0, "both") if pair <= members else None
+
+    ((found, *others), _) = led(guilty(suspects, answer(frozenset(suspects))), answer)
+    assert found.service in pair
+    assert others == []
+
+
+@given(st.sets(st.sampled_from("abcdef"), min_size=1, max_size=3), st.data())
+def test_a_search_ends_whatever_it_is_told(suspects, data):
+    whatever = st.sampled_from([None, Blame("", "", 0, "no"), Blame("a", "", 0, "no"), Blame("other", "", 0, "no")])
+    found, _ = led(guilty(sorted(suspects), data.draw(whatever)), lambda _: data.draw(whatever))
+    assert {one.service for one in found} <= suspects
+
+
+def test_a_part_holds_some_services_and_what_belongs_to_nobody():
+    files = {
+        "nginx.conf": b"include services/*.conf;",
+        "generation.conf": b"return 200 0a;",
+        "services/web.conf": b"server {\n    include parts/api@web.conf;\n    include parts/db@web.conf;\n}\n",
+        "services/api.conf": b"upstream api--1 { }",
+        "parts/api@web.conf": b"location /api/ { }",
+        "services/db.conf": b"upstream db--1 { }",
+        "parts/db@web.conf": b"location /db/ { }",
+        "parts/db@api.conf": b"location /db/ { }",
+        "streams/db.conf": b"upstream s { }",
+        "snippets/web~0.conf": b"add_header A b;",
+    }
+    owners = {name: name.partition("/")[2].removesuffix(".conf").partition("@")[0].partition("~")[0] for name in files}
+    services = {name: owner for name, owner in owners.items() if owner}
+    tree = Tree(files, "0" * 32, services)
+    found = part(tree, {"web", "api"})
+    gone = {"services/db.conf", "parts/db@api.conf"}
+    assert found.files == {name: text for name, text in files.items() if name not in gone} | {"parts/db@web.conf": b""}
+    assert (found.services, found.generation != tree.generation) == (services, True)
+    nobody = {"nginx.conf", "generation.conf", "streams/db.conf", "snippets/web~0.conf"}
+    assert part(tree, ()).files.keys() == nobody
+
+
+LISTENS = {
+    "a port": (b"listen 8080;", {"0.0.0.0:8080"}),
+    "with options": (b"server { listen 8443 ssl backlog=4096; }", {"0.0.0.0:8443"}),
+    "an address": (b"listen 127.0.0.1:81;", {"127.0.0.1:81"}),
+    "everywhere, in words": (b"listen *:81;", {"0.0.0.0:81"}),
+    "IPv6": (b"listen [::]:81 ipv6only=on;listen [2001:db8::1]:82;", {"[::]:81", "[2001:db8::1]:82"}),
+    "datagrams": (b"listen 53 udp reuseport;", set()),
+    "QUIC": (b"listen 443 quic;", set()),
+    "a socket's file": (b"listen unix:/run/81;", set()),
+    "a name": (b"listen localhost:81;", set()),
+    "another directive": (b"no_listen 81; $listen 82;", set()),
+    "no port at all": (b"listen 127.0.0.1;", set()),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), LISTENS.values(), ids=LISTENS)
+def test_where_a_file_listens(text, expected):
+    assert {str(one) for one in listens([text])} == expected
+
+
+MORE = b"listen 127.0.0.1:9000;"
+NEW = {
+    "as the main file": (b"listen 80;", {}, ()),
+    "one address of the main file's port": (b"listen 127.0.0.1:80;", {}, ()),
+    "its own": (MORE, {}, (Listener("127.0.0.1", 9000),)),
+    "its own, IPv6 beside the main file's IPv4": (b"listen [::]:80;", {}, (Listener("::", 80),)),
+    "its own, as before": (MORE, {"services/web.conf": MORE}, ()),
+    "another service's until now": (MORE, {"services/db.conf": MORE}, ()),
+    "the whole port, of which it had one address": (
+        b"listen 9000;",
+        {"services/web.conf": MORE},
+        (Listener("0.0.0.0", 9000),),
+    ),
+    "one address, of the whole port": (MORE, {"services/web.conf": b"listen 9000;"}, ()),
+}
+
+
+@pytest.mark.parametrize(("text", "before", "expected"), NEW.values(), ids=NEW)
+def test_what_a_service_is_the_first_to_listen_at(text, before, expected):
+    files = {"nginx.conf": b"listen 80 default_server;", "services/web.conf": text}
+    assert new_listeners(Tree(files, "", {"services/web.conf": "web"}), before) == expected

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 
 import pytest
 
@@ -450,6 +452,44 @@ def test_a_port_is_tried_as_nginx_would_listen_there():
             assert io_ports.problem(wanted, 0, ipv6=False) == f"port {wanted} is taken by another process of this host"
     for wanted in taken:
         assert io_ports.problem(wanted, 0, ipv6=False) == ""
+
+
+# Where somebody listens, who asks for which address, and whether that one is taken for him.
+ADDRESSES = {
+    "the same": ("127.0.0.1", "other", "127.0.0.1", True),
+    "the whole port": ("127.0.0.1", "other", "0.0.0.0", True),
+    "one of the whole port": ("0.0.0.0", "other", "127.0.0.1", True),
+    "another address": ("127.0.0.1", "other", "127.0.0.2", False),
+    "his own": ("127.0.0.1", "himself", "127.0.0.1", False),
+    "IPv6, the same": ("::1", "other", "::1", True),
+    "IPv6, his own": ("::1", "himself", "::1", False),
+    "IPv4 where IPv6 is taken": ("::1", "other", "127.0.0.1", False),
+}
+
+
+@pytest.mark.parametrize(("at", "who", "asked", "expected"), ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_is_tried_as_nginx_would_listen_there(at, who, asked, expected):
+    with socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET) as one:
+        one.bind((at, 0))
+        one.listen()
+        said = io_ports.taken(asked, one.getsockname()[1], os.getpid() if who == "himself" else 0)
+        assert said == ("98: Address already in use" if expected else "")
+
+
+def test_what_others_have_of_a_port_does_not_matter_to_an_address_that_nginx_has():
+    listen = "import socket, sys; s = socket.create_server(('127.0.0.2', int(sys.argv[1]))); print('there', flush=True)"
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        port = own.getsockname()[1]
+        argv = [sys.executable, "-c", f"{listen}; input()", str(port)]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout.readline() == "there\n"
+            said = {one: io_ports.taken(one, port, os.getpid()) for one in ("127.0.0.1", "127.0.0.2", "0.0.0.0")}
+            other.communicate("\n")
+    assert said == dict(zip(said, ["", *["98: Address already in use"] * 2], strict=True))
+
+
+def test_a_port_that_there_is_not_is_left_to_nginx():
+    assert io_ports.taken("127.0.0.1", 99999, 0) == ""
 
 
 @pytest.mark.parametrize(
