@@ -219,9 +219,8 @@ class Folder:
         for name, text in tree.files.items():
             stamp = self._link(aside, name, text)
             if stamp is None:
-                _write_new(f"{aside}/{name}", text, 0o600 if is_secret(name) else 0o644)
+                stamp = _write_new(f"{aside}/{name}", text, 0o600 if is_secret(name) else 0o644)
                 written.append(f"{aside}/{name}")
-                stamp = _stamp(f"{aside}/{name}")
             stamps[name] = stamp
         if lasting and len(written) >= SYNC_ALL_FROM:
             os.sync()
@@ -353,14 +352,22 @@ def _inside(name: str) -> str:
 
 
 def _stamp(path: str) -> Stamp:
-    facts = os.lstat(path)
+    return _look(os.lstat(path))
+
+
+def _look(facts: os.stat_result) -> Stamp:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _write_new(path: str, text: bytes, mode: int) -> None:
+def _write_new(path: str, text: bytes, mode: int) -> Stamp:
+    """Write a file that is not there yet; returns how it looks."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text)
+    try:
+        while text := text[os.write(handle, text) :]:  # a signal, or a disk that becomes full, may cut it short
+            pass
+        return _look(os.fstat(handle))
+    finally:
+        os.close(handle)
 
 
 def _sync(path: Path | str) -> None:

@@ -154,6 +154,7 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
 
 
 @functools.lru_cache(maxsize=256)  # the weights of a hundred thousand servers are few tokens
+@functools.lru_cache(maxsize=1024)  # a hundred thousand servers have few weights
 def number(value: int) -> Token:
     """A whole number, 0 to 9,999,999,999; also a port or a count of octets.
 

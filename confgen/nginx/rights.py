@@ -6,6 +6,7 @@ can be printed, so that no service's mistake shows only when all are rendered.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -109,6 +110,7 @@ def choose_address(placed: Placed, node: str) -> Address | None:
     return next(iter([*bridged, *own, *lan]), None)
 
 
+@functools.lru_cache(maxsize=1024)  # nearly all have the same
 def matches(path: str) -> tuple[Token, ...]:
     """How nginx says "this path, and everything below it".
 
@@ -151,6 +153,7 @@ def rights(
     places: dict[Place, list[_Wanting]] = {}
     asked: set[Place] = set()
     streams: dict[Place, list[_Wanting]] = {}
+    judged: tuple[object, Routed] = (None, Routed((), ()))  # most endpoints of a service ask as the one before did
     for place in sorted(owned):
         problem = _claim_problem(place, settings.reserved)
         if problem:
@@ -166,8 +169,11 @@ def rights(
         published = placed.verdict.published
         server = _server(placed, settings.node) if published else None
         notes += _unreached(placed, settings) if published and server is None else ()
-        routed = judge_route(placed.endpoint, claims, settings.domains)
-        asked.update(routed.granted, (refusal.place for refusal in routed.refused))
+        asks = (route, placed.endpoint.proxydns)
+        if asks != judged[0]:
+            judged = asks, judge_route(placed.endpoint, claims, settings.domains)
+            asked.update(judged[1].granted, (refusal.place for refusal in judged[1].refused))
+        routed = judged[1]
         notes += _refusals(placed, routed)
         one = _Wanting(Asked(placed.container.started, placed.endpoint.id, route), published, server)
         for place in routed.granted:
