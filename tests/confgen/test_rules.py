@@ -188,7 +188,7 @@ RULES = {
         MAIN, "proxy_next_upstream_tries {{ main.tries }};", "", a_request_meets_three_servers_at_most
     ),
     "fail_timeout": Rule(
-        SERVICE, "fail_timeout={{ rules.fail_timeout }}", "", a_failed_server_rests_for_a_second,
+        SERVICE, "fail_timeout={{ fail_timeout }}", "", a_failed_server_rests_for_a_second,
         ((MAIN, "worker_processes {{ main.workers }};", "worker_processes 1;"),),  # each has its own opinion
     ),
     "no kept connection for POST": Rule(
