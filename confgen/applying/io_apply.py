@@ -14,7 +14,7 @@ from confgen.applying.blame import Blame, blame
 from confgen.applying.io_files import Folder, UnsafePath
 from confgen.applying.io_nginx import Nginx, NotRunning, NotServing
 from confgen.applying.listeners import new_listeners, refused
-from confgen.applying.pipeline import Action, Event, State, step
+from confgen.applying.pipeline import Action, Event, State, patience, step
 from confgen.io_command import CannotRun
 from confgen.io_thread import in_thread
 from confgen.nginx.io_ports import taken
@@ -94,7 +94,7 @@ class Applier:
                 return None
             try:
                 config = await in_thread(lambda: self._folder.set_aside(tree))
-                outcome = await self._nginx.check(config)
+                outcome = await self._nginx.check(config, patience(len(tree.files)))
             finally:
                 await in_thread(lambda: self._folder.clear_aside(tree))
         if outcome.code is None:
@@ -120,8 +120,9 @@ class Applier:
         """
         async with self._doing:
             if self._nginx is not None and self._folder.current and not self._nginx.pid:
-                await self._nginx.reload()
-                await self._nginx.prove(self._folder.current, timeout_s=self._proof_s)
+                longer = patience(len(self._folder.proved_files))
+                await self._nginx.reload(longer)
+                await self._nginx.prove(self._folder.current, timeout_s=self._proof_s * longer)
 
     def _show(self, state: State) -> None:
         self.state = state
@@ -134,7 +135,7 @@ class _Run:
         self, tree: Tree, folder: Folder, nginx: Nginx | None, proof_s: float, show: Callable[[State], None]
     ) -> None:
         self._tree, self._folder, self._nginx, self._proof_s, self._show = tree, folder, nginx, proof_s, show
-        self._before = folder.good
+        self._before, self._patience = folder.good, patience(len(tree.files))
         self._blame: Blame | None = None
         self._state, self._failed, self._refused = State.IDLE, State.IDLE, False
         self._perform: dict[Action, Callable[[], Awaitable[None]]] = {
@@ -206,7 +207,7 @@ class _Run:
         nginx = self._nginx
         if nginx is None:
             return
-        outcome = await nginx.check(self._folder.config(self._tree.generation))
+        outcome = await nginx.check(self._folder.config(self._tree.generation), self._patience)
         if outcome.code != 0:
             raise NotServing(outcome.output, refused=outcome.code is not None)
         # `nginx -t` takes an address that others have, and a reload tries for 2.5 s before it gives up, for everybody.
@@ -220,11 +221,11 @@ class _Run:
 
     async def _reload(self) -> None:
         if self._nginx is not None:
-            await self._nginx.reload()
+            await self._nginx.reload(self._patience)
 
     async def _prove(self) -> None:
         if self._nginx is not None:
-            await self._nginx.prove(self._folder.current, timeout_s=self._proof_s)
+            await self._nginx.prove(self._folder.current, timeout_s=self._proof_s * self._patience)
 
     async def _restore(self) -> None:
         if not self._before:

@@ -74,13 +74,13 @@ class Nginx:
         self._replaced: frozenset[int] = frozenset()  # workers that the last reload is to replace
         self._mark = 0  # where the error log ended before the last reload
 
-    async def check(self, config: Path) -> Outcome:
-        """Let nginx read a configuration where it is staged (`nginx -t`).
+    async def check(self, config: Path, patience: float = 1.0) -> Outcome:
+        """Let nginx read a configuration where it is staged (`nginx -t`); it may take some times the usual time.
 
         Raises:
             CannotRun: the program is missing.
         """
-        return await run(self._argv(config, "stderr", "-t"), timeout_s=self._check_timeout_s)
+        return await run(self._argv(config, "stderr", "-t"), timeout_s=self._check_timeout_s * patience)
 
     def _argv(self, config: Path, errors: str, *more: str) -> list[str]:
         return [self._program, "-p", f"{self._folder}/", "-e", errors, *more, "-c", str(config)]
@@ -106,8 +106,8 @@ class Nginx:
             return 0
         return int(text) if text.isdigit() and len(text) < 10 else 0
 
-    async def reload(self) -> None:
-        """Make nginx read `current`: tell the running one, or start it.
+    async def reload(self, patience: float = 1.0) -> None:
+        """Make nginx read `current`: tell the running one, or start it, which may take some times the usual time.
 
         Raises:
             NotRunning: it does not run, and is not ours to start.
@@ -116,7 +116,7 @@ class Nginx:
         master = self.pid
         self._mark = self._end_of_log()
         if not master:
-            await self._start()
+            await self._start(START_TIMEOUT_S * patience)
             return
         self._replaced = io_processes.workers_of(master)
         try:
@@ -132,7 +132,7 @@ class Nginx:
     def _end_of_log(self) -> int:
         return self._errors.stat().st_size if self._errors.exists() else 0
 
-    async def _start(self) -> None:
+    async def _start(self, timeout_s: float) -> None:
         if not self._ours:
             raise NotRunning(f"no nginx runs with {self._pid_file}")
         await self._send_orphans_home()
@@ -144,7 +144,7 @@ class Nginx:
         self._pid_file.unlink(missing_ok=True)
         self._replaced = frozenset()
         try:
-            outcome = await run(self._argv(self._config, str(self._errors)), timeout_s=START_TIMEOUT_S)
+            outcome = await run(self._argv(self._config, str(self._errors)), timeout_s=timeout_s)
         except CannotRun as error:
             raise NotServing(str(error)) from error
         if outcome.code != 0:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from confgen import service
+from confgen.applying import pipeline
 from confgen.applying.io_processes import look, workers_of
 from confgen.nginx.render import builtin_templates
-from pilotfish.catalog.io_embedded import EmbeddedStore
 from tests.confgen.kit import (
     Backend,
     Running,
@@ -238,6 +238,29 @@ async def test_fault_C8_a_check_that_hangs_is_killed_with_its_children_and_the_n
         assert running.telemetry.ready.missing == {}
 
 
+SLOW = """#!/bin/sh
+case " $* " in *" -t "*) sleep 1;; esac
+exec {nginx} "$@"
+"""
+
+
+async def test_a_large_configuration_gets_more_time_than_a_small_one(one_nginx, folder, monkeypatch):
+    monkeypatch.setattr(pipeline, "USUAL_FILES", 10)
+    program = folder.parent / "nginx-that-is-slow"
+    program.write_text(SLOW.format(nginx=one_nginx))
+    program.chmod(0o755)
+    async with Backend("one") as one, Running(folder, program, check_timeout_s=0.5) as running:
+        await running.write(web(one.port), claim("web", WEB))
+        error = await until(lambda: running.state["nginx"]["error"], "too slow for a small one")
+        assert error["message"] == f"{program} did not end within 0.5 s and was killed"
+        hosts = [f"s{number}" for number in range(50)]
+        await running.settle(
+            *(put(container(name, endpoint(name, to=one.port))) for name in hosts),
+            *(claim(name, f"{name}.svc.test") for name in hosts),
+        )
+        assert (await get(running.port, WEB)).body == "one GET /"
+
+
 async def test_fault_C12_a_kept_connection_that_the_server_closes_costs_no_request(nginx, folder):
     async with Backend("one", mood="drop reused") as one, Running(folder, nginx) as running:
         await running.settle(web(one.port), claim("web", WEB))
@@ -313,30 +336,36 @@ run_until_signal(main())
 """
 
 
+TIMES = [1, pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+
+
+@pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("stage", ["stage", "check", "swap", "reload", "prove", "accept"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 async def test_fault_C7_killed_in_a_step_the_next_start_serves_what_is_wanted_and_leaves_nothing(
-    one_nginx, folder, stage, how
+    one_nginx, folder, stage, how, times
 ):
-    store = EmbeddedStore(quiet_s=1.0)
-    async with Backend("one") as one, Running(folder, one_nginx, store=store) as port_of:
+    async with Backend("one") as one, Running(folder, one_nginx) as port_of:
         await port_of.stop()
-        argv = [sys.executable, "-c", KILLED, str(folder), str(one_nginx), str(port_of.port), str(one.port), stage]
-        process = await asyncio.create_subprocess_exec(
-            *argv, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE
-        )
-        async with asyncio.timeout(30):
-            assert await process.stdout.readline() == b"reached\n"
-        process.send_signal(how)
-        assert await process.wait() == (-how if how is signal.SIGKILL else 0)  # the fault was met
-        assert (await get(port_of.port, WEB)).body == "one GET /"
-        async with Running(folder, one_nginx, store=store, port=port_of.port) as again:
-            await again.settle(web(one.port, weight=9), claim("web", WEB))
-            served = await again.service._nginx.served()
-            assert served.generation == (folder / "current").readlink().name == again.state["generation"]
-            assert "weight=9 " in (folder / "current" / "services" / "web.conf").read_text()
-            await until(lambda: not leftovers(folder), "nothing is left aside")
-            note = folder / "history" / f"{served.generation}.json"
-            await until(note.exists, "it is in the history")
-            assert json.loads(note.read_text())["generation"] == served.generation
-    await store.close()
+        for _ in range(times):
+            await killed_and_started_again(folder, one_nginx, (port_of.port, one.port), stage, how)
+
+
+async def killed_and_started_again(folder, program, ports, stage, how):
+    port, backend = ports
+    argv = [sys.executable, "-c", KILLED, str(folder), str(program), str(port), str(backend), stage]
+    process = await asyncio.create_subprocess_exec(*argv, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline() == b"reached\n"
+    process.send_signal(how)
+    assert await process.wait() == (-how if how is signal.SIGKILL else 0)  # the fault was met
+    assert (await get(port, WEB)).body == "one GET /"
+    async with Running(folder, program, port=port) as again:
+        await again.settle(web(backend, weight=9), claim("web", WEB))
+        served = await again.service._nginx.served()
+        assert served.generation == (folder / "current").readlink().name == again.state["generation"]
+        assert "weight=9 " in (folder / "current" / "services" / "web.conf").read_text()
+        await until(lambda: not leftovers(folder), "nothing is left aside")
+        note = folder / "history" / f"{served.generation}.json"
+        await until(note.exists, "it is in the history")
+        assert json.loads(note.read_text())["generation"] == served.generation
