@@ -59,15 +59,21 @@ class Applier:
         What another process made nginx read is proved first, and is the last good one from then on.
         """
         async with self._doing:
-            if not await self._is_served(tree):
+            known = self._folder.accepted(tree)
+            if not await self._is_served(tree, known):
                 return None
-            if await in_thread(lambda: self._folder.accepted(tree)):
+            if known:
                 return Result(Action.ACCEPT, None)
             return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).adopt()
 
-    async def _is_served(self, tree: Tree) -> bool:
-        """True when this very configuration stands on disk and answers."""
-        if tree.generation != self._folder.current or not await in_thread(lambda: self._folder.holds(tree)):
+    async def _is_served(self, tree: Tree, known: bool) -> bool:
+        """True when this very configuration stands on disk and answers; of one that is `known` no file is read.
+
+        Where endpoints are sent, each change comes here, and whoever edits files is found out by other looks.
+        """
+        if tree.generation != self._folder.current:
+            return False
+        if not known and not await in_thread(lambda: self._folder.holds(tree)):
             return False
         if self._nginx is None:
             return True

@@ -130,7 +130,7 @@ class Folder:
             return False
 
     def accepted(self, tree: Tree) -> bool:
-        """True when this process accepted the tree last, and it still is the last good one."""
+        """True when this process accepted the tree last, it still is the last good one, and nobody doubts its files."""
         last, _ = self._proved
         return last is not None and last.generation == tree.generation == self.good
 
@@ -165,6 +165,10 @@ class Folder:
             return self.current == tree.generation and self._stamps_of(tree) == stamps
         except OSError:
             return False
+
+    def doubt(self) -> None:
+        """Forget that what was accepted last stands as we wrote it: it is read before it counts again."""
+        self._proved = None, {}
 
     def stage(self, tree: Tree) -> None:
         """Write a whole generation; it stands under its name when this returns, and nowhere when it raises.

@@ -129,6 +129,7 @@ class Publisher:
             return False
         if self._applier.state is not State.IDLE or self._standing.generation != before:
             return False  # we did
+        self._folder.doubt()
         self._telemetry.log.warning(
             "the configuration was changed by hand; it is written anew", extra={"cause": before}
         )

@@ -12,6 +12,7 @@ import time
 import msgspec
 import pytest
 
+from confgen import service
 from confgen.applying.history import Pin
 from confgen.applying.io_history import History
 from confgen.applying.io_processes import everybody
@@ -305,3 +306,18 @@ async def test_a_running_nginx_goes_from_one_way_to_the_other(lua):
                 pids.add(running.pid)
         assert len(pids) == 1
     await store.close()
+
+
+async def test_fault_C13_what_is_edited_by_hand_is_restored_while_endpoints_are_sent(lua, folder, monkeypatch):
+    monkeypatch.setattr(service, "EDITS_LOOK_S", 0.2)
+    async with Backend("one") as one, Backend("two") as two, lua() as running:
+        await running.settle(put(container("web", endpoint("web", to=one.port))), claim("web", WEB))
+        file, generation = folder / "current" / "services" / "web.conf", running.state["generation"]
+        whole = file.read_bytes()
+        file.write_text("# mine\n")
+        await running.settle(put(container("web", endpoint("web", to=two.port))))
+        assert (await get(running.port, WEB)).body == "two GET /"
+        await until(lambda: file.read_bytes() == whole, "restored")
+        await until(lambda: running.state["stage"] == "idle")
+        assert running.state["generation"] == generation
+        assert (await get(running.port, WEB)).body == "two GET /"

@@ -78,6 +78,19 @@ def test_what_differs_from_the_last_good_one(opened):
     assert (dict(opened.proved_files), dict(another.proved_files)) == (one.files, {})
 
 
+def test_what_is_doubted_is_not_taken_for_accepted(opened):
+    one = tree(1)
+    opened.stage(one)
+    opened.swap(one.generation)
+    opened.accept(one.generation)
+    assert opened.accepted(one)
+    opened.doubt()
+    assert (opened.accepted(one), opened.holds(one)) == (False, True)
+    opened.stage(one)
+    opened.accept(one.generation)
+    assert opened.accepted(one)
+
+
 def test_after_a_refused_one_unchanged_files_are_linked_to_the_one_that_was_proved(opened):
     one = tree(1)
     refused = Tree({**one.files, "services/b.conf": b"bad"}, f"{2:032x}", {})
