@@ -33,6 +33,7 @@ SERVICES, BACKENDS = 1000, 20
 PORTS = [21000 + number for number in range(BACKENDS)]
 IN_A_ROW = 5
 WITHIN_S = 20.0
+STARTED_WITHIN_S = 300.0  # with ten thousand services
 PLAIN = """
 worker_processes 2; pid {folder}/pid; error_log {folder}/error.log warn; worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}
@@ -142,10 +143,10 @@ def record(service: int, *ports: int, proxied: bool = True) -> Put:
     return Put(keys.container_key(made.node, made.id), encode(made))
 
 
-async def filled(*, proxied: bool, two: int = -1) -> EmbeddedStore:
+async def filled(*, proxied: bool, two: int = -1, services: int = SERVICES) -> EmbeddedStore:
     """A store with all services, one endpoint each; the service `two` has two."""
     store = EmbeddedStore(quiet_s=1.0)
-    for service in range(SERVICES):
+    for service in range(services):
         ports = PORTS[: 2 if service == two else 1]
         claim = encode(Claim(service=name_of(service), since=1.0))
         place = Place(f"{name_of(service)}.{DOMAIN}", "/")
@@ -226,12 +227,12 @@ class Generator:
 
 
 @contextlib.asynccontextmanager
-async def generator(folder: Path, how: str) -> AsyncIterator[Generator]:
-    """A config generator that serves all services; what it started has ended afterwards."""
-    store = await filled(proxied=True)
+async def generator(folder: Path, how: str, store: EmbeddedStore | None = None) -> AsyncIterator[Generator]:
+    """A config generator that serves all services; what it started has ended afterwards, and its store is closed."""
+    store = store or await filled(proxied=True)
     running = Generator(folder, how, store)
     try:
-        if await until(running.port, f"{name_of(0)}.{DOMAIN}", str(PORTS[0]), 60.0) == float("inf"):
+        if await until(running.port, f"{name_of(0)}.{DOMAIN}", str(PORTS[0]), STARTED_WITHIN_S) == float("inf"):
             raise LabError(f"nginx does not serve what it should: {folder}")
         yield running
     finally:
