@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from confgen.nginx.streams import PortRange
+from confgen.nginx.stream_shapes import PortRange
 from pilotfish.catalog import values
 from pilotfish.catalog.options import parse_network, parse_size
 from pilotfish.catalog.setting_values import choice, whole

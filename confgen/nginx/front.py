@@ -8,7 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from confgen.nginx.quote import Token
-from confgen.nginx.streams import Socket, Stream
+from confgen.nginx.stream_shapes import Socket, Stream
 from confgen.nginx.tls import Secure
 from confgen.nginx.urgency import wildcards
 

@@ -20,7 +20,8 @@ from confgen.nginx.front import PLAIN, Front, only_adds
 from confgen.nginx.layout import Machine
 from confgen.nginx.quote import file as file_token
 from confgen.nginx.shapes import Level
-from confgen.nginx.streams import Around, Facts, Socket, assemble
+from confgen.nginx.stream_shapes import Around, Facts, Socket
+from confgen.nginx.streams import assemble
 from confgen.nginx.view import Views
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.telemetry import Telemetry

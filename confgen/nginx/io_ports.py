@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from confgen.nginx.streams import Socket
+from confgen.nginx.stream_shapes import Socket
 
 PROC = Path("/proc")
 _LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h

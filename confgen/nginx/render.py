@@ -21,7 +21,7 @@ from confgen.nginx import layout, quote
 from confgen.nginx.front import PLAIN, Front
 from confgen.nginx.layout import Machine
 from confgen.nginx.shapes import Level, ServiceView, clear_file
-from confgen.nginx.streams import Stream, StreamView
+from confgen.nginx.stream_shapes import Stream, StreamView
 
 GENERATION_FILE = "generation.conf"
 DIGITS = 32  # of the hash: 128 bits

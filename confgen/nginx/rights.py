@@ -17,7 +17,7 @@ from confgen.nginx.agree import Asked, agree, secured
 from confgen.nginx.policy import JUST_SERVED, PLAIN, Around, Decided, decide, key_of
 from confgen.nginx.quote import Token
 from confgen.nginx.shapes import Note, Server, shown
-from confgen.nginx.streams import Wish
+from confgen.nginx.stream_shapes import Wish
 from pilotfish.catalog import values
 from pilotfish.catalog.options import NOTHING as NOTHING_ASKED
 from pilotfish.catalog.record import Address, Claim

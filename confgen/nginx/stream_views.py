@@ -14,7 +14,8 @@ from confgen.nginx.agree import intersection
 from confgen.nginx.quote import Unprintable
 from confgen.nginx.shapes import Note
 from confgen.nginx.sharing import Holding, Hosts
-from confgen.nginx.streams import HTTPS, Facts, Socket, StreamView, Wish, build, problem, socket_of
+from confgen.nginx.stream_shapes import Facts, Socket, StreamView, Wish
+from confgen.nginx.streams import HTTPS, build, problem, socket_of
 from pilotfish.catalog.route import Place
 
 

@@ -35,8 +35,8 @@ from confgen.nginx.shapes import (
     upstream,
 )
 from confgen.nginx.sharing import Holding, Hosts
+from confgen.nginx.stream_shapes import Facts
 from confgen.nginx.stream_views import StreamViews
-from confgen.nginx.streams import Facts
 from pilotfish.catalog import values
 from pilotfish.catalog.record import Claim
 from pilotfish.catalog.registry import Registry, Touched

@@ -8,7 +8,8 @@ import pytest
 from confgen.nginx import quote, tls
 from confgen.nginx.front import PLAIN, Front, only_adds
 from confgen.nginx.shapes import Server
-from confgen.nginx.streams import Around, Behind, Facts, Pool, Socket, StreamView, assemble
+from confgen.nginx.stream_shapes import Around, Behind, Facts, Pool, Socket, StreamView
+from confgen.nginx.streams import assemble
 from tests.confgen.kit import Catalog, claim, container, endpoint, put
 
 AROUND = Around(443, frozenset(), "/n/inner", ipv6=False)

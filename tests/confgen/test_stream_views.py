@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confgen.nginx import quote
-from confgen.nginx.streams import Around, Facts, PortRange, Socket, assemble, problem, socket_of
+from confgen.nginx.stream_shapes import Around, Facts, PortRange, Socket
+from confgen.nginx.streams import assemble, problem, socket_of
 from pilotfish.catalog.route import Place
 from tests.confgen.kit import Catalog, claim, container, endpoint, put, tree_of
 

@@ -15,7 +15,7 @@ import pytest
 
 from confgen.nginx import io_ports
 from confgen.nginx.features import LEAST
-from confgen.nginx.streams import PortRange, Socket
+from confgen.nginx.stream_shapes import PortRange, Socket
 from confgen.settings import parse_range
 from pilotfish.catalog.options import Options
 from pilotfish.catalog.values import BadValue
