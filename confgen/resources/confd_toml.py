@@ -51,7 +51,7 @@ def defaults(name: str, text: str) -> dict[str, object]:
         BadSettings: it is no TOML, or asks for what is not there.
     """
     try:
-        table = {key.lower(): value for key, value in tomllib.loads(text).items()}
+        table = {key.lower(): value for key, value in tomllib.loads(text.removeprefix("\ufeff")).items()}
     except tomllib.TOMLDecodeError as error:
         raise BadSettings([f"--config-file {name}: {error}"]) from error
     errors = [

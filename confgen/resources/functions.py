@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 
 from confgen.resources import gopath
 from confgen.resources.keyspace import Keyspace, Pairs, Strings
-from pilotfish.catalog.gotemplate.values import Slice, go_type
+from pilotfish.catalog.gotemplate.values import Slice, go_type, octets
 
 MAX_SEQUENCE = 1_000_000
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
@@ -34,9 +34,21 @@ class Ints(Slice):
 
 
 class PairSlice(Slice):
-    """[]memkv.KVPair: what `sortKVByLength` gives, and the one kind of pairs that `reverse` turns round."""
+    """[]memkv.KVPair: what `sortKVByLength` gives, and the one kind of pairs that `reverse` turns round.
+
+    Attributes:
+        origin: what was sorted; in Go the two are the same memory.
+    """
 
     go_type: ClassVar[str] = "[]memkv.KVPair"
+    origin: Slice | None = None
+
+    def write_through(self) -> None:
+        """What happened to this happens to its origin."""
+        if self.origin is not None:
+            self.origin[:] = self
+        if isinstance(self.origin, PairSlice):
+            self.origin.write_through()
 
 
 class World(NamedTuple):
@@ -190,7 +202,7 @@ def _lower(text: str) -> str:
 
 
 def _encode(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
+    return base64.b64encode(octets(text)).decode("ascii")
 
 
 def _decode(text: str) -> str:
@@ -215,16 +227,22 @@ def _reverse(values: object) -> object:
     """Turn a []string or []KVPair round, where it stands; all else stays as it is."""
     if isinstance(values, Strings | PairSlice):
         values.reverse()
+    if isinstance(values, PairSlice):
+        values.write_through()
     return values
 
 
 def _sort_strings(values: Strings) -> Strings:
-    values.sort(key=lambda text: len(str(text).encode("utf-8", "surrogateescape")))
+    values.sort(key=lambda text: len(octets(str(text))))
     return values
 
 
 def _sort_pairs(values: Pairs | PairSlice) -> PairSlice:
-    return PairSlice(sorted(values, key=lambda pair: len(pair.fields["Key"])))
+    """Sort pairs where they stand."""
+    values.sort(key=lambda pair: len(octets(str(pair.fields["Key"]))))  # type: ignore[attr-defined]  # pairs
+    found = PairSlice(values)
+    found.origin = values
+    return found
 
 
 def _json(text: str) -> object:

@@ -57,6 +57,7 @@ class Moment(Struct):
         return {
             "Format": self.format,
             "String": lambda: self.format(_STRING),
+            "IsZero": lambda: False,
             "UTC": lambda: Moment(self._ns, dt.UTC),
             "Local": lambda: self,
             "Unix": lambda: self._ns // 10**9,

@@ -132,14 +132,14 @@ def parse(name: str, text: str, prefix: str = "", *, joins: bool = False) -> Res
     table = _table(name, text)
     read = _Reader(name, table)
     own = read.text("prefix")
-    whole = gopath.join("/", prefix, own) if joins else gopath.join("/", prefix or own)
+    whole = gopath.join("/", prefix, own) if joins else prefix or own
     mode, wait, timeout = (read.parsed(key, how) for key, how in (("mode", _mode), ("wait", _wait), ("timeout", _time)))
     found = Resource(
         name=name,
         src=read.text("src", required=True).lstrip("/"),  # confd joins it below templates/ however it begins
         dest=read.text("dest", required=True),
         keys=read.texts("keys"),
-        prefix=whole,
+        prefix=whole if whole.startswith("/") else f"/{whole}",  # as it is: confd takes exactly this away from keys
         mode=mode if isinstance(mode, int) else None,
         uid=read.number("uid"),
         gid=read.number("gid"),
@@ -160,7 +160,7 @@ def parse(name: str, text: str, prefix: str = "", *, joins: bool = False) -> Res
 
 def _table(name: str, text: str) -> dict[str, object]:
     try:
-        whole = tomllib.loads(text)
+        whole = tomllib.loads(text.removeprefix("\ufeff"))  # an editor's mark, which confd passes over
     except tomllib.TOMLDecodeError as error:
         raise BadResource(f"{name}: {error}") from error
     table = next((value for key, value in whole.items() if key.lower() == "template"), None)

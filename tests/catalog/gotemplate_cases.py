@@ -375,7 +375,7 @@ REFUSED = [
 REFUSED_HERE = [
     ("imaginary number", "{{1i}}", "bad number"),
     ("half a character", "{{slice `é` 1}}", "calling slice"),
-    ("width of an argument", "{{printf `%*d` 5 1}}", "not supported"),
+    ("huge width of an argument", "{{printf `%*d` 99999 1}}", "width or precision over"),
     ("huge width", "{{printf `%99999d` 1}}", "width or precision over"),
     ("string that is no UTF-8", r'{{"\xff"}}', "not valid UTF-8"),
     ("deep parentheses", "{{" + "(" * 101 + "1" + ")" * 101 + "}}", "nested more than 100 deep"),

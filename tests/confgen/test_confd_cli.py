@@ -206,6 +206,7 @@ FILES = [
     ("all", 'nodes = ["http://a:1"]\nprefix = "/p"\ninterval = 7\nsync-only = true\nlog-level = "warn"\nusername = "u"',
      {"etcd": ["http://a:1"], "prefix": "/p", "interval": 7, "sync-only": True, "log-level": "warn", "etcd-user": "u"}),
     ("empty values", 'prefix = ""\nnodes = []', {}),
+    ("mark of an editor", '\ufeffprefix = "/p"', {"prefix": "/p"}),
     ("of other backends", 'scheme = "http"\ntable = "t"', {}),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ def read(more="", **given):
 READ = [
     ("least", "", {"src": "a.tmpl", "dest": "/etc/a", "keys": (), "prefix": "/", "mode": None}),
     ("keys", 'keys = ["/a", "b"]', {"keys": ("/a", "b")}),
-    ("prefix", 'prefix = "reg/"', {"prefix": "/reg"}),
+    ("prefix", 'prefix = "reg/"', {"prefix": "/reg/"}),
     ("mode", 'mode = "0640"', {"mode": 0o640}),
     ("mode without a zero", 'mode = "640"', {"mode": 0o640}),
     ("mode as Python writes it", 'mode = "0o640"', {"mode": 0o640}),

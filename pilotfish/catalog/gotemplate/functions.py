@@ -14,7 +14,17 @@ from types import MappingProxyType
 from urllib.parse import quote_plus
 
 from pilotfish.catalog.gotemplate.printf import sprintf
-from pilotfish.catalog.gotemplate.values import Slice, Struct, Uint8, go_text, go_type, is_true, sprint
+from pilotfish.catalog.gotemplate.values import (
+    Slice,
+    Struct,
+    Uint8,
+    go_text,
+    go_type,
+    is_octet,
+    is_true,
+    octets,
+    sprint,
+)
 
 # `&` first would matter if these were replaced one after the other; translate replaces all in one pass.
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})
@@ -97,14 +107,10 @@ def not_(value: object) -> bool:
 def length(value: object) -> int:
     """Count the octets of a text, the items of a list or the entries of a map."""
     if isinstance(value, str):
-        return len(_octets(value))
+        return len(octets(value))
     if isinstance(value, Mapping | Sequence):
         return len(value)
     raise ValueError(f"a {go_type(value)} has no length")
-
-
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def index(value: object, *keys: object) -> object:
@@ -122,8 +128,8 @@ def _item(value: object, key: object) -> object:
             raise TypeError(f"a map is indexed with a string, not with a {go_type(key)}")
         return value[key] if key in value else Absent(f"index {key!r}")
     if isinstance(value, str):
-        octets = _octets(value)
-        return Uint8(octets[_position(key, len(octets) - 1)])
+        data = octets(value)
+        return Uint8(data[_position(key, len(data) - 1)])
     if isinstance(value, Sequence):
         return value[_position(key, len(value) - 1)]
     raise ValueError(f"a {go_type(value)} cannot be indexed")
@@ -140,9 +146,9 @@ def _position(key: object, last: int) -> int:
 def slice_(value: object, *bounds: object) -> object:
     """Take `value[i:j]`; a list may have a third bound, which only limits the second."""
     if isinstance(value, str) and len(bounds) < 3:
-        octets = _octets(value)
-        start, end = _bounds(bounds, len(octets))
-        return octets[start:end].decode("utf-8", "surrogatepass")
+        data = octets(value)
+        start, end = _bounds(bounds, len(data))
+        return data[start:end].decode("utf-8", "surrogateescape" if any(map(is_octet, value)) else "strict")
     if isinstance(value, Sequence) and not isinstance(value, str) and len(bounds) < 4:
         start, end = _bounds(bounds, len(value))
         return type(value)(value[start:end]) if isinstance(value, Slice) else value[start:end]
@@ -187,14 +193,14 @@ def js(*values: object) -> str:
 def _js_char(char: str) -> str:
     if char in "\\'\"":
         return "\\" + char
-    if char in "<>&=" or ord(char) < 0x20 or not char.isprintable():
+    if char in "<>&=" or ord(char) < 0x20 or not (char == "\x7f" or is_octet(char) or char.isprintable()):
         return f"\\u{ord(char):04X}"
     return char
 
 
 def urlquery(*values: object) -> str:
     """Escape for the query of a URL."""
-    return quote_plus(_octets(sprint([_printable(value) for value in values])))
+    return quote_plus(octets(sprint([_printable(value) for value in values])))
 
 
 def _printable(value: object) -> object:

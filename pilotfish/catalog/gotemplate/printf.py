@@ -1,7 +1,7 @@
 """fmt.Sprintf for the values of templates.
 
 Flags, width, precision, argument indexes and Go's own complaints (`%!d(string=hi)`) come out as in Go. Not there, and
-refused by name: `*`, `% x` of text, `%p`, and `%x` and `%b` of floats.
+refused by name: `%p`, and the flag # of floats.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from pilotfish.catalog.gotemplate.directives import Directive, Reader
+from pilotfish.catalog.gotemplate.floats import binary, hexadecimal
 from pilotfish.catalog.gotemplate.values import (
     MAX_DEPTH,
     Struct,
@@ -18,22 +20,12 @@ from pilotfish.catalog.gotemplate.values import (
     go_text,
     go_type,
     in_order,
+    octets,
     quoted,
     quoted_char,
 )
 
-MAX_WIDTH = 10_000  # of width and precision; Go's own limit is a million
 MAX_RESULT = 16 * 1024 * 1024  # characters
-
-
-class _Directive(msgspec.Struct, frozen=True):
-    """One `%...` of a format. `index` counts from 1; None: not given."""
-
-    flags: frozenset[str]
-    index: int | None
-    width: int
-    precision: int | None
-    verb: str
 
 
 def sprintf(form: str, args: Sequence[object]) -> str:
@@ -46,21 +38,20 @@ def sprintf(form: str, args: Sequence[object]) -> str:
         ValueError: what is not supported is asked for, or the result is longer than MAX_RESULT.
     """
     out: list[str] = []
-    size, at, turn, indexed = 0, 0, 0, False
-    while at < len(form):
-        end = form.find("%", at)
+    size, reader = 0, Reader(form, args)
+    while reader.at < len(form):
+        end = form.find("%", reader.at)
         end = len(form) if end < 0 else end
-        piece, at = form[at:end], end
+        piece, reader.at = form[reader.at : end], end
         if not piece:
-            directive, at = _directive(form, at + 1)
-            indexed = indexed or directive.index is not None
-            piece, turn = _expand(directive, args, turn)
+            reader.at += 1
+            piece = _expand(reader)
         out.append(piece)
         size += len(piece)
         if size > MAX_RESULT:
             raise ValueError(f"printf makes more than {MAX_RESULT} characters")
-    if not indexed and turn < len(args):
-        out.append(f"%!(EXTRA {', '.join(map(_typed, args[turn:]))})")
+    if not reader.reordered and reader.turn < len(args):
+        out.append(f"%!(EXTRA {', '.join(map(_typed, args[reader.turn :]))})")
     return "".join(out)
 
 
@@ -68,60 +59,23 @@ def _typed(value: object) -> str:
     return "<nil>" if value is None else f"{go_type(value)}={go_text(value)}"
 
 
-def _directive(form: str, at: int) -> tuple[_Directive, int]:
-    start = at
-    while form[at : at + 1] and form[at] in "+-# 0":
-        at += 1
-    flags = frozenset(form[start:at])
-    index, at = _index(form, at)
-    width, at = _count(form, at)
-    precision: int | None = None
-    if form[at : at + 1] == ".":
-        precision, at = _count(form, at + 1)
-    if index is None:
-        index, at = _index(form, at)
-    verb = form[at : at + 1]
-    if verb == "*":
-        raise ValueError("printf: a width or precision of * is not supported")
-    return _Directive(flags, index, width, precision, verb), at + 1
-
-
-def _count(form: str, at: int) -> tuple[int, int]:
-    start = at
-    while form[at : at + 1].isascii() and form[at : at + 1].isdigit():
-        at += 1
-    count = int(form[start : min(at, start + 9)] or "0")
-    if count > MAX_WIDTH:
-        raise ValueError(f"printf: width or precision over {MAX_WIDTH}")
-    return count, at
-
-
-def _index(form: str, at: int) -> tuple[int | None, int]:
-    if form[at : at + 1] != "[":
-        return None, at
-    index, end = _count(form, at + 1)
-    if form[end : end + 1] != "]":
-        raise ValueError("printf: an argument index must look like [1]")
-    return index, end + 1
-
-
-def _expand(directive: _Directive, args: Sequence[object], turn: int) -> tuple[str, int]:
-    """Expand one directive; returns the text and which argument is next."""
+def _expand(reader: Reader) -> str:
+    """Read one directive and write what it stands for."""
+    directive = reader.directive()
     verb = directive.verb
     if not verb:
-        return "%!(NOVERB)", turn
+        return f"{directive.complaints}%!(NOVERB)"
     if verb == "%":
-        return "%", turn
-    if directive.index is not None:
-        if not 1 <= directive.index <= len(args):
-            return f"%!{verb}(BADINDEX)", turn
-        turn = directive.index - 1
-    if turn >= len(args):
-        return f"%!{verb}(MISSING)", turn
-    return _write(directive, args[turn], 0), turn + 1
+        return f"{directive.complaints}%"
+    if directive.bad_index:
+        return f"{directive.complaints}%!{verb}(BADINDEX)"
+    if directive.index >= len(reader.args):
+        return f"{directive.complaints}%!{verb}(MISSING)"
+    reader.turn += 1
+    return directive.complaints + _write(directive, reader.args[directive.index], 0)
 
 
-def _write(directive: _Directive, value: object, depth: int) -> str:
+def _write(directive: Directive, value: object, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise ValueError(f"a value nested more than {MAX_DEPTH} deep cannot be printed")
     if directive.verb == "v" and "#" in directive.flags:
@@ -161,7 +115,7 @@ def _source(value: object, depth: int) -> str:
     return f"{go_type(value)}{{{', '.join(inside)}}}"
 
 
-def _write_struct(directive: _Directive, value: Struct, depth: int) -> str:
+def _write_struct(directive: Directive, value: Struct, depth: int) -> str:
     if value.text:
         return _write(directive, value.text, depth)
     named = directive.verb == "v" and "+" in directive.flags
@@ -169,7 +123,7 @@ def _write_struct(directive: _Directive, value: Struct, depth: int) -> str:
     return f"{{{' '.join(name + _write(directive, item, depth + 1) for name, item in parts)}}}"
 
 
-def _write_scalar(directive: _Directive, value: object) -> str:
+def _write_scalar(directive: Directive, value: object) -> str:
     verb = directive.verb
     if value is None:
         return _pad(directive, "<nil>") if verb == "v" else f"%!{verb}(<nil>)"
@@ -186,23 +140,23 @@ def _write_scalar(directive: _Directive, value: object) -> str:
     raise ValueError(f"printf: a value of type {go_type(value)} cannot be printed")
 
 
-def _bad_verb(directive: _Directive, value: object) -> str:
+def _bad_verb(directive: Directive, value: object) -> str:
     plain = _write_scalar(msgspec.structs.replace(directive, verb="v"), value)
     return f"%!{directive.verb}({go_type(value)}={plain})"
 
 
-def _pad(directive: _Directive, text: str) -> str:
+def _pad(directive: Directive, text: str) -> str:
     if "-" in directive.flags:
         return text.ljust(directive.width)
     return text.rjust(directive.width, "0" if "0" in directive.flags else " ")
 
 
-def _refuse(directive: _Directive, flags: str) -> None:
+def _refuse(directive: Directive, flags: str) -> None:
     for flag in directive.flags & set(flags):
         raise ValueError(f"printf: %{flag}{directive.verb} is not supported here")
 
 
-def _write_text(directive: _Directive, value: str) -> str:
+def _write_text(directive: Directive, value: str) -> str:
     verb = directive.verb
     if verb not in "svqxX":
         return _bad_verb(directive, value)
@@ -215,11 +169,12 @@ def _write_text(directive: _Directive, value: str) -> str:
     return _pad(directive, text)
 
 
-def _write_octets(directive: _Directive, value: str) -> str:
-    _refuse(directive, " ")
-    digits = value.encode("utf-8", "surrogatepass")[: directive.precision].hex()
-    prefix = "0x" if "#" in directive.flags and digits else ""
-    text = prefix + digits
+def _write_octets(directive: Directive, value: str) -> str:
+    data = octets(value)[: directive.precision]
+    apart = " " in directive.flags
+    prefix = "0x" if "#" in directive.flags else ""
+    parts = [f"{octet:02x}" for octet in data] if apart else [data.hex()] * bool(data)
+    text = " ".join(prefix + part for part in parts)
     return _pad(directive, text if directive.verb == "x" else text.upper())
 
 
@@ -234,13 +189,12 @@ _DIGITS: dict[str, tuple[Callable[[int], str], str]] = {  # verb -> digits of a 
 }
 
 
-def _write_int(directive: _Directive, value: int) -> str:
+def _write_int(directive: Directive, value: int) -> str:
     verb = directive.verb
     if verb in "cqU":
         return _write_rune(directive, value)
     if verb not in _DIGITS:
         return _bad_verb(directive, value)
-    _refuse(directive, "#" if verb in "dv" else "")
     write, prefix = _DIGITS[verb]
     digits = write(abs(value))
     if directive.precision is not None:
@@ -254,27 +208,26 @@ def _write_int(directive: _Directive, value: int) -> str:
     return _pad(directive, sign + prefix + digits)
 
 
-def _sign(directive: _Directive, *, negative: bool) -> str:
+def _sign(directive: Directive, *, negative: bool) -> str:
     if negative:
         return "-"
     return "+" if "+" in directive.flags else " " if " " in directive.flags else ""
 
 
-def _write_rune(directive: _Directive, code: int) -> str:
-    _refuse(directive, "#")
+def _write_rune(directive: Directive, code: int) -> str:
     valid = 0 <= code <= 0x10FFFF
     if directive.verb == "c":
         return _pad(directive, chr(code) if valid else "\ufffd")
     if directive.verb == "q":
         return _pad(directive, quoted_char(code, ascii_only="+" in directive.flags))
-    return _pad(directive, f"U+{code % 2**64:04X}")
+    shown = f" '{chr(code)}'" if "#" in directive.flags and valid and chr(code).isprintable() else ""
+    digits = f"{code % 2**64:X}".rjust(max(4, directive.precision or 0), "0")
+    return _pad(msgspec.structs.replace(directive, flags=directive.flags - {"0"}), f"U+{digits}{shown}")
 
 
-def _write_float(directive: _Directive, value: float) -> str:
+def _write_float(directive: Directive, value: float) -> str:
     verb = directive.verb
-    if verb in "xXb":
-        raise ValueError(f"printf: %{verb} of a float is not supported")
-    if verb not in "eEfFgGv":
+    if verb not in "eEfFgGvxXb":
         return _bad_verb(directive, value)
     _refuse(directive, "#")
     number = _float_digits(verb, directive.precision, value).lstrip("+")
@@ -291,7 +244,11 @@ def _write_float(directive: _Directive, value: float) -> str:
 def _float_digits(verb: str, precision: int | None, value: float) -> str:
     if (verb in "gGv" and precision is None) or value - value != 0:  # the latter: infinite or no number
         text = float_text(value)
+    elif verb in "xX":
+        text = hexadecimal(value, precision)
+    elif verb == "b":
+        text = binary(value)
     else:
         precision = 6 if precision is None else precision
         text = f"{value:.{precision}{verb.lower().replace('v', 'g')}}"
-    return text.upper() if verb in "EG" and value - value == 0 else text
+    return text.upper() if verb in "EGX" and value - value == 0 else text

@@ -176,8 +176,20 @@ def quoted_char(code: int, *, ascii_only: bool = False) -> str:
     return "'" + _quoted_char(char, "'", ascii_only=ascii_only) + "'"
 
 
+def octets(text: str) -> bytes:
+    """The octets of a text; those that are no UTF-8 stand in it as halves of pairs (PEP 383)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def is_octet(char: str) -> bool:
+    """True for what stands in a text for an octet that is no UTF-8 (PEP 383)."""
+    return "\udc80" <= char <= "\udcff"
+
+
 def _quoted_char(char: str, quote: str, *, ascii_only: bool) -> str:
     code = ord(char)
+    if is_octet(char):
+        return f"\\x{code - 0xDC00:02x}"
     if code in _ESCAPES or char == quote:
         return _ESCAPES.get(code, "\\" + char)
     if char.isprintable() and (code < 0x7F or not ascii_only):
