@@ -187,7 +187,7 @@ def _option(setting: Known, *, hidden: bool) -> click.Option:
         [spelled.flag, *spelled.also, setting.name],
         help=f"{spelled.help}{_notes(setting)}",
         metavar=None if spelled.switch else spelled.metavar,
-        is_flag=spelled.switch,
+        is_flag=True if spelled.switch else None,  # False would make the value optional
         multiple=spelled.repeat,
         hidden=hidden,
     )
@@ -246,13 +246,21 @@ def confd_defaults(given: Given) -> dict[str, object]:
         path = confd_toml.DEFAULT_FILE
     found: dict[str, object] = {}
     if path:
-        try:
-            found = confd_toml.defaults(path, Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadSettings([f"--config-file {path}: {getattr(error, 'strerror', None) or error}"]) from error
+        found, notices = _confd_toml(str(path))
+        for notice in notices:
+            click.echo(f"pilotfish: {notice}", err=True)
     if (Path(confd_toml.DEFAULT_CONFDIR) / "conf.d").is_dir():
         found = {"confdir": confd_toml.DEFAULT_CONFDIR, **found}
     return found
+
+
+def _confd_toml(path: str) -> tuple[dict[str, object], list[str]]:
+    try:
+        return confd_toml.defaults(path, Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # confd goes on without, and so do command lines that were written for it
+        return {}, [f"--config-file {path}: there is no such file, so it has no effect"]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings([f"--config-file {path}: {getattr(error, 'strerror', None) or error}"]) from error
 
 
 _ONE_DASH = re.compile(r"-[A-Za-z][A-Za-z0-9-]")

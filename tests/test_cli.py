@@ -98,6 +98,8 @@ def test_reference_page_is_up_to_date():
 
 BAD = {
     "unknown flag": (["up", "--lisen", "x"], {}, 2, "No such option '--lisen'. Did you mean '--listen'?"),
+    "flag without its value": (["confgen", "--once", "--confdir"], {}, 2, "Option '--confdir' requires an argument"),
+    "repeatable flag without its value": (["dns", "--listen"], {}, 2, "Option '--listen' requires an argument"),
     "unknown command": (["upp"], {}, 2, "No such command 'upp'"),
     "wrong value": (["dns", "--ttl", "0"], {}, 2, "pilotfish: --ttl: '0' is no TTL: a whole number from 1 to 86400"),
     "wrong variable": (

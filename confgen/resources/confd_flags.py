@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from pilotfish.catalog.settings import BadSettings
+from pilotfish.catalog.values import quoted
 
 _SWITCHES = frozenset({"onetime", "watch", "noop", "sync-only", "keep-stage-file"})
 _LEVELS: Mapping[str, str] = MappingProxyType({"verbose": "info", "debug": "debug", "quiet": "error"})
@@ -30,7 +31,7 @@ _INSTEAD: Mapping[str, str] = MappingProxyType(
     }
 )
 _UNSAID = MappingProxyType({"client-insecure": "true"})  # what a switch without a value means
-_YES, _NO = frozenset({"", "1", "t", "true"}), frozenset({"", "0", "f", "false"})
+_YES, _NO = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:
@@ -54,10 +55,13 @@ def spelled(arguments: Sequence[str]) -> list[str]:
         elif name == "version":
             return ["--version"]
         elif name in _SWITCHES | _IDLE_SWITCHES | _LEVELS.keys():
-            found += _switch(name, value if given else "true")
+            value = value.lower() if given else "true"
+            if value not in _YES | _NO:
+                errors.append(f"-{name} is a switch: {quoted(value)} is neither true nor false")
+            found += _switch(name, value)
         elif name in _IDLE | _INSTEAD.keys():
             value = value if given else _UNSAID.get(name) or next(left, "")
-            if name in _INSTEAD and value.lower() not in _NO:
+            if name in _INSTEAD and value.lower() not in _NO | {""}:
                 errors.append(f"-{name} is not taken; {_INSTEAD[name]}")
         else:
             found.append(argument)
@@ -67,6 +71,6 @@ def spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def _switch(name: str, value: str) -> list[str]:
-    if name in _IDLE_SWITCHES or value.lower() not in _YES:
+    if name in _IDLE_SWITCHES or value not in _YES:
         return []
     return [f"--log-level={_LEVELS[name]}" if name in _LEVELS else f"--{name}"]

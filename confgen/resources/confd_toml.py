@@ -1,7 +1,7 @@
 """confd's own settings file -> ours.
 
 Pure. What the file says counts less than flags and environment, although confd has it the other way round: there a
-flag that was given had no effect.
+flag that was given had no effect. Keys that nobody knows are passed over, as confd does, and told of.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 
 from pilotfish.catalog.settings import BadSettings
+from pilotfish.catalog.values import quoted
 
 DEFAULT_CONFDIR = "/etc/confd"
 DEFAULT_FILE = "/etc/confd/confd.toml"
@@ -25,6 +26,7 @@ _NAMES = {
     "log-level": "log-level",
     "nodes": "etcd",
     "noop": "noop",
+    "onetime": "once",
     "password": "etcd-password",
     "prefix": "prefix",
     "sync-only": "sync-only",
@@ -40,15 +42,15 @@ _WITHOUT_EFFECT = frozenset(
 )  # fmt: skip
 
 
-def defaults(name: str, text: str) -> dict[str, object]:
-    """Our settings that a confd.toml stands for, by the key they have in a file of ours.
+def defaults(name: str, text: str) -> tuple[dict[str, object], list[str]]:
+    """Our settings that a confd.toml stands for, by the key they have in a file of ours, and what has no effect.
 
     Args:
         name: the file's name, for messages.
         text: what is in it.
 
     Raises:
-        BadSettings: it is no TOML, or asks for what is not there.
+        BadSettings: it is no TOML, or asks for what cannot be done.
     """
     try:
         table = {key.lower(): value for key, value in tomllib.loads(text.removeprefix("\ufeff")).items()}
@@ -59,8 +61,14 @@ def defaults(name: str, text: str) -> dict[str, object]:
         for key in ("srv_domain", "srv_record")
         if table.get(key)
     ]
-    known = {*_NAMES, *_WITHOUT_EFFECT, "srv_domain", "srv_record"}
-    errors += [f"--config-file {name}: {key} is no setting of confd" for key in table if key not in known]
+    if table.get("client_insecure"):
+        errors.append(
+            f"--config-file {name}: client_insecure: etcd's certificate is always checked; name client_cakeys"
+        )
     if errors:
         raise BadSettings(errors)
-    return {_NAMES[key]: value for key, value in table.items() if key in _NAMES and value not in ("", [])}
+    known = {*_NAMES, *_WITHOUT_EFFECT, "srv_domain", "srv_record", "client_insecure"}
+    return (
+        {_NAMES[key]: value for key, value in table.items() if key in _NAMES and value not in ("", [])},
+        [f"--config-file {name}: {quoted(key)} is not known and has no effect" for key in table if key not in known],
+    )

@@ -38,12 +38,12 @@ def address_and_port(text: str) -> tuple[str, int]:
 
 
 def log_level(text: str) -> str:
-    """A level; also the names that confd has for some.
+    """A level, in capitals or not; also the names that confd has for some, of which the empty one is its default.
 
-    >>> log_level("warn")
-    'warning'
+    >>> log_level("WARN"), log_level("")
+    ('warning', 'info')
     """
-    level = {"warn": "warning", "fatal": "error", "panic": "error"}.get(text, text)
+    level = {"": "info", "warn": "warning", "fatal": "error", "panic": "error"}.get(text.lower(), text.lower())
     return choice("debug", "info", "warning", "error")(level)
 
 

@@ -153,6 +153,8 @@ def test_spellings(given, expected):
 NOT_TAKEN = [
     ("-srv-domain example.net", "-srv-domain is not taken; name the etcd endpoints: -node URL"),
     ("-srv-record=_etcd._tcp.x", "-srv-record is not taken; name the etcd endpoints: -node URL"),
+    ("-noop=yes", "-noop is a switch: 'yes' is neither true nor false"),
+    ("--watch=", "-watch is a switch: '' is neither true nor false"),
     ("-client-insecure", "-client-insecure is not taken; etcd's certificate is always checked"),
     ("--client-insecure=true", "-client-insecure is not taken; etcd's certificate is always checked"),
 ]
@@ -207,16 +209,26 @@ FILES = [
      {"etcd": ["http://a:1"], "prefix": "/p", "interval": 7, "sync-only": True, "log-level": "warn", "etcd-user": "u"}),
     ("empty values", 'prefix = ""\nnodes = []', {}),
     ("mark of an editor", '\ufeffprefix = "/p"', {"prefix": "/p"}),
+    ("by the names that confd gives no others", "OneTime = true\nclient_insecure = false", {"once": True}),
     ("of other backends", 'scheme = "http"\ntable = "t"', {}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "expected"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
 def test_confd_toml(text, expected):
-    assert confd_toml.defaults("confd.toml", text) == expected
+    assert confd_toml.defaults("confd.toml", text) == (expected, [])
 
 
-WRONG = [("=", "Invalid"), ("nodez = 1", "nodez is no setting"), ('srv_domain = "x"', "nodes")]
+def test_what_confd_passes_over_in_confd_toml_is_told_of():
+    read, notices = confd_toml.defaults("confd.toml", 'nodez = 1\nprefix = "/p"\n[other]\na = 1\n')
+
+    assert read == {"prefix": "/p"}
+    assert notices == [
+        f"--config-file confd.toml: '{key}' is not known and has no effect" for key in ("nodez", "other")
+    ]
+
+
+WRONG = [("=", "Invalid"), ("client_insecure = true", "client_cakeys"), ('srv_domain = "x"', "nodes")]
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG)
@@ -241,6 +253,13 @@ def test_who_is_stronger(tmp_path):
     assert settings({}).confdir == ""
 
 
-def test_a_settings_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(BadSettings, match=r"--config-file .*nope: No such file"):
-        settings({"config_file": str(tmp_path / "nope")})
+def test_a_settings_file_that_is_not_there_is_named_and_passed_over(tmp_path, capsys):
+    found = settings({"config_file": str(tmp_path / "nope"), "confdir": str(tmp_path)})
+
+    assert found.confdir == str(tmp_path)
+    assert "nope: there is no such file" in capsys.readouterr().err
+
+
+def test_a_settings_file_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(BadSettings, match=r"--config-file .*: Is a directory"):
+        settings({"config_file": str(tmp_path)})
