@@ -48,6 +48,14 @@ def test_json_has_all_of_it():
     assert found["generations"][1]["added"] == ["web"]
 
 
+def test_a_generation_that_is_removed_while_the_folder_is_read_hides_no_other(tmp_path):
+    """Until it is looked at it is a name only, as a link that leads nowhere."""
+    (tmp_path / "generations" / A).mkdir(parents=True)
+    (tmp_path / "generations" / B).symlink_to(tmp_path / "gone")
+
+    assert History(tmp_path).generations() == [A]
+
+
 NAMED = [("aaaa", A), ("abab", B), ("C0C0", C), ("current", A), ("previous", B), (B, B)]
 UNNAMED = ["a", "aba", "ffff", "", "../a", "nothing"]
 

@@ -5,6 +5,7 @@ Reading needs no lock and changes nothing: it works beside a running config gene
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,14 +44,12 @@ class History:
         Raises:
             OSError: there is no such folder, or it may not be read.
         """
-        found = [one for one in (self.path / "generations").iterdir() if is_generation(one.name)]
-        notes = {one.name: self.note(one.name) for one in found}
-
-        def applied(one: Path) -> float:
-            known = notes[one.name]
-            return known.at if known else one.stat().st_mtime
-
-        return [one.name for one in sorted(found, key=applied, reverse=True)]
+        found: dict[str, float] = {}
+        for one in filter(lambda one: is_generation(one.name), (self.path / "generations").iterdir()):
+            known = self.note(one.name)
+            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
+                found[one.name] = known.at if known else one.stat().st_mtime
+        return sorted(found, key=found.__getitem__, reverse=True)
 
     def has(self, generation: str) -> bool:
         """Whether a generation stands on disk."""
