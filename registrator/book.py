@@ -146,7 +146,8 @@ class Book:
             page = self._open(look.facts, recorded, look.now)
             self._signals(page, look)
             page.observed = look.observed_run(page.facts) or (before.observed if before else look.now)
-        return {look.container} | self._followers(look.container, look.now)
+        names = {one.name for one in (before.facts if before else None, look.facts) if one}
+        return {look.container} | self._followers({look.container} | names, look.now)
 
     def _stays(self, facts: Facts, recorded: Container | None) -> bool:
         """True for a container that ended with an error, is to be kept, and of which we know what it published."""
@@ -327,10 +328,10 @@ class Book:
             for spec, condition in page.conditions.items():
                 page.conditions[spec] = checks.happen(condition, Happening.STOPPING, deadline)
 
-    def _followers(self, container: str, now: float) -> set[str]:
-        """Containers that share this one's network: what they publish may have changed with it."""
-        mode = f"container:{container}"
-        followers = {one for one, page in self.pages.items() if page.facts.network_mode == mode and page.facts.running}
+    def _followers(self, called: Iterable[str], now: float) -> set[str]:
+        """Containers that share the network of one, by its id or a name: what they publish may have changed with it."""
+        modes = {f"container:{one}" for one in called}
+        followers = {one for one, page in self.pages.items() if page.facts.network_mode in modes and page.facts.running}
         for one in followers:
             observed = self.pages[one].observed
             self._open(self.pages[one].facts, None, now).observed = observed

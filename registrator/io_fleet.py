@@ -40,6 +40,10 @@ class Registrator(Protocol):
         """What is known, for /api/state."""
         ...
 
+    def reload(self) -> None:
+        """Look at everything anew (SIGHUP)."""
+        ...
+
 
 def registrator(settings: RegistratorSettings, store: Store, telemetry: Telemetry) -> Registrator:
     """The registrator of the settings: a service for its engine, or a fleet for several.
@@ -122,6 +126,12 @@ class WithSwarm:
         found = self.service.state()
         return {**found, "swarm": self._swarm.state()} if self._swarm else found
 
+    def reload(self) -> None:
+        """Look at everything anew."""
+        for one in (self.service, self._swarm):
+            if one:
+                one.reload()
+
 
 class Fleet:
     """Several registrators in one process.
@@ -160,6 +170,11 @@ class Fleet:
     def state(self) -> dict[str, object]:
         """What is known of each node, for /api/state."""
         return {"nodes": [service.state() for service in self.services.values()]}
+
+    def reload(self) -> None:
+        """Look at everything of every engine anew."""
+        for service in self.services.values():
+            service.reload()
 
 
 class _Share(Telemetry):

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pilotfish.catalog.io_follow import Backoff
 from pilotfish.catalog.telemetry import Telemetry
-from registrator.engines.engine import EngineError, Event
+from registrator.engines.engine import EngineError, Event, Kind
 
 AT_ONCE = 8  # inspections in flight; the engine answers one in about a millisecond
-MAX_PILE = 64  # events of one container that wait; all but the signals say the same: look
+MAX_PILE = 64  # events of one container that wait; all but the signals say the same, look, so they are dropped first
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 2.0
 
@@ -45,7 +45,7 @@ class Lanes:
         pile = self._piles.setdefault(container, [])
         if event is not None:
             pile.append(event)
-            del pile[:-MAX_PILE]
+            pile[:] = _bounded(pile)
         self._idle.clear()
         if container not in self._busy:
             task = asyncio.get_running_loop().create_task(self._work(container))
@@ -77,7 +77,7 @@ class Lanes:
                 await self._handle(container, events)
                 backoff.reset()
             except EngineError as error:
-                self._piles[container] = [*events, *self._piles.get(container, [])][-MAX_PILE:]
+                self._piles[container] = _bounded([*events, *self._piles.get(container, [])])
                 self._telemetry.log.warning(
                     "container %s: %s", container[:12], error, extra={"cause": f"look {type(error).__name__}"}
                 )
@@ -91,3 +91,10 @@ class Lanes:
             self.put(container)
         elif not self._busy:
             self._idle.set()
+
+
+def _bounded(pile: list[Event]) -> list[Event]:
+    """The newest, and of these signals before others: nothing but its event tells of a signal."""
+    least = sorted(range(len(pile)), key=lambda at: (pile[at].kind is Kind.KILL, at))
+    dropped = frozenset(least[: max(0, len(pile) - MAX_PILE)])
+    return [event for at, event in enumerate(pile) if at not in dropped]

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+import msgspec
+
 from pilotfish.catalog.keys import ROOT, containers_of, node_key
 from pilotfish.catalog.mirror import Mirror
 from pilotfish.catalog.route import Place, Reserved
@@ -18,11 +20,11 @@ from registrator.book import Book, Look
 from registrator.engines.engine import Engine
 from registrator.health.io_checks import DIAL_TIMEOUT_S, answers
 from registrator.health.io_probe import ask
-from registrator.rules.container import BadDocument, facts
+from registrator.rules.container import BadDocument, facts, runs
 from registrator.settings import RegistratorSettings
 from registrator.writing.around import Around
 from registrator.writing.claims import Held, plan_claims
-from registrator.writing.plan import Desired, Ground, Owners, plan
+from registrator.writing.plan import Desired, Ground, Owners, plan, started
 from registrator.writing.recorded import Recorded
 
 READ_AT_ONCE = 100  # keys in one read
@@ -39,7 +41,8 @@ async def rehearse(engine: Engine, store: Store, book: Book, around: Around, set
     node, mirror = book.host.node, Mirror(ROOT)
     around.apply(mirror.start(await store.read(ROOT)), mirror.entries)
     recorded = await _recorded(store, node)
-    for container in await engine.running():
+    book.host = msgspec.structs.replace(book.host, swarm=around.swarm and settings.swarm != "off")
+    for container in sorted({*await engine.running(), *recorded.records}):
         if not await _look(engine, book, container, recorded, settings.check_dir):
             recorded.records.pop(container, None)  # what cannot be read stays as it is
     _print(_operations(book, recorded, mirror.entries.get(node_key(node)), around.claims, settings.reserved))
@@ -52,7 +55,9 @@ async def _look(engine: Engine, book: Book, container: str, recorded: Recorded, 
         seen = facts(document) if document else None
     except BadDocument as error:
         sys.stdout.write(f"container {container[:12]} cannot be read: {error}\n")
-        return False
+        if runs(document):
+            return False
+        seen = None
     for one in book.look(Look(container, seen, (), time.time()), recorded.container(container)):
         await _dial(book, one)
         for spec, (progress, targets) in book.probes(one).items():
@@ -87,7 +92,7 @@ def _operations(
     owners = Owners()
     granted = {
         container: Desired(one.record, owners.take(container, one.exports)) if one else None
-        for container, one in sorted(desired.items())
+        for container, one in sorted(desired.items(), key=lambda item: (started(item[1]), item[0]))
     }
     endpoints = [endpoint for one in desired.values() if one for endpoint in one.record.endpoints]
     steps, _ = plan_claims(endpoints, held, reserved, time.time())

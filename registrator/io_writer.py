@@ -21,7 +21,7 @@ from registrator.book import Book
 from registrator.metrics import Metrics
 from registrator.writing.io_claims import Claimant, Contended
 from registrator.writing.io_node import Tenure
-from registrator.writing.plan import Commit, Desired, Ground, Owners, Plan, plan
+from registrator.writing.plan import Commit, Desired, Ground, Owners, Plan, plan, started
 from registrator.writing.recorded import Recorded
 
 READ_AT_ONCE = 100  # keys in one read; etcd takes 128 operations in a transaction
@@ -274,7 +274,7 @@ class Writer:
         for container, one in desired.items():
             self._owners.release(container, one.exports if one else ())
         granted: dict[str, Desired | None] = {}
-        for container, one in sorted(desired.items(), key=lambda item: (_started(item[1]), item[0])):
+        for container, one in sorted(desired.items(), key=lambda item: (started(item[1]), item[0])):
             if one is None:
                 granted[container] = None
                 continue
@@ -292,7 +292,9 @@ class Writer:
                 self._blocked[container] = now
             for key, why in now.items():
                 if before.get(key) != why:
-                    self._telemetry.log.warning("an export is not written: %s", why)
+                    self._telemetry.log.warning(
+                        "container %s: an export is not written: %s", self._called(container), why
+                    )
             if container not in planned.refused:
                 self.refused.pop(container, None)
         for container, why in planned.refused.items():
@@ -301,12 +303,16 @@ class Writer:
     def _obstacle(self, container: str, key: str, planned: Plan) -> str:
         owner = self._owners.owner(key)
         if owner != container:
-            return f"{key!a} is written for container {owner[:12]} already"
+            return f"{key!a} is written for container {self._called(owner)} already: give one of them another ID tag"
         return planned.blocked.get(key, "")
+
+    def _called(self, container: str) -> str:
+        page = self._book.pages.get(container)
+        return f"{page.facts.name} ({container[:12]})" if page else container[:12]
 
     def _refuse(self, container: str, why: str) -> None:
         if self.refused.get(container) != why:
-            self._telemetry.log.error("container %s is not recorded: %s", container[:12], why)
+            self._telemetry.log.error("container %s is not recorded: %s", self._called(container), why)
         self.refused[container] = why
 
     async def _commit(self, ground: Ground, commit: Commit, work: Mapping[str, float]) -> None:
@@ -338,10 +344,6 @@ class Writer:
     def _doubt(self, ground: Ground, commit: Commit) -> None:
         self._doubtful |= {operation.key for operation in commit.operations if isinstance(operation, Put | Delete)}
         self._doubtful |= {container_key(ground.node, container) for container in commit.containers}
-
-
-def _started(one: Desired | None) -> float:
-    return one.record.started if one else 0.0
 
 
 def _batched(keys: Sequence[str], size: int) -> Iterable[Sequence[str]]:

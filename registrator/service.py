@@ -149,6 +149,12 @@ class RegistratorService:
             refused=self._writer.refused if self._writer else {},
         )
 
+    def reload(self) -> None:
+        """List the engine's containers and compare our keys in the store now."""
+        self._listing.ask()
+        if self._writer:
+            self._writer.verify()
+
     async def _meet(self) -> EngineInfo:
         """Wait for the engine; whoever wants an answer now gets an error instead."""
         backoff = Backoff(0.05, 2.0)
@@ -262,9 +268,10 @@ class RegistratorService:
         seen = self._facts(container, document)
         if seen is None and document is not None and runs(document):
             return
+        now = self._clock()  # first: that it was set changes what is known, and no event has to tell
         before = self._record(container)
         recorded = self.writer.recorded.container(container)
-        look = Look(container, seen, events, self._clock(), self._engine.behind_s)
+        look = Look(container, seen, events, now, self._engine.behind_s)
         marked = self.book.look(look, recorded)
         self._asking.want(marked)
         if before is None and recorded is None:
@@ -345,7 +352,7 @@ class RegistratorService:
             self._listing.ask()
 
     def _wanted_of(self, seen: Facts, facts_of: FactsOf) -> Wanted:
-        host = self._host
+        host = self.book.host
         if self._settings.docker[0].startswith(SWARM):
             host = msgspec.structs.replace(host, swarm=self.around.elsewhere(seen.id, host.node))
         return wanted(seen, host, self._settings, facts_of)

@@ -6,7 +6,7 @@ import dataclasses
 from urllib.parse import urlsplit
 
 from pilotfish.catalog import values
-from pilotfish.catalog.setting_values import choice, whole
+from pilotfish.catalog.setting_values import choice, period, whole
 from pilotfish.catalog.settings import Shared, option
 from registrator.rules.filters import Filter, parse_filter
 from registrator.rules.tags import parse_network
@@ -68,9 +68,11 @@ def tls_verify(text: str) -> bool:
 
 
 def word(text: str) -> str:
-    """One tag: printable, without a comma."""
+    """One tag: printable, without a comma. What is a template to registrator 7.4 would be a tag that nobody meant."""
     if not text.isprintable():
         raise values.BadValue(f"{values.quoted(text)} is no tag: it holds control characters")
+    if "{{" in text or "}}" in text:
+        raise values.BadValue(f"{values.quoted(text)} is no tag: templates make keys (ETCD_TMPL_*), not tags")
     return text
 
 
@@ -201,21 +203,21 @@ class RegistratorSettings(Shared):
         "how often all containers are listed and compared, besides events",
         30.0,
         flag="--resync",
-        parse=values.parse_duration,
+        parse=period,
         metavar="TIME",
     )
     ping_s: float = option(
         "how often the engine is pinged while its events are silent",
         5.0,
         flag="--docker-ping",
-        parse=values.parse_duration,
+        parse=period,
         metavar="TIME",
     )
     docker_timeout_s: float = option(
         "how long one call to the engine may take",
         10.0,
         flag="--docker-timeout",
-        parse=values.parse_duration,
+        parse=period,
         metavar="TIME",
     )
     check_dir: str = option(

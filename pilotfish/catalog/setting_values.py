@@ -24,6 +24,22 @@ def whole(noun: str, lowest: int, highest: int) -> Callable[[str], int]:
     return lambda text: values.parse_integer(noun, text, lowest, highest)
 
 
+def time_between(lowest_s: float, highest_s: float) -> Callable[[str], float]:
+    """A parser of durations within bounds, both included."""
+
+    def parse(text: str) -> float:
+        found = values.parse_duration(text.strip())
+        if not lowest_s <= found <= highest_s:
+            raise BadValue(f"{quoted(text)} is out of bounds: from {lowest_s:g} s to {highest_s:g} s")
+        return found
+
+    return parse
+
+
+# What is done again and again, or has to end: never without a pause, or before it began.
+period = time_between(0.1, 86400.0)
+
+
 def address_and_port(text: str) -> tuple[str, int]:
     """`127.0.0.1:9700`, `[::1]:9700` or `:9700` (loopback): a socket to listen on.
 

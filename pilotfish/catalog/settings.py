@@ -242,13 +242,13 @@ class EtcdOptions:
     )
     etcd_password: str = option("the etcd user's password", "", flag="", env=("ETCD_PASSWORD",), secret=True)
     etcd_timeout_s: float = option(
-        "how long one call to etcd may take", 5.0, flag="--etcd-timeout", parse=values.parse_duration, metavar="TIME"
+        "how long one call to etcd may take", 5.0, flag="--etcd-timeout", parse=setting_values.period, metavar="TIME"
     )
     etcd_stall_s: float = option(
         "silence after which a watch is no longer believed",
         10.0,
         flag="--etcd-stall",
-        parse=values.parse_duration,
+        parse=setting_values.period,
         metavar="TIME",
     )
 
@@ -316,7 +316,7 @@ class Shared(EtcdOptions):
         "how often the copy in memory is compared with the store (counts; keys every tenth time)",
         60.0,
         flag="--verify",
-        parse=values.parse_duration,
+        parse=setting_values.period,
         metavar="TIME",
     )
     orphans_s: float = option(

@@ -10,6 +10,7 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 MOST_DRIFT_S = 1.0  # between two looks: a clock that is slewed, or looks that lie far apart
 MOST_APART_S = 1.0  # two clocks that agree; an event's time is then taken as it is
@@ -39,6 +40,13 @@ class DayClock:
         return now
 
 
+class Moment(NamedTuple):
+    """One moment by both clocks: the time of day, which may be set, and the steady one, which never is; seconds."""
+
+    day: float
+    steady: float
+
+
 class EngineClock:
     """How far the engine's time of day is from ours; it may be another host's.
 
@@ -49,13 +57,27 @@ class EngineClock:
     def __init__(self) -> None:
         self.behind_s = 0.0
         self._width_s = 0.0
+        self._asked_at = float("-inf")  # by the steady clock: when the question was put whose answer counts
 
-    def asked(self, theirs: float, before: float, after: float) -> None:
-        """The engine said that it is `theirs`; by our clock it was asked at `before` and had answered at `after`."""
-        low, high = before - theirs, after - theirs
-        self._width_s = abs(after - before)
+    def asked(self, theirs: float, before: Moment, after: Moment) -> bool:
+        """The engine said that it is `theirs`; it was asked at `before` and had answered at `after`.
+
+        Several questions may be under way: what was asked earlier says nothing beside what was asked later.
+
+        Returns:
+            False when our clock was set meanwhile: the answer says nothing then, and the engine is to be asked again.
+        """
+        took_s = after.steady - before.steady
+        if abs(after.day - before.day - took_s) > MOST_DRIFT_S:
+            return False
+        if before.steady < self._asked_at:
+            return True
+        self._asked_at = before.steady
+        low, high = before.day - theirs, after.day - theirs
+        self._width_s = took_s
         agree = low - MOST_APART_S <= 0 <= high + MOST_APART_S
         self.behind_s = 0.0 if agree else (low + high) / 2
+        return True
 
     def is_doubtful(self, at: float, now: float) -> bool:
         """True when an event that was told just now bears a time that is another than now: ask for the time anew."""

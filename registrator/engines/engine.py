@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -97,6 +98,14 @@ def read_info(raw: Mapping[str, object], api: str) -> EngineInfo:
     if "BuildahVersion" in raw:
         return EngineInfo(f"podman {name} {raw.get('DockerRootDir', '')}", name, version, api)
     return EngineInfo(str(raw.get("ID") or name), name, version, api)
+
+
+def system_time(raw: Mapping[str, object]) -> float:
+    """GET /info: the engine's time of day, UNIX time in seconds; 0 when it does not say."""
+    try:
+        return datetime.fromisoformat(str(raw.get("SystemTime"))).timestamp()
+    except ValueError:
+        return 0.0
 
 
 class Membership(NamedTuple):

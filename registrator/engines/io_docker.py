@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import docker
@@ -25,7 +24,7 @@ from docker.types.daemon import CancellableStream
 
 from pilotfish.catalog.io_follow import Backoff
 from registrator.engines import io_tls
-from registrator.engines.clock import EngineClock
+from registrator.engines.clock import EngineClock, Moment
 from registrator.engines.engine import (
     MIN_API,
     NO_SWARM,
@@ -36,7 +35,6 @@ from registrator.engines.engine import (
     EngineInfo,
     EngineRefused,
     EngineUnavailable,
-    Event,
     ListAgain,
     Membership,
     News,
@@ -46,7 +44,9 @@ from registrator.engines.engine import (
     read_info,
     read_membership,
     stirs_a_swarm,
+    system_time,
 )
+from registrator.engines.heard import Heard
 from registrator.engines.io_inbox import Inbox, pump
 from registrator.engines.io_threads import Busy, Workers
 from registrator.settings import RegistratorSettings
@@ -61,6 +61,7 @@ LAST_RETRY_S = 1.5  # an engine that is back is found again within two seconds
 BURST = 256
 QUIET_S = 0.5
 BETWEEN_LISTS_S = 5.0
+MOST_ASKED = 3  # times in a row, where our own clock is set while the engine says what time it is
 CALL_GRACE_S = 1.0  # over the socket's own timeout
 CLOSE_S = 0.5  # for calls in flight at the end: their connections are closed in order, not by whoever comes later
 
@@ -112,11 +113,10 @@ class DockerEngine:
         self._stream: CancellableStream[str] | None = None
         self._doubted = ""
         self._types: Sequence[str] = TYPES  # of what events are listened to
-        self._last: Event | None = None
         self._closed = False
         self._burst, self._heard_at = 0, 0.0  # events that came without a pause, and when the last of them did
         self._in_doubt, self._list_at = False, 0.0  # a burst may have cost some; not to be listed for it before then
-        self._clock = EngineClock()
+        self._clock, self._heard = EngineClock(), Heard()
         self.on_swarm: Callable[[str], None] | None = None  # called with the type of what may have changed in a swarm
 
     @property
@@ -131,10 +131,12 @@ class DockerEngine:
 
     async def _about(self, client: docker.APIClient) -> Mapping[str, object]:
         """What the engine says of itself; what time it is there is remembered."""
-        before = time.time()
-        about: Mapping[str, object] = await self._call(client.info)
-        if theirs := _system_time(about):
-            self._clock.asked(theirs, before, time.time())
+        about: Mapping[str, object] = {}
+        for _ in range(MOST_ASKED):
+            before = _now()
+            about = await self._call(client.info)
+            if not (theirs := system_time(about)) or self._clock.asked(theirs, before, _now()):
+                break
         return about
 
     async def running(self) -> tuple[str, ...]:
@@ -208,7 +210,7 @@ class DockerEngine:
         client = await self._connected()
         await self.ping()  # the next call has no timeout of its own: not to an engine that hangs
         about = await self._about(client)
-        since = self._since(about)
+        since = self._heard.begin(system_time(about), time.monotonic())
         self._types = types = _types(read_membership(about))
         stream = await self._call(lambda: self._open(client, since, types))
         inbox = self._inbox = Inbox(asyncio.get_running_loop())
@@ -217,7 +219,7 @@ class DockerEngine:
         try:
             yield ListAgain(why)
             while not self._doubted:
-                for one in await self._heard(inbox):
+                for one in await self._arrived(inbox):
                     yield one
         finally:
             self._inbox = None
@@ -234,7 +236,7 @@ class DockerEngine:
             with contextlib.suppress(Exception):  # whatever the SDK finds wrong with a socket that we give up anyway
                 stream.close()
 
-    async def _heard(self, inbox: Inbox) -> list[News]:
+    async def _arrived(self, inbox: Inbox) -> list[News]:
         """What came since; an empty list after a ping that went well."""
         loop = asyncio.get_running_loop()
         if not await inbox.wait(min(QUIET_S, self._settings.ping_s) if self._in_doubt else self._settings.ping_s):
@@ -259,8 +261,7 @@ class DockerEngine:
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
                 self.on_swarm(str(raw.get("Type")))
-        found += events
-        self._last = events[-1] if events else self._last
+        found += self._heard.take(events, now, time.time() - self._clock.behind_s)
         if inbox.overflowed():
             found.append(ListAgain("more events than could be taken in", dropped=True))
         if not found:
@@ -275,12 +276,6 @@ class DockerEngine:
         """
         client = await self._connected()
         await self._call(client.ping, min(self._settings.timeout_s, self._settings.ping_s))
-
-    def _since(self, about: Mapping[str, object]) -> int | None:
-        """Where the stream is to begin: at the last event, else now by the engine's clock."""
-        if self._last is not None:
-            return int(self._last.at)
-        return int(_system_time(about)) or None  # an engine that does not say: the list that follows has to do
 
     async def _connected(self) -> docker.APIClient:
         async with self._connecting:
@@ -305,12 +300,8 @@ class DockerEngine:
             raise EngineUnavailable(f"{self._settings.url} does not keep up: {error}") from error
 
 
-def _system_time(about: Mapping[str, object]) -> float:
-    """The engine's time of day in seconds; 0 when it does not say."""
-    try:
-        return datetime.fromisoformat(str(about.get("SystemTime"))).timestamp()
-    except ValueError:
-        return 0.0
+def _now() -> Moment:
+    return Moment(time.time(), time.monotonic())
 
 
 def _types(place: Membership) -> Sequence[str]:

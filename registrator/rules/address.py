@@ -116,7 +116,7 @@ def reach(port: PortSpec, facts: Facts, host: Host, ask: Ask, facts_of: FactsOf)
         return Reach(published=True, problem=f"it shares the network of container {quoted(other)}, which is not there")
     if holder.network_mode == "host":
         found = _at(ask.fixed or ask.host_ip or host.addresses, port.port)
-        return Reach(True, found, "" if found else NO_HOST_ADDRESS, "host-network")
+        return Reach(True, found, "" if found else _useless(ask) or NO_HOST_ADDRESS, "host-network")
     own = _own_addresses(holder.networks, ask)
     if ask.internal or (ask.routable and port not in holder.bindings):
         found = _at(ask.fixed or own, port.port)
@@ -146,8 +146,19 @@ def _published(port: PortSpec, holder: Facts, host: Host, ask: Ask, own: tuple[s
     lan = [address for binding in outside for address in _at(_host_addresses(binding, host, ask), binding.port)]
     near = [Address(binding.ip, binding.port, "node") for binding in local]
     near += [Address(ip, port.port, "node") for ip in own]
-    problem = NO_HOST_ADDRESS if outside and not lan else ""
+    problem = _without_host_address(outside, host, ask) if outside and not lan else ""
     return Reach(bool(bindings), _once([*lan, *near]), problem, "published" if bindings else "unpublished")
+
+
+def _without_host_address(outside: list[Binding], host: Host, ask: Ask) -> str:
+    """What to say of bindings that no address of this host stands for: of its family, where another is known."""
+    if why := _useless(ask):
+        return why
+    versions = {ipaddress.ip_address(binding.ip).version for binding in outside}
+    if len(versions) > 1 or not any(map(usable, ask.host_ip or host.addresses)):
+        return NO_HOST_ADDRESS
+    family = f"IPv{versions.pop()}"
+    return f"it is published over {family} only, and {NO_HOST_ADDRESS.replace('address', f'{family} address', 1)}"
 
 
 def _reachable(ip: str, inside: Iterable[str]) -> bool:
@@ -200,7 +211,18 @@ def _listed(networks: tuple[Network, ...]) -> str:
     return ", ".join(f"{network.name} ({' '.join(_both(network))})" for network in networks) or "none"
 
 
+def _useless(ask: Ask) -> str:
+    """What to say where the addresses that the admin gave are of no use to others; empty: they are, or none was."""
+    given = ask.fixed or ask.host_ip
+    if not given or any(map(usable, given)):
+        return ""
+    where = "the IP tag or the label of --use-ip-from-label" if ask.fixed else "--ip"
+    return f"{', '.join(given)} is no address that other hosts can reach: name another one in {where}"
+
+
 def _without_address(holder: Facts, ask: Ask) -> str:
+    if ask.fixed:
+        return _useless(ask)
     if ask.network or not ask.networks or not holder.networks:
         return NO_CONTAINER_ADDRESS
     asked = ", ".join(map(quoted, ask.networks))

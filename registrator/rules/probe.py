@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar, cast
 import msgspec
 
 from pilotfish.catalog import values
+from pilotfish.catalog.setting_values import time_between
 from pilotfish.catalog.values import BadValue, quoted
 
 DEFAULT_INTERVAL_S = 10.0  # registrator's
@@ -123,18 +124,6 @@ def parse_status(text: str) -> bool:
     if word not in {"passing", "critical"}:
         raise BadValue(f"{quoted(text)} is neither passing nor critical")
     return word == "passing"
-
-
-def time_between(lowest_s: float, highest_s: float) -> Callable[[str], float]:
-    """A parser of durations within bounds, both included."""
-
-    def parse(text: str) -> float:
-        found = values.parse_duration(text.strip())
-        if not lowest_s <= found <= highest_s:
-            raise BadValue(f"{quoted(text)} is out of bounds: from {lowest_s:g} s to {highest_s:g} s")
-        return found
-
-    return parse
 
 
 parse_interval = time_between(0.1, 86400.0)

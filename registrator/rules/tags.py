@@ -118,7 +118,8 @@ def _word(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         word = text.strip().lower()
         if word not in allowed:
-            raise BadValue(f"{quoted(text)} is none of {', '.join(allowed)}")
+            wrong = "none of" if len(allowed) > 1 else "not what may stand here:"
+            raise BadValue(f"{quoted(text)} is {wrong} {', '.join(allowed)}")
         return word
 
     return parse

@@ -60,6 +60,11 @@ class Desired(msgspec.Struct, frozen=True):
     exports: dict[str, bytes] = {}
 
 
+def started(one: Desired | None) -> float:
+    """When a container was started, UNIX time in seconds: who came first has an export key that several ask for."""
+    return one.record.started if one else 0.0
+
+
 class Commit(NamedTuple):
     """One transaction: all of it or nothing.
 

@@ -109,6 +109,14 @@ def test_bad_values_are_refused(parse, text):
         parse(text)
 
 
+@pytest.mark.parametrize("flag", ["resync", "docker-ping", "docker-timeout", "etcd-timeout", "etcd-stall", "verify"])
+@pytest.mark.parametrize("text", ["0", "0s", "1ms", "2d"])
+def test_what_is_done_again_and_again_has_a_pause(flag, text):
+    """Of 0, which registrator took for "never", a list of all containers after the other would come."""
+    with pytest.raises(BadSettings, match=rf"{flag}: '{text}' is out of bounds: from 0.1 s to 86400 s"):
+        resolve(RegistratorSettings, {}, {}, {flag: text})
+
+
 @pytest.mark.parametrize("kind", [RegistratorSettings, DnsSettings, ConfgenSettings])
 def test_every_option_is_spelled_once(kind):
     """No two settings of a part share a flag or a variable, and every one has a sentence of help."""

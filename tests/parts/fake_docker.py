@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import itertools
 import json
 import re
 import time
@@ -340,7 +341,9 @@ class FakeDocker(Script):
         return response
 
     def _since(self, text: str) -> list[Document]:
-        return [event for event in self.history if text and event["timeNano"] >= _nanoseconds(text)]
+        """As dockerd: from the newest back to the first that is older, whatever lies before that one."""
+        newer = itertools.takewhile(lambda event: event["timeNano"] >= _nanoseconds(text), reversed(self.history))
+        return list(newer)[::-1] if text else []
 
     async def _feed(
         self,

@@ -242,6 +242,18 @@ async def test_memory_of_events(engine, client):
     assert [json.loads(line)["Action"] for line in last.splitlines()] == ["disconnect", "stop"]
 
 
+async def test_memory_of_events_after_the_clock_was_set_back(engine, client):
+    """Told is what came after the last event that is older than `since`, as dockerd does: nothing, here."""
+    own = engine.add(container("web_1"), quiet=True)
+    engine.update(own)
+    [update] = engine.history
+    engine.set_clock(-3600)
+    engine.stop(own)
+    assert await (await client.get(f"/events?since={update['time']}&until=1")).text() == ""
+    told = await (await client.get(f"/events?since={update['time'] - 3700}&until=1")).text()
+    assert [json.loads(line)["Action"] for line in told.splitlines()] == ["update", "kill", "die", "disconnect", "stop"]
+
+
 TAMPERS = [
     ("dropped", lambda: dropped, ["last"]),
     ("duplicated", lambda: duplicated, ["create", "create", "connect", "connect", "start", "start", "last"]),

@@ -253,11 +253,47 @@ def test_lan_comes_first_and_ipv4_before_ipv6():
     assert places(decided, 80) == [f"lan {IP}:8000", "lan fd00::1:8000", NEAR]
 
 
-def test_unknown_address_names_the_flag():
-    """Without an address of the host, the reason says what to do."""
-    [left] = decide(host=("h", ()), ports={"80/tcp": 8000}).left_out
+NONE_KNOWN = "no address of this host is known that others can reach: name it with --ip"
+OF_ANOTHER_FAMILY = (
+    "it is published over IPv{0} only, and no IPv{0} address of this host is known that others can reach: "
+    "name it with --ip"
+)
+USELESS = "{} is no address that other hosts can reach: name another one in {}"
+TAG_OR_LABEL = "the IP tag or the label of --use-ip-from-label"
+OF_NO_USE = {
+    "an IP tag": ({"ports": {"80/tcp": 8000}, "env": ["SERVICE_IP=127.0.0.1,fe80::1"]}, {}, "127.0.0.1, fe80::1"),
+    "with INTERNAL": ({"expose": ["80/tcp"], "env": ["SERVICE_IP=0.0.0.0", "SERVICE_INTERNAL=1"]}, {}, "0.0.0.0"),
+    "on the host's network": ({"expose": ["80/tcp"], "mode": "host", "env": ["SERVICE_IP=::1"]}, {}, "::1"),
+    "a label": ({"ports": {"80/tcp": 1}, "labels": {"ip": "127.0.0.1/8"}}, {"use_ip_from_label": "ip"}, "127.0.0.1"),
+    "--ip": ({"ports": {"80/tcp": 8000}}, {"ip": ("127.0.0.1",)}, "127.0.0.1"),
+    "--ip, on the host's network": ({"expose": ["80/tcp"], "mode": "host"}, {"ip": ("127.0.0.1",)}, "127.0.0.1"),
+}
 
-    assert left.reason == "no address of this host is known that others can reach: name it with --ip"
+
+@pytest.mark.parametrize(("container", "flags", "given"), OF_NO_USE.values(), ids=OF_NO_USE)
+def test_an_address_that_is_given_and_of_no_use_is_named(container, flags, given):
+    """With where to give another one: the host's own is not asked for then."""
+    [left] = decide(flags, **container).left_out
+
+    assert (left.rule, left.reason) == ("address", USELESS.format(given, "--ip" if "ip" in flags else TAG_OR_LABEL))
+
+
+UNKNOWN = {
+    "no address": ((), ("0.0.0.0", 8000), {}, NONE_KNOWN),
+    "none that others can reach": (("127.0.1.1",), ("::", 8000), {}, NONE_KNOWN),
+    "over both families": ((), ANY, {}, NONE_KNOWN),
+    "IPv6 only, on a host known by IPv4": ((IP,), ("::", 8000), {}, OF_ANOTHER_FAMILY.format(6)),
+    "IPv4 only, on a host known by IPv6": (("fd00::1",), ("0.0.0.0", 8000), {}, OF_ANOTHER_FAMILY.format(4)),
+    "IPv6 only, and --ip of IPv4": ((), ("::", 8000), {"ip": (IP,)}, OF_ANOTHER_FAMILY.format(6)),
+}
+
+
+@pytest.mark.parametrize(("known", "bound", "flags", "reason"), UNKNOWN.values(), ids=UNKNOWN)
+def test_unknown_address_names_the_flag(known, bound, flags, reason):
+    """Without an address of the host that stands for the binding, the reason says of which kind, and what to do."""
+    [left] = decide(flags, host=("h", known), ports={"80/tcp": bound}).left_out
+
+    assert (left.rule, left.reason) == ("address", reason)
 
 
 def test_network_that_is_none_lists_those_there_are():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registrator.engines.clock import DayClock, EngineClock
+from registrator.engines.clock import DayClock, EngineClock, Moment
 
 ROWS = {
     "it goes on": ((0.25, 0.25), []),
@@ -35,12 +35,37 @@ ASKED = {
 }
 
 
+def ask(clock, theirs, before, after):
+    """It is asked while our clock goes as it should."""
+    assert clock.asked(theirs, Moment(before, before - 900), Moment(after, after - 900))
+
+
 @pytest.mark.parametrize(("asked", "behind_s"), ASKED.values(), ids=ASKED)
 def test_how_far_the_engine_is_behind(asked, behind_s):
     """By what it answers, as exactly as that took; clocks that agree are one clock."""
     clock = EngineClock()
-    clock.asked(*asked)
+    ask(clock, *asked)
     assert clock.behind_s == pytest.approx(behind_s)
+
+
+@pytest.mark.parametrize("by", [3600.0, -3600.0])
+def test_an_answer_over_which_our_clock_was_set_says_nothing(by):
+    """Taken for one that took an hour, it would make the engine half an hour late, and every stop one of long ago."""
+    clock = EngineClock()
+    ask(clock, 940.0, 1000.0, 1000.0)
+    assert not clock.asked(941.0, Moment(1001.0, 101.0), Moment(1001.1 + by, 101.1))
+    assert clock.behind_s == 60.0
+    assert clock.is_doubtful(941.0, 1001.0 + by)
+    assert clock.asked(941.2, Moment(1001.2 + by, 101.2), Moment(1001.2 + by, 101.2))
+    assert clock.behind_s == pytest.approx(60.0 + by)
+
+
+def test_an_answer_that_was_overtaken_says_nothing():
+    """The engine's clock is set while two questions are under way: the one put last has its time as it is now."""
+    clock = EngineClock()
+    assert clock.asked(-2600.0, Moment(1000.2, 100.2), Moment(1000.4, 100.4))
+    assert clock.asked(1000.0, Moment(1000.0, 100.0), Moment(1000.6, 100.6))
+    assert clock.behind_s == pytest.approx(3600.3)
 
 
 DOUBTS = {
@@ -57,5 +82,5 @@ DOUBTS = {
 @pytest.mark.parametrize(("at", "now", "doubtful"), DOUBTS.values(), ids=DOUBTS)
 def test_when_the_engine_is_asked_for_its_time_anew(at, now, doubtful):
     clock = EngineClock()
-    clock.asked(940.0, 1000.0, 1000.0)
+    ask(clock, 940.0, 1000.0, 1000.0)
     assert clock.is_doubtful(at, now) is doubtful

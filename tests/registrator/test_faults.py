@@ -19,7 +19,7 @@ import pytest
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.keys import CONTAINERS, container_key, containers_of, node_key
 from pilotfish.catalog.record import Container, decode
-from pilotfish.catalog.store import Change, StoreUnavailable
+from pilotfish.catalog.store import Change, Delete, StoreUnavailable
 from registrator.engines.io_docker import THREADS
 from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import connected
@@ -265,6 +265,21 @@ async def test_fault_A5_terminated(etcd_world, on_exit):
     found = await world.entries()
     assert bool(found.keys() - {node_key(NODE)}) == (on_exit == "keep")
     assert took_s < harness.WAIT_S
+
+
+async def test_a_hangup_compares_everything_and_ends_nothing(etcd_world):
+    """SIGHUP: an export that somebody deleted is back long before the next comparison."""
+    world = etcd_world
+    web_1 = world.engine.add(web("web-1"), quiet=True)
+    async with Program(world.engine, world.etcd, "--resync", "1h") as program:
+        await world.see("written", lambda found: web_1 in records(found) and len(exports(found)) == 2)
+        await world.see("all of it", lambda found: b'"listed":true' in found[node_key(NODE)].value)
+        lists = world.engine.requests["list"]
+        await world.store.commit([], [Delete("/reg/all/web/h1:web-1:80")])
+        os.kill(program.process.pid, signal.SIGHUP)
+        await world.see("it is back", lambda found: len(exports(found)) == 2)
+        await harness.until(lambda: world.engine.requests["list"] > lists, "it has listed")
+        assert program.process.returncode is None
 
 
 async def test_fault_A7_one_inspection_hangs(world):

@@ -229,6 +229,43 @@ async def test_a_stream_that_is_cut_is_begun_again(fake):
     assert fake.bitten["cut"]
 
 
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
+async def test_what_happened_between_two_streams_is_heard_though_the_engines_clock_was_set(fake, by_s):
+    """A signal is told by its event alone; and what was heard before is not heard again."""
+    web = fake.add(container("web-1"), quiet=True)
+    async with client(fake.url) as engine, listening(engine) as heard:
+        await until(lambda: fake.listeners, "it listens")
+        fake.kill(web, 1)
+        fake.update(web)
+        await until(lambda: _actions(heard)[-1:] == ["update"], "the events before")
+        await fake.down()
+        fake.set_clock(by_s)
+        fake.kill(web, 15)
+        await fake.up()
+        fake.pause(web)
+        await until(lambda: "pause" in _actions(heard), "an event after")
+    assert _actions(heard) == ["kill", "update", "kill", "pause"]
+
+
+async def test_what_happens_before_the_first_event_is_heard_is_not_lost(fake):
+    """The first stream breaks before it told anything: the next one begins where that one did."""
+    web = fake.add(container("web-1"), quiet=True)
+    fake.set_clock(-60.0)
+    async with client(fake.url) as engine, listening(engine) as heard:
+        await until(lambda: fake.listeners, "it listens")
+        await fake.down()
+        fake.kill(web, 15)
+        fake.set_clock(0.0)
+        await fake.up()
+        fake.pause(web)
+        await until(lambda: "pause" in _actions(heard), "an event after")
+    assert _actions(heard) == ["kill", "pause"]
+
+
+def _actions(heard):
+    return [one.action for one in heard if isinstance(one, Event) and one.action != "connect"]
+
+
 async def test_a_broken_line_is_answered_by_listing(fake):
     """A line that is no JSON may hide an event: connect anew and list."""
     broken = fake.disturb("events", body=b'{"Type": "container", "Act\n', times=1)

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+from pilotfish.catalog.telemetry import Telemetry
+from registrator.engines.engine import EngineUnavailable, Event, Kind
 from registrator.io_asking import OLDER_S
-from registrator.io_lanes import AT_ONCE
+from registrator.io_lanes import AT_ONCE, MAX_PILE, Lanes
 from tests.registrator import harness
 from tests.registrator.harness import web
 
@@ -53,3 +55,28 @@ async def test_checks_that_hang_hold_up_no_other_container(world):
         await world.see_states(good, {80: "passing"})
         assert time.monotonic() - began < OLDER_S
         await registrator.stop()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["the look before hangs", "the look with it fails"])
+async def test_a_signal_is_kept_however_much_comes_behind_it(fails):
+    """Of all events of a container it alone says what no inspection shows; the others are bounded without it."""
+    looks, go_on = [], asyncio.Event()
+
+    async def look(_container, events):
+        looks.append(events)
+        if len(looks) == 1:
+            await go_on.wait()
+            if fails:
+                raise EngineUnavailable("away")
+
+    lanes = Lanes(look, Telemetry("registrator", time.time))
+    signal = Event(Kind.KILL, "0123456789ab", 1.0, "kill", "15")
+    others = [Event(Kind.LOOK, "0123456789ab", 2.0 + number, "update") for number in range(2 * MAX_PILE)]
+    lanes.put("0123456789ab", signal if fails else None)
+    await harness.until(lambda: looks, "the first look")
+    for event in others if fails else (signal, *others):
+        lanes.put("0123456789ab", event)
+    go_on.set()
+    async with asyncio.timeout(harness.WAIT_S):
+        await lanes.idle()
+    assert looks[1] == [signal, *others[-MAX_PILE + 1 :]]

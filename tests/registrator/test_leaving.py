@@ -9,8 +9,10 @@ import pytest
 
 from pilotfish.catalog.keys import container_key
 from pilotfish.catalog.record import Container, decode
+from pilotfish.catalog.telemetry import Telemetry
 from pilotfish.catalog.verdict import PANIC_FROM, judge, situation
 from pilotfish.catalog.wishes import Wishes
+from registrator import service
 from registrator.io_asking import OLDER_S
 from registrator.rules.signals import parse_signal
 from tests.registrator import harness
@@ -61,6 +63,22 @@ async def test_a_stop_of_a_paused_container_drains(world):
     await world.see_states(web_1, {80: "draining"})
 
 
+@pytest.mark.parametrize("recorded", [True, False], ids=["another registrator had recorded it", "it is new"])
+async def test_a_stop_that_began_while_no_registrator_listened(world, recorded):
+    """As at an upgrade of the registrator: the next one hears of the signal too."""
+    web_1 = world.engine.add(web("web-1", stop_timeout=600), quiet=True)
+    if recorded:
+        one = world.start()
+        await world.see_states(web_1, {80: "passing"})
+        await one.stop()
+        world.running.remove(one)
+        await harness.until(lambda: not world.engine.listeners, "nobody listens")
+    world.engine.kill(web_1, signal=1)
+    world.engine.kill(web_1, signal=15)
+    world.start()
+    await world.see_states(web_1, {80: "draining"})
+
+
 APART = {"behind": -60.0, "ahead": 60.0, "an hour behind": -3600.0}
 
 
@@ -102,6 +120,34 @@ async def test_a_restart_that_is_seen_at_once_drains_nothing(world, ahead_s):
     await registrator.service.writer.settled()
     assert await world.states(web_1) == {80: "passing"}
     assert {one.deadline for one in registrator.service.book.pages[web_1].conditions.values()} == {0.0}
+
+
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
+async def test_a_clock_that_is_set_is_nothing_that_events_should_have_told(world, monkeypatch, by_s):
+    """What drains is postponed in the middle of a look: the engine's events are not doubted for it."""
+    set_by = [0.0]
+    monkeypatch.setattr(service, "TICK_S", 3600.0)  # nobody but looks asks for the time
+    monkeypatch.setattr(harness, "Telemetry", lambda part, now: Telemetry(part, lambda: now() + set_by[0]))
+    one = await harness.listening(world, resync_s=0.2)
+    web_1 = world.engine.add(web("web-1", stop_timeout=600))
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.kill(web_1)
+    await world.see_states(web_1, {80: "draining"})
+    await one.service.writer.settled()
+    [before] = (await world.record(web_1)).endpoints
+    streams = world.engine.requests["events"]
+    set_by[0] = by_s
+    await world.see(
+        "it is postponed", lambda found: _deadline(found, web_1) == pytest.approx(before.deadline + by_s, 1e-9)
+    )
+    lists = world.engine.requests["list"]
+    await harness.until(lambda: world.engine.requests["list"] > lists + 2, "it has compared again")
+    assert world.engine.requests["events"] == streams
+
+
+def _deadline(found, container):
+    [endpoint] = decode(Container, found[container_key(NODE, container)].value).endpoints
+    return endpoint.deadline
 
 
 async def test_a_young_container_is_young_by_its_engines_clock(world):

@@ -103,6 +103,14 @@ REFUSED = {
         "80_CHECK=none|80_CHECK_HTTP=/|CHECK_TCP=1",
         "80/tcp: CHECK: none is said too, so it is not asked by CHECK_HTTP",
     ),
+    "another word than none": (
+        "CHECK=off",
+        "SERVICE_CHECK (env): 'off' is not what may stand here: none; it is not checked so",
+    ),
+    "another word than ignore": (
+        "HEALTH=no",
+        "SERVICE_HEALTH (env): 'no' is not what may stand here: ignore; the default is used",
+    ),
     "an interval out of bounds": (
         "CHECK_HTTP=/|CHECK_INTERVAL=1ms",
         "SERVICE_CHECK_INTERVAL (env): '1ms' is out of bounds: from 0.1 s to 86400 s; the default is used",

@@ -16,6 +16,7 @@ from pilotfish.catalog.record import Claim, Container, Endpoint, Node, decode, e
 from pilotfish.catalog.route import Place, Route
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Delete, Put, StoreUnavailable
+from registrator.engines.swarm import ENGINE_PREFIX
 from registrator.service import RegistratorService
 from tests.parts.fake_docker import container
 from tests.registrator import harness
@@ -237,15 +238,18 @@ async def test_a_recreated_container_takes_over_the_keys_of_its_name(world):
     )
 
 
-async def test_a_container_that_shares_a_network_follows_its_holder(world):
-    """network_mode container:X has the ports of X; it is looked at again when X is."""
+@pytest.mark.parametrize("by", ["Id", "Name"])
+async def test_a_container_that_shares_a_network_follows_its_holder(world, by):
+    """network_mode container:X has the ports of X, whatever X is called there; it is looked at again when X is."""
     await listening(world)
     holder = web("pod-1", env={"SERVICE_IGNORE": "true"})
-    sharer = web("app-1", network_mode=f"container:{holder['Id']}")
+    sharer = web("app-1", network_mode=f"container:{holder[by].lstrip('/')}")
     app = world.engine.add(sharer)
     await harness.until(lambda: world.engine.requests["inspect"], "it is looked at")
     world.engine.add(holder)
     await world.see_states(app, {80: "passing"})
+    world.engine.die(holder["Id"])
+    await world.see_states(app, {})
 
 
 async def test_resync_writes_nothing_when_nothing_differs(world):
@@ -334,7 +338,11 @@ async def test_a_key_that_two_containers_ask_for_goes_to_the_other_at_once(world
         await harness.until(lambda: one.metric("pilotfish_registrator_inspections_total") >= looks + 2, "two looks")  # noqa: B023
     await one.service.writer.settled()
     assert key in one.service.state()["blocked_exports"]
-    assert len([said for said in caplog.messages if repr(key) in said]) == 1
+    [said] = [said for said in caplog.messages if repr(key) in said]
+    assert said == (
+        f"container web-2 ({second[:12]}): an export is not written: {key!r} is written for container "
+        f"web-1 ({first[:12]}) already: give one of them another ID tag"
+    )
     world.engine.stop(first)
     await world.see("it is the other's", lambda found: key in found and found[key].value.endswith(b":8081"))
     await harness.until(lambda: not one.service.state()["blocked_exports"], "nothing is blocked")
@@ -581,6 +589,32 @@ async def test_dry_run_prints_and_writes_nothing(world, capsys):
         ["put", "/skydns/internal/svc/shop/h1-shop-1-80"],
         ["5", "keys"],
     ]
+
+
+async def test_dry_run_keeps_what_ended_as_the_registrator_does(world, capsys):
+    """With --deregister on-success what ended with an error stays, though it is in no list of what runs."""
+    one = await listening(world, deregister="on-success")
+    web_1 = world.engine.add(web("web-1"))
+    await world.see_states(web_1, {80: "passing"})
+    world.engine.die(web_1, 3)
+    await world.see_states(web_1, {80: "failing"})
+    await one.stop()
+    await world.start(dry_run=True, deregister="on-success").task
+    assert capsys.readouterr().out == "0 keys would be written\n"
+    await world.start(dry_run=True).task
+    assert capsys.readouterr().out.splitlines()[0] == f"delete {container_key(NODE, web_1)}"
+
+
+@pytest.mark.parametrize(("swarm", "written"), {"auto": 0, "off": 3}.items())
+async def test_dry_run_leaves_tasks_to_the_registrator_of_their_swarm(world, capsys, swarm, written):
+    """As the registrator does while there is one."""
+    labels = {"com.docker.swarm.task.id": "t1", "com.docker.swarm.service.name": "web"}
+    world.engine.add(web("web-1", labels=labels), quiet=True)
+    theirs = Node(node="swarm-x", addresses=(), boot="", engine=f"{ENGINE_PREFIX}x", instance="i", version="1")
+    lease = await world.store.grant(60)
+    await world.store.commit([], [Put(node_key("swarm-x"), encode(theirs), lease.id)])
+    await world.start(dry_run=True, swarm=swarm).task
+    assert capsys.readouterr().out.splitlines()[-1] == f"{written} keys would be written"
 
 
 @pytest.mark.parametrize("how", ["once", "dry_run"])

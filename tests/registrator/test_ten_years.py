@@ -222,6 +222,8 @@ def fault_13_values_and_templates():
     assert ".Attrs.none is not set" in unset["notices"][-1]
     with pytest.raises(BadSettings, match="ETCD_TMPL_X"):
         shown(one, etcd_tmpl={"ETCD_TMPL_X": "{{if}}"})
+    with pytest.raises(BadSettings, match=r"--tags: '{{.Name}}' is no tag: templates make keys"):
+        resolve(RegistratorSettings, {"tags": ("{{.Name}},web",)}, {}, {})
 
 
 def fault_14_json_is_made_by_a_writer():
@@ -352,12 +354,19 @@ async def test_fault_4_a_quick_pair_of_events_is_taken_in_order(world):
 
 
 async def test_fault_5_a_known_container_is_read_again(world):
-    """A rename and another network change what is published."""
+    """A rename, another network, and whatever an update shows."""
     await listening(world, internal=True)
     one = world.engine.add(web("web-1", networks={"bridge": "172.17.0.2"}))
-    await world.see("written", lambda found: "/reg/all/web/h1:web-1:80" in exports(found))
+    await world.see("written", lambda found: exports(found).get("/reg/all/web/h1:web-1:80") == "172.17.0.2:80")
     world.engine.rename(one, "web-9")
     await world.see("renamed", lambda found: exports(found).keys() & {"/reg/all/web/h1:web-9:80"})
+    world.engine.network_connect(one, "app", "10.9.0.5")
+    world.engine.network_disconnect(one, "bridge")
+    await world.see("moved", lambda found: exports(found).get("/reg/all/web/h1:web-9:80") == "10.9.0.5:80")
+    world.engine.containers[one]["Config"]["Labels"]["SERVICE_NAME"] = "shop"
+    world.engine.update(one)
+    await world.see("updated", lambda found: exports(found).get("/reg/all/shop/h1:web-9:80") == "10.9.0.5:80")
+    assert len(exports(await world.entries())) == 2
 
 
 async def test_fault_7_one_that_hangs_holds_up_nobody(world):
