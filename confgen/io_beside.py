@@ -30,7 +30,8 @@ class Beside:
             tasks.create_task(self._resources.run())
 
     def reload(self) -> None:
-        """Read the confdir anew."""
+        """Read the confdir anew, and compare everything (SIGHUP)."""
+        self._nginx.reload()
         self._resources.reload()
 
     def state(self) -> Mapping[str, object]:

@@ -37,7 +37,7 @@ from confgen.settings import ConfgenSettings
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.guard import Guard
-from pilotfish.catalog.io_follow import Backoff, Follower
+from pilotfish.catalog.io_follow import Backoff, Follower, compared
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
@@ -97,6 +97,8 @@ class ConfgenService:
         self._endpoints = self._make_endpoints()
         self._observed: dict[str, float] = {}  # container key -> time of the event that nginx does not show yet
         self._wake = asyncio.Event()
+        self._edits_at = 0.0  # by the monotonic clock: when it is looked whether somebody edited what nginx reads
+        self._comparing: asyncio.Task[None] | None = None
         self._known = 0  # revision up to which the registry matters to proxies
 
     def _make_nginx(self) -> Nginx | None:
@@ -281,13 +283,13 @@ class ConfgenService:
 
     async def _look_about(self) -> None:
         """See when services may leave quarantine, when an operator pins a generation, and who edits our files."""
-        publisher, edits_at = self._publisher, time.monotonic() + EDITS_LOOK_S
+        publisher, self._edits_at = self._publisher, time.monotonic() + EDITS_LOOK_S
         while True:
             await asyncio.sleep(RETRY_LOOK_S)
             if publisher.try_again() or await publisher.pins.changed():
                 self._wake.set()
-            elif time.monotonic() >= edits_at:
-                edits_at = time.monotonic() + EDITS_LOOK_S
+            elif time.monotonic() >= self._edits_at:
+                self._edits_at = time.monotonic() + EDITS_LOOK_S
                 await self._rotate()
                 if await publisher.edited():
                     self._wake.set()
@@ -330,6 +332,12 @@ class ConfgenService:
     def _addresses(self) -> tuple[str, ...]:
         node = self._registry.nodes.get(self._settings.node_name)
         return self._settings.ip or (node.addresses if node else ()) or io_host.default_addresses()
+
+    def reload(self) -> None:
+        """Compare what is known with the store, and what nginx reads with what was written (SIGHUP)."""
+        self._edits_at = 0.0
+        if self._comparing is None or self._comparing.done():
+            self._comparing = asyncio.create_task(compared([self._follower], self._telemetry.log))
 
     def state(self) -> dict[str, object]:
         """What /api/state shows."""

@@ -34,7 +34,7 @@ from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.settings import Shared
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
-from pilotfish.run import run_until_signal, status_server
+from pilotfish.run import Reloadable, run_until_signal, status_server
 
 CHILD_CANNOT_START = 78  # EX_CONFIG of sysexits.h: trying again changes nothing
 RELOAD = b"reload\n"
@@ -207,13 +207,13 @@ def feed_for_children(
     return feed, list(mirrors.values())
 
 
-def reread_at_hangup(followers: Sequence[Follower], children: Sequence[DnsChild], telemetry: Telemetry) -> None:
-    """At SIGHUP compare what children read from with the store, and have them do what they do then."""
+def reread_at_hangup(followers: Sequence[Follower], parts: Sequence[Reloadable], telemetry: Telemetry) -> None:
+    """At SIGHUP compare what children read from with the store, and have all parts do what they do then."""
     loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     def reread() -> None:
-        for child in children:
-            child.reload()
+        for part in parts:
+            part.reload()
         if not running:
             task = loop.create_task(compared(followers, telemetry.log))
             running.add(task)

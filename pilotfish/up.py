@@ -60,7 +60,7 @@ async def serve_everything(everything: Everything, announce: Callable[[Mapping[s
         confgen = confgen_service(everything.confgen, store, confgen_telemetry)
         feed, followers = feed_for_children(everything.up, store, run, up)
         children = dns_children(everything.dns, run, up)
-        reread_at_hangup(followers, children, up)
+        reread_at_hangup(followers, [*children, registrator, confgen], up)
         sources: list[io_status.Source] = [
             io_status.LocalSource(up, lambda: {"node": everything.up.node_name, "data": str(everything.data)}),
             io_status.LocalSource(registrator_telemetry, registrator.state),

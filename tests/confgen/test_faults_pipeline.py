@@ -303,6 +303,20 @@ async def test_fault_C13_what_is_edited_by_hand_is_noticed_and_restored(
         assert "changed by hand" in caplog.text
 
 
+async def test_a_hangup_compares_at_once_and_ends_nothing(one_nginx, folder, monkeypatch, caplog):
+    """SIGHUP: what was edited by hand is written anew long before it would be looked for, and the store is read."""
+    caplog.set_level("INFO", logger="pilotfish")
+    monkeypatch.setattr(service, "EDITS_LOOK_S", 3600.0)
+    async with Backend("one") as one, Running(folder, one_nginx) as running:
+        await running.settle(web(one.port), claim("web", WEB))
+        files = snapshot(folder)
+        remove(folder)
+        running.service.reload()
+        await until(lambda: snapshot_or_none(folder) == files, "restored")
+        await until(lambda: "compared with the store" in caplog.text, "compared")
+        assert (await get(running.port, WEB)).body == "one GET /"
+
+
 def snapshot_or_none(folder):
     try:
         return snapshot(folder) if (folder / "current").readlink().parent.name == "generations" else None
