@@ -102,16 +102,23 @@ async def test_the_application_sees_the_client_and_its_own_name(nginx, folder):
         assert {name: seen.get(name) for name in expected} == expected
         assert "proxy" not in seen
         assert "upgrade" not in seen
-        await get(running.port, WEB, headers=[("X-Request-ID", "a b;c")])
+        trace = 'b" }' * 3  # whatever a client says
+        await get(running.port, WEB, headers=[("X-Request-ID", "a" * 201), ("traceparent", trace)])
+        assert len(one.requests[-1][2]["x-request-id"]) < 100
+        await get(running.port, WEB, headers=[("X-Request-ID", "a b;c"), ("traceparent", TRACE)])
         made = one.requests[-1][2]["x-request-id"]
         assert re.fullmatch(r"[A-Za-z0-9._-]+-[0-9]+-[0-9]+-[0-9]+-[0-9.]+", made)
         line = await until(lambda: logged(folder, made), "the request is in the access log")
+        assert line["traceparent"] == one.requests[-1][2]["traceparent"] == TRACE
         assert (line["host"], line["upstream"], line["server"], line["status"]) == (
             WEB,
             "web--1--once",
             f"127.0.0.1:{one.port}",
             200,
         ) or (line["upstream"] == "web--1")
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"  # the example of W3C Trace Context
 
 
 def logged(folder, request_id):
