@@ -17,8 +17,6 @@ from pilotfish.catalog.values import quoted
 from registrator.engines.engine import EngineError
 from registrator.engines.io_docker import DockerEngine, DockerSettings
 from registrator.explaining.compose import BadCompose, compose
-from registrator.explaining.compose_scalars import BadYaml
-from registrator.explaining.compose_yaml import parse
 from registrator.explaining.inspect import any_usable, read_document, report
 from registrator.explaining.inspect import inspect as inspected
 from registrator.explaining.lint import Finding, Seen, Severity
@@ -26,6 +24,8 @@ from registrator.explaining.lint import lint as linted
 from registrator.fleet import apart
 from registrator.io_where import addresses
 from registrator.rules.address import Host
+from registrator.rules.yaml import parse
+from registrator.rules.yaml_scalars import BadYaml
 from registrator.settings import RegistratorSettings
 
 # RFC 5737 and RFC 3849: a file does not say on which host it will run; that there is an address is what counts.

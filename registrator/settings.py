@@ -167,6 +167,13 @@ class RegistratorSettings(Shared):
     publish_untagged: bool = option(
         "publish containers that have no SERVICE_ tag too", False, flag="--publish-untagged"
     )
+    virtual_host: str = option(
+        "containers that have nginx-proxy's VIRTUAL_HOST are proxied as it says (docs/tags.md): on or off",
+        "on",
+        flag="--virtual-host",
+        parse=choice("on", "off"),
+        metavar="RULE",
+    )
     name_suffix: str = option(
         "when '-port' is put behind a name: seed (default names of several ports), auto (registrator 7), always, never",
         "seed",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pilotfish.catalog.values import is_ip, quoted
-from registrator.rules.container import PREFIX
+from registrator.rules.container import PREFIX, VIRTUAL
 from registrator.rules.naming import to_label
 
 MOST_OF_A_SERVICE = 3  # containers of a scaled service that are looked at: enough to see them collide
@@ -51,7 +51,7 @@ def compose(document: object, project: str) -> Composed:
     """Read a Compose file.
 
     Args:
-        document: the file, as JSON or as `compose_yaml.parse` gives it.
+        document: the file, as JSON or as `yaml.parse` gives it.
         project: its name where the file names none: that of its folder.
 
     Raises:
@@ -195,7 +195,7 @@ class _Work:
         else:
             keys = [text for text in map(_text, _listed(environment)) if "=" not in text]
         for key in keys:
-            if key.startswith(PREFIX):
+            if key.startswith(PREFIX) or key in VIRTUAL:
                 self.note(f"{quoted(key)[1:-1]}: its value comes from the shell, and is not seen")
 
     def filled(self, text: str, depth: int = 0) -> str:

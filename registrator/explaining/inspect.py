@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pilotfish.catalog.record import Address, Endpoint
 from pilotfish.catalog.values import join_host_port, quoted
 from pilotfish.catalog.verdict import How, Verdict
+from registrator.explaining.contested import contested
 from registrator.rules import templates
 from registrator.rules.address import FactsOf, Host
 from registrator.rules.container import BadDocument, Facts, PortSpec, facts
@@ -65,9 +66,12 @@ def inspect(documents: Sequence[object], host: Host, settings: RegistratorSettin
     decided = [one.wanted if one else None for one in looked]
     how = highest([endpoint for one in decided if one for endpoint in one.container.endpoints])
     doubled = _doubled(one for one in decided if one)
+    late = _late(decided, settings)
     listed = [
-        _container(one, what, _keys(what.wanted, how, settings, parsed), doubled) if what else _unusable(one)
-        for one, what in zip(read, looked, strict=True)
+        _container(one, what, _keys(what.wanted, how, settings, parsed), doubled, late.get(number, []))
+        if what
+        else _unusable(one)
+        for number, (one, what) in enumerate(zip(read, looked, strict=True))
     ]
     return {"containers": listed}
 
@@ -151,14 +155,28 @@ def _doubled(all_wanted: Iterable[Wanted]) -> frozenset[str]:
     return frozenset(text for text, times in counted.items() if times > 1)
 
 
+def _late(decided: Sequence[Wanted | None], settings: RegistratorSettings) -> dict[int, list[str]]:
+    """By the number of a container, which routes it asks for that a service before it gets."""
+    found: dict[int, list[str]] = {}
+    listed = ((number, one) for number, what in enumerate(decided) if what for one in what.container.endpoints)
+    for one in contested(listed, settings.domain):
+        found.setdefault(one.number, []).append(str(one))
+    return found
+
+
 def _container(
-    read: Read, what: _Decided, keys: Sequence[tuple[dict[str, str], tuple[str, ...]]], doubled: frozenset[str]
+    read: Read,
+    what: _Decided,
+    keys: Sequence[tuple[dict[str, str], tuple[str, ...]]],
+    doubled: frozenset[str],
+    late: Sequence[str],
 ) -> dict[str, Any]:
     container = what.wanted.container
     notices = [read.notice, *what.wanted.notices, *(problem for _, problems in keys for problem in problems)]
     notices += [
         f"id {quoted(one.id)} is used by another container too" for one in container.endpoints if one.id in doubled
     ]
+    notices += late
     return {
         "id": container.id,
         "name": container.name,

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from pilotfish.catalog.record import Endpoint
-from pilotfish.catalog.route import Place, places_of
 from pilotfish.catalog.values import quoted
 from pilotfish.catalog.verdict import How, names_of
+from registrator.explaining.contested import contested
 from registrator.explaining.inspect import finder
 from registrator.rules.address import Host
 from registrator.rules.container import Facts
@@ -93,7 +93,7 @@ def lint(seen: Sequence[Seen], host: Host, settings: RegistratorSettings) -> lis
 
 
 def _alone(one: Seen, what: Wanted) -> Iterator[Finding]:
-    tagged = bool(one.facts.env) or any(key.startswith("SERVICE_") for key in one.facts.labels)
+    tagged = bool(one.facts.env or one.facts.virtual) or any(key.startswith("SERVICE_") for key in one.facts.labels)
     for left in what.left_out:
         how = _severity(left, what, one.facts, tagged=tagged)
         yield Finding(one.file, one.facts.name, left.port, left.rule, how, left.reason)
@@ -141,16 +141,9 @@ def _doubled_ids(decided: Decided) -> Iterator[Finding]:
 
 def _routes(decided: Decided, settings: RegistratorSettings) -> Iterator[Finding]:
     """Two services that ask for one route: only the first gets it."""
-    asking: dict[Place, str] = {}
-    for one, endpoint in _endpoints(decided):
-        if endpoint.route is None:
-            continue
-        service = endpoint.service.lower()
-        for place in places_of(endpoint.route, service, endpoint.proxydns, settings.domain):
-            first = asking.setdefault(place, service)
-            if first != service:
-                where = f"{place.host}{place.path}"
-                yield _about(one, endpoint, "route", f"{where}: service {first} asks for it too: the first gets it")
+    listed = ((number, one) for number, (_, what) in enumerate(decided) for one in what.container.endpoints)
+    for one in contested(listed, settings.domain):
+        yield _about(decided[one.number][0], one.endpoint, "route", str(one))
 
 
 def _names(decided: Decided) -> Iterator[Finding]:

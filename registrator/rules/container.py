@@ -3,8 +3,8 @@
 Pure and total: `facts` takes whatever a JSON API may return (nulls, missing maps, wrong types, later fields) and either
 makes frozen `Facts` of it or raises `BadDocument`, which names the field. That is for what nothing can be decided
 without: id, name, tags, whether it runs, and sections of another type. An odd port, address or number costs itself. Of
-the environment only SERVICE_* entries are kept: the others hold secrets, and nothing behind this boundary can leak what
-it never had.
+the environment only SERVICE_* entries and those of nginx-proxy are kept: the others hold secrets, and nothing behind
+this boundary can leak what it never had.
 Source: Docker Engine API, ContainerInspect (GET /containers/{id}/json), from API 1.41 on; podman answers the same.
 """
 
@@ -23,6 +23,22 @@ from registrator.rules.signals import DEFAULT_STOP_SIGNAL, parse_signal
 Health: TypeAlias = Literal["none", "starting", "healthy", "unhealthy"]
 
 PREFIX = "SERVICE_"
+HOSTS, MULTIPORTS = "VIRTUAL_HOST", "VIRTUAL_HOST_MULTIPORTS"
+# What nginx-proxy reads of a container's environment, as far as it means something here; see `virtual`.
+VIRTUAL = frozenset(
+    {
+        HOSTS,
+        MULTIPORTS,
+        "VIRTUAL_PORT",
+        "VIRTUAL_PATH",
+        "VIRTUAL_DEST",
+        "VIRTUAL_PROTO",
+        "HTTPS_METHOD",
+        "HSTS",
+        "CERT_NAME",
+        "NETWORK_ACCESS",
+    }
+)
 DEFAULT_STOP_TIMEOUT_S = 10.0  # the engine's own, when a container names none
 LONGEST_STOP_TIMEOUT_S = 86400.0  # stands for -1 too, which waits for ever
 
@@ -100,6 +116,7 @@ class Facts(msgspec.Struct, frozen=True):
         name: without the leading slash.
         image: as it was started with (Config.Image).
         env: SERVICE_* entries in the order given; never any other.
+        virtual: nginx-proxy's variables that mean something here; none without a host in them.
         labels: all of them, sorted by key: of `SERVICE_name` and `SERVICE_NAME`, the same one wins each time.
         hostname: as it sees itself (Config.Hostname).
         network_mode: `default`, `bridge`, `host`, `none`, `container:<id>` or a network (HostConfig.NetworkMode).
@@ -123,6 +140,7 @@ class Facts(msgspec.Struct, frozen=True):
     name: str
     image: str = ""
     env: tuple[tuple[str, str], ...] = ()
+    virtual: dict[str, str] = {}
     labels: dict[str, str] = {}
     hostname: str = ""
     network_mode: str = "default"
@@ -153,7 +171,7 @@ def facts(document: object) -> Facts:
     """
     top = _Object("", _typed("the document", document, dict, {}))
     config, host, network, state = (top.child(name) for name in ("Config", "HostConfig", "NetworkSettings", "State"))
-    labels = dict(config.texts("Labels"))
+    labels, environment = dict(config.texts("Labels")), _environment(config.entries("Env"))
     mode = host.text("NetworkMode") or "default"
     running = state.flag("Running") and not state.flag("Restarting")  # both, while the engine waits to start it again
     exposed, unexposed = _exposed(config.child("ExposedPorts"))
@@ -164,7 +182,8 @@ def facts(document: object) -> Facts:
         id=top.matching("Id", _ID),
         name=top.matching("Name", _NAME, strip="/"),
         image=config.text("Image"),
-        env=_environment(config.entries("Env")),
+        env=tuple(one for one in environment if one[0].startswith(PREFIX)),
+        virtual=_virtual(environment),
         labels=labels,
         hostname=config.text("Hostname"),
         network_mode=mode,
@@ -259,9 +278,15 @@ def _text(path: str, value: object) -> str:
     return _typed(path, value, str, "").encode("utf-8", "replace").decode()
 
 
-def _environment(entries: list[object]) -> tuple[tuple[str, str], ...]:
+def _environment(entries: list[object]) -> list[tuple[str, str]]:
     split = (_text("an entry of Config.Env", entry).partition("=") for entry in entries)
-    return tuple((name, value) for name, found, value in split if found and name.startswith(PREFIX))
+    return [(name, value) for name, found, value in split if found]
+
+
+def _virtual(environment: list[tuple[str, str]]) -> dict[str, str]:
+    """nginx-proxy's variables, whose names others use too, where one of them names a host."""
+    found = {name: value for name, value in environment if name in VIRTUAL and value}
+    return found if HOSTS in found or MULTIPORTS in found else {}
 
 
 def _port(path: str, text: str) -> PortSpec:

@@ -65,11 +65,16 @@ def decisions(
         _names(endpoint, tags, settings),
     ]
     if endpoint.route:
-        found.append(Decision("route", "tag", _source(tags, "proxy")))
+        found.append(Decision("route", _rule(tags, "proxy"), _source(tags, "proxy")))
     if endpoint.proxydns:
         found.append(Decision("proxydns", "tag", _source(tags, "proxydns")))
-    found += [Decision(key, "tag", _source(tags, key)) for key in sorted(tags.values) if key not in TOLD]
+    found += [Decision(key, _rule(tags, key), _source(tags, key)) for key in sorted(tags.values) if key not in TOLD]
     return tuple(found)
+
+
+def _rule(tags: PortTags, key: str) -> str:
+    """`virtual-host` for what nginx-proxy's variables say."""
+    return "tag" if tags.raw[key].written is None else "virtual-host"
 
 
 def _source(tags: PortTags, key: str) -> str:
@@ -77,8 +82,7 @@ def _source(tags: PortTags, key: str) -> str:
     tag = tags.raw.get(key)
     if tag is None:
         return ""
-    value = "(not shown)" if key in SECRETS else quoted(tag.value)
-    return f"{quoted(tag.name)[1:-1]}={value} ({tag.source})"
+    return f"{quoted(tag.name)[1:-1]}=(not shown) ({tag.source})" if key in SECRETS else f"{tag.shown} ({tag.source})"
 
 
 def _service(endpoint: Endpoint, basis: Basis, facts: Facts, settings: RegistratorSettings) -> Decision:

@@ -118,7 +118,7 @@ def proxied(one: PortTags, service: str, reserved: Reserved) -> Proxied:
         return Proxied(None, names, _without_proxy(one))
     problem = _problem(one, service, names, reserved)
     if problem:
-        return Proxied(None, (), (f"{one.raw['proxy'].name}={quoted(one.raw['proxy'].value)}: not proxied: {problem}",))
+        return Proxied(None, (), (f"{one.raw['proxy'].shown}: not proxied: {problem}",))
     scheme = cast("Scheme", one.values["proxy"])
     route = _http(one, scheme) if scheme in HTTP_SCHEMES else _stream(one, scheme)
     return Proxied(route, names, _no_effect(one, scheme))

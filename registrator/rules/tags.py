@@ -50,12 +50,19 @@ class Tag(NamedTuple):
         value: everything behind the first `=`.
         source: where it stood.
         own: it names this port; else it is the container's.
+        written: what stood there, where `value` only means the same; None: the value itself.
     """
 
     name: str
     value: str
     source: Source
     own: bool
+    written: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """As it stood there, fit for a message."""
+        return f"{quoted(self.name)[1:-1]}={quoted(self.value if self.written is None else self.written)}"
 
 
 class Tags(NamedTuple):

@@ -23,14 +23,14 @@ from pilotfish.catalog.record import (
 )
 from pilotfish.catalog.values import NAME, BadValue, is_reserved, parse_ip, quoted
 from registrator.engines.swarm import TASK
-from registrator.rules import candidates, filters, naming, routes, tags
+from registrator.rules import candidates, filters, naming, routes, tags, virtual
 from registrator.rules.address import Ask, BadNetwork, FactsOf, Host, Reach, reach
 from registrator.rules.container import Facts, PortSpec
 from registrator.rules.ids import ids_of
 from registrator.rules.naming import Naming
 from registrator.rules.probe import Choice, chosen
 from registrator.rules.routes import Proxied
-from registrator.rules.tags import PortTags, Tags
+from registrator.rules.tags import PortTags
 from registrator.settings import RegistratorSettings
 
 
@@ -161,7 +161,8 @@ class _Work:
         self.host = host
         self.settings = settings
         self.facts_of = facts_of
-        self.tags: Tags = tags.read(facts)
+        own, on = tags.read(facts), settings.virtual_host == "on"
+        self.tags, self.remarks = virtual.beneath(facts, own, settings.reserved) if on else virtual.Virtual(own)
         self.notices: list[str] = []
         self.several = False
         self.labelled: tuple[str, ...] = ()
@@ -188,6 +189,7 @@ class _Work:
                 self.leave(spec, "filter", why)
             self.notices += [] if specs else [why]
             return []
+        self.notices += self.remarks
         self.notices += tags.strays(self.tags, frozenset(spec.port for spec in specs))
         self.labelled = self._fixed()
         unreadable = {one.port: one.why for one in self.facts.unreadable}

@@ -1,4 +1,4 @@
-"""nginx-proxy's own expectations of https, its tags translated: a row for each of its tests."""
+"""nginx-proxy's own expectations of https, its variables as they are: a row for each of its tests."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""Containers as nginx-proxy's own tests have them, their tags translated to ours, and what those tests ask and expect.
+"""Containers as nginx-proxy's own tests have them, with its variables, and what those tests ask and expect.
 
 A case is one of its test folders: containers with its tags, what its proxy is told, and a row for each expectation. Our
-containers go the whole way: tags, record, store, configuration, answer. Their web server is written anew here.
+containers go the whole way: variables, record, store, configuration, answer. Their web server is written anew here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,64 +24,15 @@ from tests.confgen.kit import DOMAIN, NODE, Running, claim, put
 from tests.parts.ports import free_port
 from tests.registrator.builders import decide
 
-INTERNAL = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"  # what nginx-proxy calls so
-HTTPS_METHOD = {
-    "redirect": ("PROXY=https", "PROXY_HSTS=365d"),
-    "noredirect": ("PROXY=https", "PROXY_HTTP=serve"),
-    "nohttp": ("PROXY=https", "PROXY_HTTP=refuse", "PROXY_HSTS=365d"),
-    "nohttps": ("PROXY=http",),
-}
 CHALLENGE = "/.well-known/acme-challenge/test-filename"
 REFUSED = "refused"  # instead of a status: the TLS handshake is
-
-# Translation
-
-
-def translated(env: Mapping[str, str], ports: tuple[int, ...]) -> list[str]:
-    """SERVICE_* tags for nginx-proxy's, as docs/tags.md says how: of the one port, or of those that it names."""
-    tags = [tag for tag in (_BESIDE.get(key, _nothing)(value) for key, value in env.items()) if tag]
-    found = []
-    for port, host, path, dest in _places(env, ports):
-        place = [f"PROXY_HOST={host}", f"PROXY_PATH={path}", *([f"PROXY_DEST={dest}"] if dest else [])]
-        method = HTTPS_METHOD[env.get("HTTPS_METHOD", "redirect")]
-        found += [f"SERVICE_{port}_{tag}" for tag in (*place, *method, *tags)]
-    return found
-
-
-def _nothing(_):
-    return ""
-
-
-_BESIDE = {
-    "VIRTUAL_PROTO": lambda word: f"PROXY_BACKEND={word}",
-    "CERT_NAME": lambda name: f"PROXY_CERT={name}",
-    "HSTS": lambda value: f"PROXY_HSTS={value}",
-    "NETWORK_ACCESS": lambda word: f"PROXY_ALLOW={INTERNAL}" if word == "internal" else "",
-}
-
-
-def _places(env, ports):
-    """Port, hosts, path and destination of each route: of several ports when VIRTUAL_HOST_MULTIPORTS says so."""
-    default = int(env.get("VIRTUAL_PORT", ports[0] if len(ports) == 1 else 80))
-    if "VIRTUAL_HOST_MULTIPORTS" not in env:
-        if "VIRTUAL_HOST" in env:
-            yield default, env["VIRTUAL_HOST"], env.get("VIRTUAL_PATH", "/"), env.get("VIRTUAL_DEST", "")
-        return
-    found = {}
-    for host, paths in json.loads(env["VIRTUAL_HOST_MULTIPORTS"]).items():
-        for path, how in (paths or {"/": {}}).items():
-            key = how.get("port", default), path, how.get("dest", "")
-            found[key] = [*found.get(key, []), host]
-    for (port, path, dest), hosts in found.items():
-        yield port, ",".join(hosts), path, dest
-
 
 # Cases
 
 
 @dataclass(frozen=True)
 class Web:
-    """A container: what it listens on, nginx-proxy's tags, ours for its files and labels, its network's mode."""
+    """A container: what it listens on, nginx-proxy's variables, ours for its files and labels, its network's mode."""
 
     name: str
     ports: tuple[int, ...]
@@ -92,7 +42,8 @@ class Web:
 
     @property
     def tags(self):
-        return [f"SERVICE_NAME={self.name}", *translated(self.env, self.ports), *self.ours]
+        theirs = (f"{name}={value}" for name, value in self.env.items())
+        return [f"SERVICE_NAME={self.name}", *theirs, *self.ours]
 
 
 def web(name, *ports, ours=(), mode="default", **env):
@@ -198,7 +149,7 @@ _ids = count(1)
 
 
 async def _started(web, stack):
-    """Its servers run; its record, made of its tags by the registrator's own reader."""
+    """Its servers run; its record, made of its variables by the registrator's own reader."""
     there = {}
     for number in web.ports:
         server = await asyncio.start_server(Server(web.name, number).serve, "127.0.0.1", 0)

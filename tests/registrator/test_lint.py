@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pilotfish.cli import program
 from registrator.explaining.compose import BadCompose, compose
-from registrator.explaining.compose_yaml import BadYaml, parse
 from registrator.explaining.lint import Seen, lint
 from registrator.rules.address import Host
 from registrator.rules.container import BadDocument, facts
+from registrator.rules.yaml import BadYaml, parse
 from registrator.settings import RegistratorSettings
 from tests.registrator.builders import document
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pilotfish.catalog.values import quoted
-from registrator.explaining.compose_scalars import NULLS, BadYaml, Value, end_of_quotes, inside, scalar
+from registrator.rules.yaml_scalars import NULLS, BadYaml, Value, end_of_quotes, inside, scalar
 
 MAX_OCTETS = 1024 * 1024
 MAX_DEPTH = 64
