@@ -158,6 +158,21 @@ CASES = {
         },
         skydns={f"shop/web/{host}-shop-web-{n}-80": PROXY for n, host in ((1, "h1"), (2, "h1"), (3, "h2"))},
     ),
+    "a compose-scaled service with nginx-proxy's variables": Case(
+        {
+            host: [{**one, "env": ["VIRTUAL_HOST=a.example.com", "HTTPS_METHOD=nohttps"]} for one in of]
+            for host, of in SCALED.items()
+        },
+        addresses={"web.shop": PROXIES},
+        services={"web.shop": ["80 h1.node", "80 h2.node"]},
+        routes={
+            "a.example.com/": {
+                "h1": ["172.18.0.2:80", "172.18.0.3:80", "192.168.0.2:32003"],
+                "h2": ["172.18.0.4:80", "192.168.0.1:32001", "192.168.0.1:32002"],
+            }
+        },
+        skydns={f"shop/web/{host}-shop-web-{n}-80": PROXY for n, host in ((1, "h1"), (2, "h1"), (3, "h2"))},
+    ),
 }
 
 

@@ -31,6 +31,20 @@ def test_engine_28():
     assert (read.exit_code, read.stop_signal, read.stop_timeout_s, read.pid) == (0, 3, 3.0, 4711)
 
 
+VIRTUAL = [
+    ("a host and what goes with it", ["VIRTUAL_HOST=a", "HSTS=off", "SECRET=x"], {"VIRTUAL_HOST": "a", "HSTS": "off"}),
+    ("several ports", ["VIRTUAL_HOST_MULTIPORTS=a"], {"VIRTUAL_HOST_MULTIPORTS": "a"}),
+    ("the later one", ["VIRTUAL_HOST=a", "VIRTUAL_HOST=b"], {"VIRTUAL_HOST": "b"}),
+    ("no host", ["VIRTUAL_HOST=", "HSTS=off", "VIRTUAL_PORT=1", "VIRTUAL_ENV=/x"], {}),
+]
+
+
+@pytest.mark.parametrize(("env", "kept"), [row[1:] for row in VIRTUAL], ids=[row[0] for row in VIRTUAL])
+def test_only_what_nginx_proxy_would_read_is_kept(env, kept):
+    """Its variables have names that others use too: without a host among them, none is known."""
+    assert (given(env=env).virtual, given(env=env).env) == (kept, ())
+
+
 def test_almost_nothing():
     """Id and name are enough; the rest may be missing or null."""
     bare = facts({"Id": ID, "Name": "/c"})

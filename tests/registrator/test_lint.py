@@ -54,6 +54,11 @@ CLEAN = [
         service("ports: [{target: 80, published: 80, protocol: TCP}]\nlabels: {SERVICE_80_PROXY: http}"),
     ),
     ("scaled", service("ports: ['80']\nscale: 3\nenvironment: {SERVICE_NAME: web}")),
+    ("nginx-proxy's", service("expose: [80]\nenvironment: {VIRTUAL_HOST: a.test, VIRTUAL_PORT: 80, SSL_POLICY: x}")),
+    (
+        "nginx-proxy's several ports",
+        service("expose: [80, 90]\nenvironment:\n  VIRTUAL_HOST_MULTIPORTS: |-\n    a.test: {/: {port: 90}}"),
+    ),
 ]
 
 
@@ -107,6 +112,7 @@ WRONG = [
         "ports: ['80']\nnetworks: [back]\nlabels: {SERVICE_NETWORK: front}",
         ("web-1", "80/tcp", "tag", "finding"),
     ),
+    ("a host by pattern", "ports: ['80']\nenvironment: ['VIRTUAL_HOST=~^a,b']", ("web-1", "", "value", "finding")),
     ("UDP behind http", "ports: ['80/udp']\nlabels: {SERVICE_80_PROXY: http}", ("web-1", "", "route", "finding")),
     ("a port that is none", "ports: ['80:http']", ("web", "", "compose", "finding")),
     (

@@ -8,6 +8,7 @@ from pilotfish.catalog import keys
 from pilotfish.catalog.record import Container, decode, encode
 from pilotfish.catalog.verdict import Verdict
 from registrator.rules.address import Host, usable
+from registrator.rules.container import VIRTUAL
 from registrator.rules.exports import judge_exports
 from registrator.rules.naming import label_of
 from registrator.rules.tags import ALL_KEYS
@@ -50,7 +51,7 @@ ADDRESSES = st.sampled_from(["", "0.0.0.0", "::", "127.0.0.1", "10.0.0.9", "fd00
 BOUND = st.lists(st.tuples(ADDRESSES, st.integers(0, 65535)), min_size=1, max_size=3)
 CONTAINERS = st.fixed_dictionaries(
     {
-        "env": st.lists(st.builds("{}={}".format, NAMES, TEXT), max_size=8),
+        "env": st.lists(st.builds("{}={}".format, NAMES | st.sampled_from(sorted(VIRTUAL)), TEXT), max_size=8),
         "labels": st.dictionaries(
             NAMES | st.sampled_from(["com.docker.compose.project", "com.docker.compose.service"]), TEXT, max_size=4
         ),
