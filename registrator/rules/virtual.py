@@ -45,6 +45,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 ACCESS: Mapping[str, str] = MappingProxyType({"internal": INTERNAL, "external": ""})
+BY_CLIENT = frozenset({"ip_hash", "hash $remote_addr", "hash $remote_addr consistent"})
 NOT_SPOKEN = frozenset({"uwsgi", "fastcgi"})
 
 T = TypeVar("T")
@@ -229,7 +230,7 @@ class _Work:
                 " clients in a snippet of the host, and take the label away; it is not proxied"
             )
         balance = self.facts.labels.get(f"{LABEL}loadbalance", "").strip().rstrip("; ")
-        if balance == "ip_hash":
+        if " ".join(balance.split()) in BY_CLIENT:
             return {"proxy_sticky": Tag(f"{LABEL}loadbalance", "yes", "label", own=True, written=balance)}
         if balance:
             self.remarks.append(

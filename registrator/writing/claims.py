@@ -53,7 +53,8 @@ class Conflict(NamedTuple):
     def __str__(self) -> str:
         """One sentence for people."""
         where = f"{self.place.host}{self.place.path}"
-        why = f"belongs to {self.owner}, which asked first" if self.owner else "is reserved"
+        first = f"belongs to {self.owner}, which asked first; both serve it when both have one SERVICE_NAME"
+        why = first if self.owner else "is reserved"
         return f"{self.endpoint}: {where} {why}"
 
 

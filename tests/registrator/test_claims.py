@@ -168,7 +168,10 @@ def test_what_becomes_of_a_claim(endpoints, claim, expected):
 CONFLICTS = {
     "owned": (
         Conflict(WEB, "web", "other", "h1:web:80"),
-        "h1:web:80: web.svc.internal/ belongs to other, which asked first",
+        (
+            "h1:web:80: web.svc.internal/ belongs to other, which asked first; both serve it"
+            " when both have one SERVICE_NAME"
+        ),
     ),
     "reserved": (Conflict(WEB, "web", "", "h1:web:80"), "h1:web:80: web.svc.internal/ is reserved"),
 }

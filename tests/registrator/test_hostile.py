@@ -3,6 +3,7 @@
 import pytest
 
 from pilotfish.catalog.record import Container, decode, encode
+from registrator.rules.container import VIRTUAL
 from registrator.rules.tags import CHECKS, KNOWN
 from tests.registrator.builders import decide
 
@@ -162,3 +163,23 @@ def test_secrets_are_not_kept():
     decided = decide({"etcd_tmpl": {"ETCD_TMPL_A": "/a b"}}, ports={"80/tcp": 8000}, env=env)
 
     assert "canary" not in repr(decided)
+
+
+PLAIN = (("a.test",), "/", "/", "", None)  # of a route by VIRTUAL_HOST=a.test
+BESIDE = {"VIRTUAL_DEST": ["VIRTUAL_PATH=/x"]}  # what a variable goes with
+TRIMMED = frozenset({"trailing newline"})  # around a word it is nothing, but none of ours has the word `a`
+THEIRS = [(variable, kind) for variable in sorted(VIRTUAL) for kind in VALUES if kind not in TRIMMED]
+
+
+@pytest.mark.parametrize(("variable", "kind"), THEIRS, ids=[f"{variable}: {kind}" for variable, kind in THEIRS])
+def test_hostile_value_is_refused_at_its_variable(variable, kind):
+    """The same of nginx-proxy's: the variable is named, and nothing of the value is in the record."""
+    env = ["SERVICE_NAME=web", "VIRTUAL_HOST=a.test", *BESIDE.get(variable, []), f"{variable}={VALUES[kind]}"]
+    decided = decide(ports=PORTS, env=env)
+
+    assert any(variable in one for one in decided.notices), decided.notices
+    assert all(one.isprintable() and one.isascii() and len(one) < 400 for one in decided.notices), decided.notices
+    assert [one.port for one in decided.container.endpoints] == [80, 443]
+    routes = [one.route for one in decided.container.endpoints if one.route]
+    assert [(one.hosts, one.path, one.dest, one.cert, one.options) for one in routes] in ([], [PLAIN])
+    assert decode(Container, encode(decided.container)) == decided.container

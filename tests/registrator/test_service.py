@@ -405,7 +405,8 @@ async def test_a_route_that_somebody_has_is_a_conflict_until_it_is_free(world):
     await world.see_states(shop, {80: "passing"})
     await harness.until(lambda: one.service.state()["conflicts"], "it is said")
     assert one.service.state()["conflicts"][0]["text"] == (
-        "h1:shop-1:80: shop.svc.internal/ belongs to other, which asked first"
+        "h1:shop-1:80: shop.svc.internal/ belongs to other, which asked first; both serve it"
+        " when both have one SERVICE_NAME"
     )
     await world.store.commit([], [Delete(claim_key(PLACE))])
     await world.see(
