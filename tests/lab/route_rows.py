@@ -81,5 +81,6 @@ ROWS = {
     ),
     "snippet of a host": Row(url("snip", "/robots.txt"), text="no robots"),
     "snippet of a path": Row(url("snip"), headers={"x-path": "root"}, seen={"name": "dressed"}),
+    "nginx-proxy's host": Row("http://old-school.test/a", seen={"target": "/a", "port": 9200, "name": "old"}),
     "unknown host": Row("http://nobody.test/", status=404, text="pilotfish explain nobody.test"),
 }  # fmt: skip
