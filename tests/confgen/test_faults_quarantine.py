@@ -168,7 +168,7 @@ async def test_a_service_in_quarantine_stays_there_over_a_restart_and_is_not_tri
             await until(lambda: second.state["serving"], "adopted")
             assert (second.state["quarantined"], second.state["generation"]) == (before, generation)
             assert (applied(second, "refuse"), applied(second, "accept")) == (0, 0)
-            assert "bad" in second.telemetry.ready.missing["quarantine"]
+            await until(lambda: "bad" in second.telemetry.ready.missing.get("quarantine", ""), "it is named again")
         async with Running(folder, one_nginx, port=first.port, store=store) as mended:
             await until(lambda: mended.state["serving"], "the templates are mended")
             assert mended.state["quarantined"] == []

@@ -101,8 +101,8 @@ BOXES = {
     "dressed": Box({"9200": web("packed", "PROXY_COMPRESS=yes"), "9300": web("careful", "PROXY_SECURITY=yes"),
                     "9500": web("snip")}),
     "stopped": Box({"9200": web("stopped")}),
-    # Started for nginx-proxy, without a tag of ours but its name, and without a published port.
-    "old": Box({}, {"PORTS": "9200", "VIRTUAL_HOST": "old-school.test", "VIRTUAL_PORT": "9200", "SERVICE_NAME": "old"}),
+    # Started for nginx-proxy, without a tag of ours but its name.
+    "old": Box({"9200": ""}, {"VIRTUAL_HOST": "old-school.test", "HTTPS_METHOD": "nohttps", "VIRTUAL_PORT": "9200", "SERVICE_NAME": "old"}),
 }  # fmt: skip
 CALLS = Box({"9200": "NAME=calls PROXY=grpc", "9300": "NAME=tlscalls PROXY=grpc PROXY_BACKEND=grpcs",
              "9500": "NAME=staffcalls PROXY=grpc PROXY_AUTH=staff"})  # fmt: skip
@@ -161,7 +161,10 @@ class Front:
         for box in (*BOXES.values(), CALLS):
             for tags in box.tags.values():
                 words = dict(word.split("=", 1) for word in tags.split())
-                if words["PROXY"] not in {"tcp", "udp"} and words["NAME"] not in {*UPSTREAMLESS, *self.closed}:
+                if words.get("PROXY", "tcp") not in {"tcp", "udp"} and words["NAME"] not in {
+                    *UPSTREAMLESS,
+                    *self.closed,
+                }:
                     wanted.setdefault(words["NAME"], 1)
         found = self.servers()
         return [service for service, count in wanted.items() if found.get(service, 0) < count]
