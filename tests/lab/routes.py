@@ -102,7 +102,8 @@ BOXES = {
                     "9500": web("snip")}),
     "stopped": Box({"9200": web("stopped")}),
     # Started for nginx-proxy, without a tag of ours but its name.
-    "old": Box({"9200": ""}, {"VIRTUAL_HOST": "old-school.test", "HTTPS_METHOD": "nohttps", "VIRTUAL_PORT": "9200", "SERVICE_NAME": "old"}),
+    "old": Box({"9200": ""}, {"VIRTUAL_HOST": "old-school.test", "VIRTUAL_PORT": "9200", "HTTPS_METHOD": "nohttps",
+                              "SERVICE_NAME": "old"}),
 }  # fmt: skip
 CALLS = Box({"9200": "NAME=calls PROXY=grpc", "9300": "NAME=tlscalls PROXY=grpc PROXY_BACKEND=grpcs",
              "9500": "NAME=staffcalls PROXY=grpc PROXY_AUTH=staff"})  # fmt: skip
