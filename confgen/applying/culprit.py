@@ -63,48 +63,48 @@ def part(tree: Tree, members: Collection[str]) -> Tree:
     return Tree(files, generation_of(files), services)
 
 
-Asking = Generator[frozenset[str], Blame | None, list[Blame]]
+Asking = Generator[frozenset[str], Blame | None, None]
 
 
-def guilty(suspects: Sequence[str], said: Blame | None) -> Asking:
+def guilty(suspects: Sequence[str], said: Blame | None, found: list[Blame]) -> Asking:
     """Find all culprits by asking: is a configuration with these alone refused?
 
-    It yields sets of services, is sent nginx's refusal or None, and returns a refusal for each culprit.
+    It yields sets of services and is sent nginx's refusal or None.
     It asks about halves, so that to find one takes questions about three times as many services as there are suspects.
 
     Args:
         suspects: services, without double ones.
         said: the refusal of all of them together; None: they pass.
+        found: a refusal for each culprit is put here as soon as it is known: a search may be cut short.
 
-    >>> asking = guilty(["a", "b", "c"], Blame("", "", 0, "no"))
+    >>> asking = guilty(["a", "b", "c"], Blame("", "", 0, "no"), [])
     >>> next(asking)
     frozenset({'a'})
     """
-    left, found = list(suspects), []
+    left = list(suspects)
     while said is not None and left:
         if said.service in left:
             found.append(said)
             left.remove(said.service)
         elif len(left) == 1:
-            return [*found, said._replace(service=left[0])]
+            found.append(said._replace(service=left.pop()))
         else:
-            return found + (yield from _halves(left, said))
+            yield from _halves(left, said, found)
+            return
         said = (yield frozenset(left)) if left else None
-    return found
 
 
-def _halves(suspects: Sequence[str], said: Blame) -> Asking:
-    middle = len(suspects) // 2
-    found, refused = [], False
+def _halves(suspects: Sequence[str], said: Blame, found: list[Blame]) -> Asking:
+    middle, refused = len(suspects) // 2, False
     for half in (suspects[:middle], suspects[middle:]):
         answer = yield frozenset(half)
         refused |= answer is not None
-        found += yield from guilty(half, answer)
+        yield from guilty(half, answer, found)
     if refused:
-        return found
+        return
     passes, fails = middle, len(suspects)  # the first `passes` of them pass, the first `fails` do not
     while fails - passes > 1:
         middle = (passes + fails) // 2
         answer = yield frozenset(suspects[:middle])
         passes, fails, said = (middle, fails, said) if answer is None else (passes, middle, answer)
-    return [said._replace(service=suspects[fails - 1])]
+    found.append(said._replace(service=suspects[fails - 1]))

@@ -71,8 +71,7 @@ class Culprits:
 
         try:
             if others and await self._applier.refusal(part(tree, ())) is None:
-                found = await _led(guilty(others, await among(frozenset(others))), among, ends)
-                known += found or []
+                await _led(guilty(others, await among(frozenset(others)), known), among, ends)
             if not known:
                 known += await self._left_out(said, suspects, ends)
         except (NotServing, CannotRun, UnsafePath, OSError, RenderFailed):
@@ -95,7 +94,7 @@ def _is_mended_elsewhere(said: Blame) -> bool:
 async def _led(
     asking: Generator[frozenset[str], A, T], ask: Callable[[frozenset[str]], Awaitable[A]], ends: float
 ) -> T | None:
-    """What a search finds; None when its time is over."""
+    """What a search returns; None when its time is over."""
     try:
         question = next(asking)
         while time.monotonic() < ends:
