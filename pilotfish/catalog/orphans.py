@@ -109,8 +109,8 @@ class Orphans:
         return tuple(sorted(self._hosts))
 
     def claims_held(self) -> list[tuple[Entry, float]]:
-        """Claims that the guard holds, and since when."""
-        return [(entry, until - self._guard.limit.grace_s) for entry, until in self.claims.values()]
+        """Claims that the guard holds, and since when. It may be called in another thread."""
+        return [(entry, until - self._guard.limit.grace_s) for entry, until in list(self.claims.values())]
 
     # --- between the mirror and its reader
 

@@ -343,3 +343,18 @@ def test_held_claims_outlive_a_restart_of_their_reader_and_no_longer_than_withou
     assert set(again.orphans.claims) == {entry.key}
     again.orphans.expire(GRACE_S - 30.0)
     assert again.orphans.claims == {}
+
+
+def test_claims_are_listed_for_a_snapshot_while_others_look_at_them():
+    """The snapshot is written in another thread; each look at held claims puts those it saw behind the others."""
+    reader = guarded(*numbered(0, 12), *routes(0, 12))
+    reader.put(deletes=keys_of(*routes(0, 12)))
+
+    class Looking:
+        @property
+        def grace_s(self):
+            reader.orphans.expire(reader.now)  # as in the middle of the list
+            return GRACE_S
+
+    reader.orphans._guard.limit = Looking()
+    assert {entry.key for entry, _ in reader.orphans.claims_held()} == set(keys_of(*routes(0, 12)))
