@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference, Mirror
@@ -235,8 +235,14 @@ class Follower:
         return mended
 
 
-async def compared(followers: Iterable[Follower], log: logging.Logger) -> None:
-    """Compare all with the store now, key by key, and mend what is wrong; what came of it is in the log."""
+async def compared(followers: Collection[Follower], log: logging.Logger) -> None:
+    """Compare all with the store now, key by key, and mend what is wrong; what came of it is in the log.
+
+    Not before it was read, nor while it is away: a second reading beside the first could take the mirror back.
+    """
+    if not all(follower.connected for follower in followers):
+        log.warning("not compared with the store, which is not reached: it is read as soon as it is")
+        return
     try:
         mended = [await follower.verify(keys=True) for follower in followers]
         log.info("compared with the store", extra={"mended": sum(mended)})
