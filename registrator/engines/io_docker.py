@@ -166,7 +166,9 @@ class DockerEngine:
         """
         client = await self._connected()
         found = await self._call(getattr(client, kind))
-        return found if isinstance(found, list) else []
+        if not isinstance(found, list):  # no list is not an empty one: all that is registered would go
+            raise EngineUnavailable(f"{self._settings.url}: /{kind} is no list: does a proxy in between answer it?")
+        return found
 
     async def inspect(self, container: str) -> Mapping[str, object] | None:
         """The engine's document of a container; see `Engine.inspect`."""

@@ -40,6 +40,7 @@ class SwarmEngine:
         self._manager, self._cluster, self._now = manager, cluster, now
         self._documents: dict[str, Document] = {}
         self._looked = False
+        self._looking = asyncio.Lock()  # or what was asked first, and answered last, would stand
         self._woken = asyncio.Event()
 
     @property
@@ -99,12 +100,13 @@ class SwarmEngine:
 
     async def _look(self) -> bool:
         """List everything; True when all tasks are where they are wanted."""
-        services = await self._manager.swarm("services")
-        tasks = await self._manager.swarm("tasks")
-        nodes = await self._manager.swarm("nodes")
-        self._documents, settled = swarm.see(Listed(services, tasks, nodes))
-        self._looked = True
-        return settled
+        async with self._looking:
+            services = await self._manager.swarm("services")
+            tasks = await self._manager.swarm("tasks")
+            nodes = await self._manager.swarm("nodes")
+            self._documents, settled = swarm.see(Listed(services, tasks, nodes))
+            self._looked = True
+            return settled
 
     async def _rest(self, pause_s: float) -> None:
         await asyncio.sleep(BETWEEN_LOOKS_S)

@@ -198,7 +198,7 @@ class FakeDocker(Script):
         """Let answers go wrong.
 
         Args:
-            endpoint: "ping", "version", "info", "list", "inspect" or "events".
+            endpoint: "ping", "version", "info", "list", "inspect", "events" or "tasks".
             container: only inspections of this one.
             status: answer with this status and an error message.
             body: answer with these octets.
@@ -288,6 +288,9 @@ class FakeDocker(Script):
             "ServerVersion": "20.10.24", "OSType": "linux", "Swarm": self.swarm, "SystemTime": self._now()
         }  # fmt: skip
         return self._json({"ID": self.engine_id, "Name": self.name, **counts, **about})
+
+    async def _tasks(self, _request: web.Request, _asked: str) -> web.StreamResponse:
+        return self._json([])
 
     async def _list(self, request: web.Request, _asked: str) -> web.StreamResponse:
         filters, refused = self._filters(request, _LIST_FILTERS)
@@ -388,6 +391,7 @@ _ENDPOINTS: dict[
     ("containers", "json"): ("list", FakeDocker._list),
     ("containers", "*", "json"): ("inspect", FakeDocker._inspect),
     ("events",): ("events", FakeDocker._events),
+    ("tasks",): ("tasks", FakeDocker._tasks),
 }
 
 

@@ -411,3 +411,13 @@ async def test_closing_leaves_no_thread(fake):
         assert threads() > before
     async with asyncio.timeout(WAIT_S):
         await until(lambda: threads() <= before, "the threads are gone")
+
+
+async def test_what_is_no_list_of_a_swarm_is_an_error(fake):
+    """It is not taken for an empty one: all that is registered of the swarm would go."""
+    async with client(fake.url) as engine:
+        assert await engine.swarm("tasks") == []
+        for body in (b"{}", b"null"):
+            fake.disturb("tasks", body=body, times=1)
+            with pytest.raises(EngineUnavailable, match="/tasks is no list"):
+                await engine.swarm("tasks")

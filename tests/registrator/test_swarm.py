@@ -304,6 +304,35 @@ class Manager:
         return EngineInfo("DOCKER", "h1", "20.10.24", "1.41")
 
 
+class Slow(Manager):
+    """A manager whose first list of nodes takes until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def swarm(self, kind):
+        found = await super().swarm(kind)
+        if kind == "nodes" and not self.begun.is_set():
+            self.begun.set()
+            await self.let_go.wait()
+        return found
+
+
+async def test_of_two_looks_the_later_one_stands():
+    """Also where the earlier one is answered later: what it saw is older."""
+    manager = Slow()
+    engine = SwarmEngine(manager, manager.place.cluster, time.time)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as looks:
+        looks.create_task(engine.running())
+        await manager.begun.wait()
+        manager.tasks = []
+        later = looks.create_task(engine.running())
+        await asyncio.wait({later}, timeout=0.1)
+        manager.let_go.set()
+    assert await engine.inspect(CONTAINER) is None
+
+
 async def test_a_swarm_tells_what_differs():
     """ListAgain first, then an event for what comes and goes; away while the manager does not answer."""
     manager, heard = Manager(), []
