@@ -2,8 +2,8 @@
 
 An engine remembers its last 256 events and tells those of `since` and later first. dockerd walks from the newest back
 to the first that is older: after its clock was set back, all of before then look as if they were still to come. So
-`since` is an hour earlier too, by the clock as it is now, and what comes once more because of it is told from what
-is new by having been heard.
+`since` is the earlier of two: when the last event was heard by the clock as it was then, and by the clock as it is
+now. What is told once more because of that is known by having been heard.
 Source: moby, daemon/events, SubscribeTopic and loadBufferedEvents.
 """
 
