@@ -126,7 +126,7 @@ class Applier:
         """
         async with self._doing:
             if self._nginx is not None and self._folder.current and not self._nginx.pid:
-                longer = patience(len(self._folder.proved_files))
+                longer = patience(await in_thread(self._folder.count))  # of a former process's too
                 await self._nginx.reload(longer)
                 await self._nginx.prove(self._folder.current, timeout_s=self._proof_s * longer)
 

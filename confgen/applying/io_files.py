@@ -117,6 +117,10 @@ class Folder:
         """The last generation that was proved; empty for none."""
         return pointed_at(self.path, "good")
 
+    def count(self) -> int:
+        """How many files the configuration has that nginx reads."""
+        return sum(len(files) for _, _, files in os.walk(self._generations / (self.current or "none")))
+
     def config(self, generation: str) -> Path:
         """The main file of a generation."""
         return self._generations / generation / "nginx.conf"
