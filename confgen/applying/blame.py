@@ -93,7 +93,7 @@ def _without_file(messages: list[str], output: str) -> str:
     """The line that says most: which address is taken, rather than that nginx gave up."""
     lines = messages or [line.strip() for line in _lines(output) if line.strip()]
     bind = next((line for line in lines if line.startswith("bind() to")), "")
-    hint = "; choose another port with --http-port" if "Address already in use" in bind else ""
+    hint = "; end who has it, or choose another --http-port or --https-port" if "Address already in use" in bind else ""
     return f"{bind}{hint}" if bind else lines[0] if lines else "nginx said nothing"
 
 

@@ -37,7 +37,10 @@ ROWS = [
             "",
             "",
             0,
-            "bind() to 0.0.0.0:80 failed (98: Address already in use); choose another port with --http-port",
+            (
+                "bind() to 0.0.0.0:80 failed (98: Address already in use)"
+                "; end who has it, or choose another --http-port or --https-port"
+            ),
         ),
     ),
     ("other words", "nginx did not end and was killed", ("", "", 0, "nginx did not end and was killed")),
