@@ -79,6 +79,10 @@ class EngineClock:
         self.behind_s = 0.0 if agree else (low + high) / 2
         return True
 
+    def theirs(self, now: float) -> float:
+        """The latest that it may be by the engine's time of day when it is `now` by ours."""
+        return now - self.behind_s + self._width_s
+
     def is_doubtful(self, at: float, now: float) -> bool:
         """True when an event that was told just now bears a time that is another than now: ask for the time anew."""
         return abs(now - at - self.behind_s) > LATE_S + self._width_s

@@ -59,7 +59,7 @@ class Heard:
         Args:
             events: as they were told.
             now: as `begin` has it.
-            theirs: UNIX time in seconds, by the engine's clock as it is now.
+            theirs: UNIX time in seconds, by the engine's clock as it is now: the latest that it may be.
         """
         found = [event for event in events if event not in self._before]
         if found:

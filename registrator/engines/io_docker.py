@@ -263,7 +263,7 @@ class DockerEngine:
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
                 self.on_swarm(str(raw.get("Type")))
-        found += self._heard.take(events, now, time.time() - self._clock.behind_s)
+        found += self._heard.take(events, now, self._clock.theirs(time.time()))
         if inbox.overflowed():
             found.append(ListAgain("more events than could be taken in", dropped=True))
         if not found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registrator.engines.clock import DayClock, EngineClock, Moment
+from registrator.engines.clock import LATE_S, DayClock, EngineClock, Moment
 
 ROWS = {
     "it goes on": ((0.25, 0.25), []),
@@ -84,3 +84,13 @@ def test_when_the_engine_is_asked_for_its_time_anew(at, now, doubtful):
     clock = EngineClock()
     ask(clock, 940.0, 1000.0, 1000.0)
     assert clock.is_doubtful(at, now) is doubtful
+
+
+@pytest.mark.parametrize("ahead_s", [-7.0, -1.0, 0.0, 1.0, 5.0, 7.0, 3600.0])
+@pytest.mark.parametrize("at_s", [0.0, 3.0, 6.0])
+def test_what_the_engine_tells_now_is_not_yet_to_come(ahead_s, at_s):
+    """However long it took to say what time it was, and at whatever moment of that: no signal is lost for it."""
+    clock, began = EngineClock(), 1_000_000.0
+    assert clock.asked(began + at_s + ahead_s, Moment(began, 0.0), Moment(began + 6.0, 6.0))
+    now = began + 60.0
+    assert now + ahead_s <= clock.theirs(now) + LATE_S
