@@ -237,6 +237,8 @@ class _Run:
         if not self._before:
             raise NotServing("there is no configuration before it to go back to")
         await in_thread(lambda: self._folder.swap(self._before))
+        # What is gone back to may be much larger than what failed.
+        self._patience = max(self._patience, patience(await in_thread(self._folder.count)))
 
     async def _discard(self) -> None:
         await in_thread(lambda: self._folder.discard(self._tree.generation))
