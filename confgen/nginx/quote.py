@@ -37,6 +37,7 @@ def _of(kind: values.Kind) -> Callable[[str], bool]:
 _SEGMENT = r"[A-Za-z0-9._@+,:=~-]+"
 _SPELLED = r"(?:[A-Za-z0-9_~!&,=:@/-]|\[[.+*()]\])+"
 _PARAMETERS = "(?:;[^/]*)?"  # RFC 3986 §3.3: what some applications take off each segment, and nginx does not
+_NOTHING = "(?:/[.]?;[^/]*)*"  # segments of which nothing is left then
 _ENDS = "(?:/|$)"
 _URL = re.compile(r"https?://([a-z0-9._-]+)(:[1-9][0-9]{0,4})?(/.*)?")
 
@@ -53,7 +54,7 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "regex": _whole(_SPELLED),
     "near": _whole(
         rf"\^\(\?!\(\?:{_SPELLED}(?:\|{_SPELLED})*\){re.escape(_ENDS)}\)"
-        rf"\(\?i:(?:/(?:{_SPELLED})?{re.escape(_PARAMETERS)})+\){re.escape(_ENDS)}"
+        rf"\(\?i:(?:{re.escape(_NOTHING)}/(?:{_SPELLED})?{re.escape(_PARAMETERS)})+\){re.escape(_ENDS)}"
     ),
     "number": _whole(r"0|[1-9][0-9]{0,9}"),
     "duration": _whole(r"(0|[1-9][0-9]{0,17})(ms|s)"),
@@ -144,16 +145,15 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
     Returns:
         The expression, for a decoded path; None: it is too long for one.
 
-    >>> nearly("/a/b").text
-    '^(?!(?:/a/b)(?:/|$))(?i:/a(?:;[^/]*)?/b(?:;[^/]*)?)(?:/|$)'
+    >>> nearly("/a").text
+    '^(?!(?:/a)(?:/|$))(?i:(?:/[.]?;[^/]*)*/a(?:;[^/]*)?)(?:/|$)'
     """
     known = "|".join(_literally(one) for one in (path, *others))
-    parts = "".join(f"/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
+    parts = "".join(f"{_NOTHING}/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
     text = f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}"
     return Token("near", text) if len(text) <= MAX_TEXT else None
 
 
-@functools.lru_cache(maxsize=256)  # the weights of a hundred thousand servers are few tokens
 @functools.lru_cache(maxsize=1024)  # a hundred thousand servers have few weights
 def number(value: int) -> Token:
     """A whole number, 0 to 9,999,999,999; also a port or a count of octets.

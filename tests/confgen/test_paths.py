@@ -135,7 +135,9 @@ async def test_a_path_that_may_be_read_in_two_ways_is_refused_where_guards_diffe
 
 NEAR = ["/ADMIN", "/Admin/x", "/admin;", "/admin;a=b/x", "/%61dmin%3Bx/y", "/api;v=1/v1.0/users", "/API/V1.0"]
 NEAR += ["/api/v1.0;x", "//admin;x"]
+NEAR += ["/;/admin", "/;x/admin/y", "/.;/admin", "//;a/%2e%3bb/Admin;c", "/;/api/;/v1.0", "/api/.;x/v1.0/y"]
 FAR = ["/administrator", "/admins;x", "/pub;x/admin", "/x;admin", "/api/v1x0", "/api;x", "/Docs/x", "/DOCS", "/docsy"]
+FAR += ["/;admin", "/.;admin", "/x/;/admin", "/x.;/admin"]
 
 
 async def test_a_guarded_path_is_not_reached_by_a_spelling_that_its_application_alone_understands(nginx, folder):
