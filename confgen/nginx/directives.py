@@ -69,14 +69,15 @@ def sent(snippet: bytes) -> frozenset[str]:
     return frozenset(found[1].strip("\"'").lower() for found in words if len(found) > 1)
 
 
-def answers_all(snippet: bytes) -> bool:
-    """Whether it says itself what is answered at paths that nobody serves: nginx takes no second `location /`.
+def locations(snippet: bytes) -> frozenset[str]:
+    """Its locations that are no patterns, as ours are written: nginx takes none of them twice.
 
-    >>> answers_all(b"location / { return 418; }"), answers_all(b"location = / { return 418; }")
-    (True, False)
+    >>> sorted(locations(b"location ^~ '/' { return 418; } location =/a { } location ~ b { } location @c { }"))
+    ['/', '= /a']
     """
-    words = [one.text.rstrip(";").split()[1:] for one in directives(snippet) if one.name == "location"]
-    return ["/"] in words or ["^~", "/"] in words
+    blocks = ("".join(one.text.rstrip(";").split()[1:]) for one in directives(snippet) if one.name == "location")
+    plain = (re.sub("[\"']", "", block).removeprefix("^~") for block in blocks)
+    return frozenset(f"= {one[1:]}" if one[0] == "=" else one for one in plain if one and one[0] in "=/")
 
 
 def guards_inside(snippet: bytes) -> bool:

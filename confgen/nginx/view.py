@@ -223,8 +223,12 @@ class _Builder:
                 decided = self._beside(place, standing.decided)
                 if decided.closed != standing.decided.closed:
                     notes.append(Note(self._service, shown(place), decided.closed))
-                found = self._location(place, standing._replace(decided=decided))
-                locations.setdefault(place.host, []).append(found)
+                there = locations.setdefault(place.host, [])
+                if twice := self._locations(place.host) & {one.text for one in self._matches(place)}:
+                    why = f"the host's own directives have a location {min(twice)} already, which counts"
+                    notes.append(Note(self._service, shown(place), why))
+                else:
+                    there.append(self._location(place, standing._replace(decided=decided)))
             else:
                 reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
                 notes.append(Note(self._service, shown(place), reason))
@@ -260,7 +264,7 @@ class _Builder:
         for host, found in leads.items():
             parts = tuple(part_file(other, host) for other in self._hosts.others(host, self._service))
             certificate, strict = self._certificate(host), self._strict(host)
-            rest = not self._hosts.covers_all(host) and not directives.answers_all(self._extras.hosts.get(host, b""))
+            rest = not self._hosts.covers_all(host) and "/" not in self._locations(host)
             near = self._near(host) if strict else ()
             key = (tuple(found), parts, rest, self._own(host), certificate, self._covered(host), strict, near)
             alike.setdefault(key, []).append(quote.host(host))
@@ -285,6 +289,10 @@ class _Builder:
         guarded = {one.place.path.rstrip("/") for one in found if self._asked(one) != NO_GUARDS}
         near = (quote.nearly(path, _spelled_otherwise(path, paths)) for path in sorted(guarded - {""}))
         return tuple(one for one in near if one is not None)
+
+    def _locations(self, host: str) -> frozenset[str]:
+        """What the admin's own directives serve at a host: nginx would refuse it twice, and with it the neighbours."""
+        return directives.locations(self._extras.hosts.get(host, b""))
 
     def _says(self, place: Place) -> frozenset[str]:
         own = extras.reaching(self._extras.places, place)

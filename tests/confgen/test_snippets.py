@@ -279,3 +279,21 @@ async def test_directives_that_nginx_refuses_without_a_file_cost_their_host_alon
         await running.settle(*asking(one.port), *second(one.port))
         assert await statuses(running.port, 1, path="/b") == [503]
         assert await statuses(running.port, 1, host=f"c.{DOMAIN}") == [200]
+
+
+TWICE = [("all", "location / {", "/"), ("first of all", "location ^~ '/'{", "/"), ("a file", "location =/a {", "/a")]
+
+
+@pytest.mark.parametrize(("text", "path"), [row[1:] for row in TWICE], ids=[row[0] for row in TWICE])
+async def test_a_location_of_the_host_costs_no_neighbour_of_whoever_asks_for_it(
+    one_nginx, folder, snippets, text, path
+):
+    """No location is taken twice; who has the shortest path leads the host, and would be left out with all of it."""
+    (snippets / f"{WEB}.conf").write_text(f"{text} return 418; }}\n", encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*second(one.port), *asking(one.port, path=path))
+        assert await statuses(running.port, 1, path=path) == [418]
+        assert await statuses(running.port, 1, path="/b") == [200]
+        assert running.state["quarantined"] == []
+        reasons = " ".join(each["reason"] for each in running.state["refused"])
+        assert "the host's own directives have a location" in reasons
