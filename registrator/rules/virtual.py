@@ -22,6 +22,7 @@ from registrator.rules.yaml_scalars import BadYaml, Value
 
 LABEL = "com.github.nginx-proxy.nginx-proxy."  # in front of its labels
 MAX_MULTIPORTS = 16 * 1024  # characters
+MAX_WISHES = 4096  # paths of all its hosts: aliases make a million of so many characters
 MAX_REMARKS = 16  # of one container: a variable may hold thousands of hosts
 DEFAULT_PORT = 80
 DEFAULT_HSTS = "365d"
@@ -157,6 +158,8 @@ class _Work:
             hosts = _map("", _parsed(self.given[MULTIPORTS]))
         except BadValue as error:
             raise _Refused(f"{MULTIPORTS} (env): {error}; it is not proxied") from error
+        if sum(len(paths) for paths in hosts.values() if isinstance(paths, dict)) > MAX_WISHES:
+            raise _Refused(f"{MULTIPORTS} (env): more than {MAX_WISHES} paths of all its hosts; it is not proxied")
         for host, paths in hosts.items():
             try:
                 there = _map(host, paths) or {"/": None}

@@ -112,6 +112,7 @@ def test_balance_by_client_is_stickiness(balance):
 
 # What cannot be done -> routes by port, and the remark.
 MULTI = "VIRTUAL_HOST_MULTIPORTS"
+MANY = "\n".join(["a.test: &a", *(f" /{number}:" for number in range(999)), *(f"{n}: *a" for n in range(999))])
 LEFT_OUT = [
     ("a pattern", ["VIRTUAL_HOST=~^a,b.test"], {81: route("b.test")}, "VIRTUAL_HOST (env): '~^a' is no host: a "),
     ("a wildcard behind", ["VIRTUAL_HOST=a.*"], {}, "VIRTUAL_HOST (env): 'a.*' is no host: a host name"),
@@ -131,6 +132,7 @@ LEFT_OUT = [
     ("no HSTS", [A, "HSTS=x"], {81: route("a.test", hsts=None)}, "HSTS (env): 'x' is no duration"),
     ("no certificate", [A, "CERT_NAME=a/b"], {}, "CERT_NAME (env): 'a/b' is no certificate"),
     ("no YAML", [multiports("a: [")], {}, f"{MULTI} (env): line 1: "),
+    ("a million paths by aliases", [multiports(MANY)], {}, f"{MULTI} (env): more than 4096 paths of all its hosts"),
     ("no map", [multiports(["a"])], {}, f"{MULTI} (env): it is no map: it holds hosts, then paths"),
     ("no map of paths", [multiports({"a.test": "x", "b.test": {}})], {81: route("b.test")},
      f"{MULTI} (env): 'a.test' is no map"),
