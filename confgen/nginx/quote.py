@@ -140,7 +140,7 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
 
     Args:
         path: without a slash behind.
-        others: that are so spelled on purpose.
+        others: that are so spelled on purpose; as many of the shortest as fit in, the rest is taken for the path.
 
     Returns:
         The expression, for a decoded path; None: it is too long for one.
@@ -148,10 +148,14 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
     >>> nearly("/a").text
     '^(?!(?:/a)(?:/|$))(?i:(?:/[.]?;[^/]*)*/a(?:;[^/]*)?)(?:/|$)'
     """
-    known = "|".join(_literally(one) for one in (path, *others))
+    known = _literally(path)
     parts = "".join(f"{_NOTHING}/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
-    text = f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}"
-    return Token("near", text) if len(text) <= MAX_TEXT else None
+    texts = [f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}"]
+    for one in sorted(others, key=len):
+        known += f"|{_literally(one)}"
+        texts.append(f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}")
+    text = next((one for one in reversed(texts) if len(one) <= MAX_TEXT), None)
+    return Token("near", text) if text else None
 
 
 @functools.lru_cache(maxsize=1024)  # a hundred thousand servers have few weights

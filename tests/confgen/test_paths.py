@@ -158,6 +158,7 @@ async def test_a_guarded_path_is_not_reached_by_a_spelling_that_its_application_
         for path in ("/admin", "/admin/x", "/%61dmin/x;y", "/api/v1.0/a;b", "/Docs/low"):
             assert (await get(running.port, WEB, path)).status == 403, path
         await running.settle(*at("other", app.port, "/ADMIN/open"))  # whoever has it has it
+        await running.settle(*at("long", app.port, "/ADMIN/" + "x" * 1017))  # but no guard opens by it
         assert (await get(running.port, WEB, "/ADMIN/open/x")).status == 200
         assert (await get(running.port, WEB, "/ADMIN/x")).status == 400
 
