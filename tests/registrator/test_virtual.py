@@ -194,6 +194,23 @@ def test_our_tags_win(env, found):
     assert routes(decide(ports=ONE, env=[A, *env])) == found
 
 
+@pytest.mark.parametrize(
+    ("ours", "told"),
+    [
+        ("SERVICE_81_PROXY=http", True),
+        ("SERVICE_PROXY=http", True),
+        ("SERVICE_81_PROXY=", False),
+        ("SERVICE_X=y", False),
+    ],
+)
+def test_a_guard_of_theirs_that_our_proxy_takes_away_is_told(ours, told):
+    """Nobody is let in without a word where NETWORK_ACCESS kept him out."""
+    said = f"NETWORK_ACCESS (env): has no effect on port 81, since {ours.partition('=')[0]} takes its place"
+    for guard, kept in ((), told), (("SERVICE_PROXY_ALLOW=9.9.9.9",), False):
+        decided = decide(ports=ONE, env=[A, "NETWORK_ACCESS=internal", ours, *guard])
+        assert any(text.startswith(said) for text in decided.notices) is kept
+
+
 def test_the_name_is_the_usual_one_and_the_route_needs_no_published_port():
     """As nginx-proxy's users start containers: EXPOSE alone; one host for the containers of a service."""
     labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}
