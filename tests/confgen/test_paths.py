@@ -10,6 +10,10 @@ from tests.confgen.kit import Backend, Running, claim, container, endpoint, get,
 
 STRIPPED = [
     ("encoded slashes and blanks stay", "/api", "/api/projects/a%2Fb%20c", "/projects/a%2Fb%20c"),
+    ("dots that climb out of it", "/api", "/api/../api/x%2Fy", "/x/y"),
+    ("encoded ones", "/a/b", "/a/b/.%2E/%2e./a/b/x?y=/..", "/x?y=/.."),
+    ("behind an encoded slash", "/api", "/api%2f..%2Fapi/x", "/x"),
+    ("dots in a name or a query", "/api", "/api/..a%2F.b..?/../", "/..a%2F.b..?/../"),
     ("a query", "/api", "/api/x?y=%2F&z=/api/", "/x?y=%2F&z=/api/"),
     ("an address in it", "/api", "/api/x/http://u", "/x/http://u"),
     ("the prefix alone", "/api", "/api?a=1", "/?a=1"),
@@ -37,6 +41,7 @@ async def test_what_is_left_of_a_stripped_path(nginx, folder, row):
 
 ELSEWHERE = [
     ("encoded slashes stay", "/api", "/v1", "/api/a%2Fb?c", "/v1/a%2Fb?c"),
+    ("dots that climb out of it", "/api", "/v1", "/api/../api/x", "/v1/x"),
     ("the prefix alone", "/api", "/v1/x", "/api?a=1", "/v1/x?a=1"),
     ("the prefix with a slash", "/api", "/v1/", "/api/", "/v1/"),
     ("slashes claimed and given", "/api/", "/v1/", "/api/x", "/v1/x"),
