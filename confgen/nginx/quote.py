@@ -148,14 +148,15 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
     >>> nearly("/a").text
     '^(?!(?:/a)(?:/|$))(?i:(?:/[.]?;[^/]*)*/a(?:;[^/]*)?)(?:/|$)'
     """
-    known = _literally(path)
     parts = "".join(f"{_NOTHING}/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
-    texts = [f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}"]
+    text, rest = f"^(?!(?:{_literally(path)}", f"){_ENDS})(?i:{parts}){_ENDS}"
     for one in sorted(others, key=len):
-        known += f"|{_literally(one)}"
-        texts.append(f"^(?!(?:{known}){_ENDS})(?i:{parts}){_ENDS}")
-    text = next((one for one in reversed(texts) if len(one) <= MAX_TEXT), None)
-    return Token("near", text) if text else None
+        longer = f"{text}|{_literally(one)}"
+        if len(longer) + len(rest) > MAX_TEXT:
+            break
+        text = longer
+    text += rest
+    return Token("near", text) if len(text) <= MAX_TEXT else None
 
 
 @functools.lru_cache(maxsize=1024)  # a hundred thousand servers have few weights
