@@ -1,8 +1,8 @@
 """Who stands at which host: one service leads it, others may have paths of their own there.
 
 Pure. A claim is for a host and a path as written; `/api` and `/api/` are two claims but one location, so one of them
-wins here: the older claim, then the lesser path. The service with the shortest path leads a host: its file holds the
-server block, which includes the others' files.
+wins here: the older claim, then the lesser path. Who has been there longest leads a host: its file holds the server
+block, which includes the others' files.
 """
 
 from __future__ import annotations
@@ -160,9 +160,9 @@ class Hosts:
         return tuple(self._winners(host).values())
 
     def leader(self, host: str) -> str:
-        """The service whose file holds the server block of a host."""
-        found = self._winners(host)
-        return found[min(found, key=lambda path: (len(path), path))].service
+        """The service whose file holds the server block of a host: the oldest there, whom no later one displaces."""
+        found = self._winners(host).values()
+        return min(found, key=lambda one: (one.since, len(one.place.path), one.place.path)).service
 
     def others(self, host: str, leader: str) -> tuple[str, ...]:
         """The other services that serve something at a host, sorted."""

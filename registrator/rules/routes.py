@@ -46,6 +46,8 @@ OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 HTTP_ONLY = ("proxy_path", "proxy_strip", "proxy_dest", "proxy_backend", *OPTIONS)
+# Of a path that is guarded. What applications may take for it is an expression that nginx has to read (`quote.nearly`).
+LONGEST_GUARDED, MOST_PARTS_GUARDED = 120, 10
 STREAMS_TOO = frozenset({"proxy_allow", "proxy_timeout"})
 NAMES_TOO = frozenset({"proxy_allow"})  # of streams that are told by their name: others stand at the port
 NOT_STREAMS = tuple(key for key in HTTP_ONLY if key not in STREAMS_TOO)
@@ -135,6 +137,11 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Rese
     guards = sorted(key for key in GUARDS - STREAMS_TOO if key in one.raw and one.raw[key].value)
     if guards and scheme not in HTTP_SCHEMES:
         return f"{one.raw[guards[0]].name} asks for protection that streams have not: only PROXY_ALLOW guards them"
+    guarding = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
+    path = cast("str", one.values.get("proxy_path", "/"))
+    if guarding and (len(path) > LONGEST_GUARDED or path.count("/") > MOST_PARTS_GUARDED):
+        most = f"{LONGEST_GUARDED} characters and {MOST_PARTS_GUARDED} parts at most"
+        return f"{one.raw[guarding[0]].name} goes with a PROXY_PATH of {most}, whose other spellings can be kept out"
     if one.values.get("proxy_dest", "/") != "/" and one.values.get("proxy_path", "/") == "/":
         return f"{one.raw['proxy_dest'].name} goes with a PROXY_PATH, in whose place it stands"
     if one.values.get("proxy_http") == "refuse" and scheme in {"http", "grpc"}:

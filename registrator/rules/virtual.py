@@ -103,7 +103,8 @@ def beneath(facts: Facts, own: Tags, reserved: Reserved) -> Virtual:
             said = {key: tag for key, tag in (work.placed(place) | common).items() if key not in there}
             ports[str(place.port)] = said | ports.get(str(place.port), {})
         elif there["proxy"].value and "proxy_allow" in common and "proxy_allow" not in there:
-            work.remarks.append(_unguarded(place.port, there["proxy"]))
+            # Whoever said so wanted it kept in, whatever else stands in the place of these variables.
+            ports[str(place.port)] = {"proxy_allow": common["proxy_allow"]} | ports.get(str(place.port), {})
     return Virtual(Tags(own.generic, ports), work.told())
 
 
@@ -250,13 +251,6 @@ class _Work:
         if word not in known:
             raise _Refused(f"{variable} (env): {quoted(word)} is none of {', '.join(known)}; it is not proxied")
         return known[word]
-
-
-def _unguarded(port: int, proxy: Tag) -> str:
-    return (
-        f"NETWORK_ACCESS (env): has no effect on port {port}, since {quoted(proxy.name)[1:-1]} takes its place:"
-        f" SERVICE_{port}_PROXY_ALLOW says who may"
-    )
 
 
 def _covers(first: _Place, other: _Place) -> bool:

@@ -288,7 +288,7 @@ TWICE = [("all", "location / {", "/"), ("first of all", "location ^~ '/'{", "/")
 async def test_a_location_of_the_host_costs_no_neighbour_of_whoever_asks_for_it(
     one_nginx, folder, snippets, text, path
 ):
-    """No location is taken twice; who has the shortest path leads the host, and would be left out with all of it."""
+    """No location is taken twice; whoever leads the host would be left out with all of it."""
     (snippets / f"{WEB}.conf").write_text(f"{text} return 418; }}\n", encoding="utf-8")
     async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
         await running.settle(*second(one.port), *asking(one.port, path=path))

@@ -121,6 +121,7 @@ def test_routes(env, expected):
 
 NOT = "SERVICE_80_PROXY='http': not proxied: "
 RESERVED = " is a reserved name, or that of the proxies or the console"
+SHORT = "120 characters and 10 parts at most, whose other spellings can be kept out"
 REFUSED = [
     ("udp over a tcp port", ["PROXY=udp"], "SERVICE_80_PROXY='udp': not proxied: 80/tcp is no udp port"),
     (
@@ -143,6 +144,16 @@ REFUSED = [
             f"{NOT.replace('http', 'tcp')}SERVICE_80_PROXY_RATE asks for protection that streams have not: "
             "only PROXY_ALLOW guards them"
         ),
+    ),
+    (
+        "a guarded path too long to be guarded",
+        ["PROXY=http", f"PROXY_PATH=/{'a' * 120}", "PROXY_AUTH=staff"],
+        f"{NOT}SERVICE_80_PROXY_AUTH goes with a PROXY_PATH of {SHORT}",
+    ),
+    (
+        "a guarded path of too many parts",
+        ["PROXY=http", f"PROXY_PATH={'/a' * 11}", "PROXY_ALLOW=10.0.0.0/8"],
+        f"{NOT}SERVICE_80_PROXY_ALLOW goes with a PROXY_PATH of {SHORT}",
     ),
     (
         "another prefix for none",
