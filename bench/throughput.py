@@ -1,7 +1,8 @@
-"""Requests a second through the configuration that confgen writes, beside a hand-tuned nginx.conf for the same servers.
+"""Requests a second through the configuration that confgen writes, beside two that are written by hand.
 
-Both nginx have one worker and the same two servers behind them, which are one more nginx; wrk asks them in turn, so
-that both meet the same moods of the machine. What counts is the ratio, and the CPU of a request.
+One by hand is lean: what somebody writes who knows nginx and these two servers. The other does as much as ours does:
+headers, ids, log. All nginx have one worker and the same two servers behind, which are one more nginx; wrk asks them in
+turn, so that all meet the same moods of the machine. What counts is the ratio, and the CPU of a request.
 """
 
 from __future__ import annotations
@@ -89,6 +90,55 @@ http {{
 """
 
 
+# The same duties as ours, by hand: a log of one JSON object a request, its id, all headers, WebSockets.
+ALIKE = """\
+{user}
+worker_processes 1;
+pid {folder}/alike.pid;
+error_log {folder}/alike-error.log;
+events {{ worker_connections 4096; }}
+http {{
+{temp}    log_format json escape=json
+        '{{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","host":"$host","uri":"$request_uri",'
+        '"protocol":"$server_protocol","status":$status,"bytes":$body_bytes_sent,"seconds":$request_time,'
+        '"upstream":"$proxy_host","server":"$upstream_addr","server_status":"$upstream_status",'
+        '"server_seconds":"$upstream_response_time","request_id":"$request_id","traceparent":"$http_traceparent",'
+        '"agent":"$http_user_agent"}}';
+    access_log {folder}/alike-access.log json buffer=32k flush=1s;
+    keepalive_requests 10000;
+    tcp_nodelay on;
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
+    upstream web {{
+        server {ip}:{first} max_fails=3 fail_timeout=5s;
+        server {ip}:{second} max_fails=3 fail_timeout=5s;
+        keepalive 64;
+    }}
+    server {{
+        listen {port} backlog=4096;
+        server_name {host};
+        location / {{
+            proxy_pass http://web;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header X-Forwarded-Ssl off;
+            proxy_set_header X-Original-URI $request_uri;
+            proxy_set_header X-Request-ID $request_id;
+            proxy_set_header Forwarded "";
+            proxy_set_header Proxy "";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
 class Nginx(NamedTuple):
     """One that is measured: what it is called, its port, its master's process id."""
 
@@ -112,7 +162,7 @@ def run(rounds: int = ROUNDS, seconds: int = SECONDS) -> None:
         measured = _started(place)
         found: dict[str, list[Round]] = {one.title: [] for one in measured}
         for number in range(rounds + 1):
-            for one in measured if number % 2 else reversed(measured):
+            for one in measured if number % 2 else tuple(reversed(measured)):
                 row = _round(place, one, seconds)
                 if number:  # the first one warms up
                     found[one.title].append(row)
@@ -137,9 +187,12 @@ def _started(place: Folder) -> tuple[Nginx, ...]:
     given = {"user": f"user {account};" if account else "", "folder": place.path, "ip": LOCAL}
     ports = {"first": first, "second": second}
     _start(place, "servers", SERVERS.format(**given, **ports, answer=ANSWER, temp=_temp(place, "servers")))
-    port = free_port()
-    by_hand = _start(place, "hand", BY_HAND.format(**given, **ports, port=port, host=HOST, temp=_temp(place, "hand")))
-    return Nginx("by hand", port, by_hand), _ours(place, (first, second))
+    by_hand = []
+    for title, name, text in (("by hand", "hand", BY_HAND), ("by hand, as much", "alike", ALIKE)):
+        port = free_port()
+        config = text.format(**given, **ports, port=port, host=HOST, temp=_temp(place, name))
+        by_hand.append(Nginx(title, port, _start(place, name, config)))
+    return *by_hand, _ours(place, (first, second))
 
 
 def _temp(place: Folder, name: str) -> str:
