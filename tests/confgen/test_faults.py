@@ -75,7 +75,7 @@ async def test_fault_C1_a_refused_service_is_named_and_quarantined_and_all_other
         assert entry["reason"] == f'unknown directive "no_such_directive" in services/bad.conf:{entry["line"]}'
         assert builtin_line(running, entry) == "no_such_directive on;"
         assert running.telemetry.ready.missing == {"quarantine": f"bad: {entry['reason']}"}
-        assert quarantine_metric(running) == 1
+        await until(lambda: quarantine_metric(running) == 1, "counted, a moment after it was applied")
         assert [(await get(running.port, host)).body for host in (WEB, f"other.{DOMAIN}")] == ["one GET /"] * 2
         answer = await get(running.port, BAD, "/broken")
         assert (answer.status, answer.body.split(",")[0]) == (
@@ -87,7 +87,7 @@ async def test_fault_C1_a_refused_service_is_named_and_quarantined_and_all_other
         )
         assert (await get(running.port, BAD)).body == "one GET /"
         assert running.state["quarantined"] == []
-        assert quarantine_metric(running) is None
+        await until(lambda: quarantine_metric(running) is None, "its metric is gone, a moment after it was applied")
         assert running.telemetry.ready.missing == {}
 
 

@@ -418,6 +418,7 @@ async def test_a_resync_writes_nothing_when_nothing_differs(world):
     await world.see("all are recorded", lambda found: records(found) == set(ids) and len(exports(found)) == 400)
     await harness.until(lambda: not first.service._lanes.waiting, "every event was looked after")
     await first.service.writer.settled()
+    await world.see("its key says so", lambda found: b'"listed":true' in found[node_key(NODE)].value)
     before, lists = (await world.store.read("/")).revision, world.engine.requests["list"]
     looks = first.metric("pilotfish_registrator_inspections_total")
     await harness.until(lambda: world.engine.requests["list"] >= lists + 3, "it has compared several times")
