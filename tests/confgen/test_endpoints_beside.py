@@ -302,7 +302,7 @@ async def test_a_running_nginx_goes_from_one_way_to_the_other(lua):
             async with lua(store=store, port=port, nginx_endpoints=way, nginx_on_exit="keep") as running:
                 await running.settle(web(backend.port), claim("web", WEB))
                 assert await bodies(port) == {backend.name}
-                assert running.telemetry.ready.missing == {}
+                await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
                 pids.add(running.pid)
         assert len(pids) == 1
     await store.close()

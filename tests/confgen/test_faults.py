@@ -74,7 +74,8 @@ async def test_fault_C1_a_refused_service_is_named_and_quarantined_and_all_other
         assert (entry["service"], entry["file"]) == ("bad", "services/bad.conf")
         assert entry["reason"] == f'unknown directive "no_such_directive" in services/bad.conf:{entry["line"]}'
         assert builtin_line(running, entry) == "no_such_directive on;"
-        assert running.telemetry.ready.missing == {"quarantine": f"bad: {entry['reason']}"}
+        said = {"quarantine": f"bad: {entry['reason']}"}
+        await until(lambda: running.telemetry.ready.missing == said, "it is named")
         await until(lambda: quarantine_metric(running) == 1, "counted, a moment after it was applied")
         assert [(await get(running.port, host)).body for host in (WEB, f"other.{DOMAIN}")] == ["one GET /"] * 2
         answer = await get(running.port, BAD, "/broken")
@@ -88,7 +89,7 @@ async def test_fault_C1_a_refused_service_is_named_and_quarantined_and_all_other
         assert (await get(running.port, BAD)).body == "one GET /"
         assert running.state["quarantined"] == []
         await until(lambda: quarantine_metric(running) is None, "its metric is gone, a moment after it was applied")
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 def quarantine_metric(running, service="bad"):
@@ -416,7 +417,7 @@ async def test_with_nginx_off_only_files_are_written(folder):
     async with Running(folder, "/nonexistent", nginx="off") as running:
         await running.settle(web(80), claim("web", WEB))
         assert "server 127.0.0.1:80 " in (folder / "current" / "services" / "web.conf").read_text()
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 async def test_an_nginx_of_others_is_waited_for_and_then_told(one_nginx, folder):

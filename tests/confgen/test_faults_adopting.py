@@ -67,7 +67,7 @@ async def test_a_pinned_generation_that_is_gone_is_let_go_and_said(one_nginx, fo
         await until(lambda: not (folder / "pin.json").exists(), "let go")
         await running.settle(web(one.port, weight=3))
         assert f"generation {first} is pinned, and gone" in caplog.text
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 async def test_while_a_generation_is_pinned_no_change_counts_as_converged(one_nginx, folder):
@@ -206,4 +206,4 @@ async def test_what_failed_there_and_back_leaves_nothing_behind(one_nginx, folde
         await until(lambda: [one.name for one in (folder / "generations").iterdir()] == [first], "removed")
         nginx.prove = original
         await running.applied(revision)
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")

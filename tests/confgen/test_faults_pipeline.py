@@ -106,7 +106,7 @@ async def test_fault_C6_no_room(one_nginx, folder, room):
             print(f"C6: applied {time.monotonic() - healed:.2f} s after there is room")
             assert (await get(running.port, WEB)).body == "two GET /"
             assert leftovers(folder) == []
-            assert running.telemetry.ready.missing == {}
+            await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 async def test_fault_C6_the_folder_of_configurations_is_removed(one_nginx, folder):
@@ -235,7 +235,7 @@ async def test_fault_C8_a_check_that_hangs_is_killed_with_its_children_and_the_n
         await until(lambda: not any(look(pid) for pid in started), "no child is left", seconds=2)
         assert (await get(running.port, WEB)).body == "one GET /"
         await running.settle(web(one.port, weight=10))
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 SLOW = """#!/bin/sh

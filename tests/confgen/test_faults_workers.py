@@ -109,7 +109,7 @@ async def test_fault_C4_what_waits_is_applied_when_a_generation_ends(one_nginx, 
             assert running.state["revision"] < revision
         await running.applied(revision)
         assert "weight=3 " in (folder / "current" / "services" / "web.conf").read_text()
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 async def test_fault_C4_no_drain_waits_for_old_workers_because_an_addition_does(one_nginx, folder):

@@ -58,7 +58,7 @@ async def test_no_line_is_lost_when_logs_are_rotated(nginx, folder, monkeypatch)
         await get(running.port, WEB, "/last")
         await until(lambda: new.exists() and "/last" in new.read_text(), "nginx writes into the new one")
         await running.settle(web(one.port, weight=3))  # and its own log is still read
-        assert running.telemetry.ready.missing == {}
+        await until(lambda: running.telemetry.ready.missing == {}, "nothing is missing")
 
 
 async def test_nothing_is_rotated_while_a_configuration_is_proved(one_nginx, folder):
