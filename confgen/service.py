@@ -37,7 +37,7 @@ from confgen.settings import ConfgenSettings
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.guard import Guard
-from pilotfish.catalog.io_follow import Backoff, Follower, compared
+from pilotfish.catalog.io_follow import Backoff, Comparing, Follower
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference
@@ -98,7 +98,7 @@ class ConfgenService:
         self._observed: dict[str, float] = {}  # container key -> time of the event that nginx does not show yet
         self._wake = asyncio.Event()
         self._edits_at = 0.0  # by the monotonic clock: when it is looked whether somebody edited what nginx reads
-        self._comparing: asyncio.Task[None] | None = None
+        self._comparing = Comparing(telemetry.log)
         self._known = 0  # revision up to which the registry matters to proxies
 
     def _make_nginx(self) -> Nginx | None:
@@ -336,8 +336,7 @@ class ConfgenService:
     def reload(self) -> None:
         """Compare what is known with the store, and what nginx reads with what was written (SIGHUP)."""
         self._edits_at = 0.0
-        if self._comparing is None or self._comparing.done():
-            self._comparing = asyncio.create_task(compared([self._follower], self._telemetry.log))
+        self._comparing.begin([self._follower])
 
     def state(self) -> dict[str, object]:
         """What /api/state shows."""

@@ -34,7 +34,7 @@ from dnsserver.transport.io_edges import LISTENING, Edges, Manner
 from dnsserver.transport.io_slots import Slots
 from pilotfish.catalog import io_host, keys, panic
 from pilotfish.catalog.guard import Guard
-from pilotfish.catalog.io_follow import Follower, compared
+from pilotfish.catalog.io_follow import Comparing, Follower
 from pilotfish.catalog.io_keeper import Keeper
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.keys import ContainerKey
@@ -94,7 +94,7 @@ class DnsService:
         self._faults = Faults(telemetry.log)
         self._garbage = Garbage(lambda: sum(self.responder.counts().values()), telemetry.log)
         self._query_log: QueryLog | None = None
-        self._rereading: asyncio.Task[None] | None = None
+        self._comparing = Comparing(telemetry.log)
         self._fresh = asyncio.Event()
         telemetry.ready.bad(LISTENING, "not open yet")
         telemetry.ready.bad(DATA, "nothing read yet")
@@ -193,8 +193,7 @@ class DnsService:
         """Compare everything with the store, and open the query log anew (SIGHUP)."""
         if self._query_log is not None:
             self._query_log.reopen()
-        if self._rereading is None or self._rereading.done():
-            self._rereading = asyncio.create_task(compared(self._followers.values(), self._telemetry.log))
+        self._comparing.begin(self._followers.values())
 
     def state(self) -> Mapping[str, object]:
         """What /api/state shows."""

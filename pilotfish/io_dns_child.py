@@ -28,7 +28,7 @@ from dnsserver.transport import io_addresses
 from pilotfish.catalog import io_status, keys
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_feed import FeedServer, FeedStore
-from pilotfish.catalog.io_follow import Backoff, Follower, compared
+from pilotfish.catalog.io_follow import Backoff, Comparing, Follower
 from pilotfish.catalog.io_log import set_up
 from pilotfish.catalog.io_stores import open_etcd
 from pilotfish.catalog.settings import Shared
@@ -209,17 +209,14 @@ def feed_for_children(
 
 def reread_at_hangup(followers: Sequence[Follower], parts: Sequence[Reloadable], telemetry: Telemetry) -> None:
     """At SIGHUP compare what children read from with the store, and have all parts do what they do then."""
-    loop, running = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+    comparing = Comparing(telemetry.log)
 
     def reread() -> None:
         for part in parts:
             part.reload()
-        if not running:
-            task = loop.create_task(compared(followers, telemetry.log))
-            running.add(task)
-            task.add_done_callback(running.discard)
+        comparing.begin(followers)
 
-    loop.add_signal_handler(signal.SIGHUP, reread)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reread)
 
 
 def run_workers(settings: DnsSettings) -> None:

@@ -235,6 +235,23 @@ class Follower:
         return mended
 
 
+class Comparing:
+    """Compares all with the store whenever it is asked to (SIGHUP), one comparison at a time.
+
+    Args:
+        log: gets what came of it.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._running: asyncio.Task[None] | None = None
+
+    def begin(self, followers: Collection[Follower]) -> None:
+        """Begin one, unless one runs; inside a running event loop."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(compared(followers, self._log))
+
+
 async def compared(followers: Collection[Follower], log: logging.Logger) -> None:
     """Compare all with the store now, key by key, and mend what is wrong; what came of it is in the log.
 

@@ -134,10 +134,10 @@ def _problem(one: PortTags, service: str, names: tuple[str, ...], reserved: Rese
     backend = one.values.get("proxy_backend")
     if backend and backend not in BACKENDS[scheme]:
         return f"PROXY_BACKEND={backend} does not go with it: {', '.join(BACKENDS[scheme])}"
-    guards = sorted(key for key in GUARDS - STREAMS_TOO if key in one.raw and one.raw[key].value)
+    guarding = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
+    guards = [key for key in guarding if key not in STREAMS_TOO]
     if guards and scheme not in HTTP_SCHEMES:
         return f"{one.raw[guards[0]].name} asks for protection that streams have not: only PROXY_ALLOW guards them"
-    guarding = sorted(key for key in GUARDS if key in one.raw and one.raw[key].value)
     path = cast("str", one.values.get("proxy_path", "/"))
     if guarding and (len(path) > LONGEST_GUARDED or path.count("/") > MOST_PARTS_GUARDED):
         most = f"{LONGEST_GUARDED} characters and {MOST_PARTS_GUARDED} parts at most"

@@ -117,23 +117,25 @@ async def test_a_path_without_its_slash_belongs_to_whoever_has_what_is_above(ngi
         assert (await get(running.port, WEB, "/s/t")).body == "root GET /t"
 
 
+def one_path(name, to, path, **options):
+    """A service with one path of the host, and what it asks for there."""
+    wish = endpoint(name, to=to, hosts=(WEB,), path=path, options=Options(**options))
+    return [put(container(name, wish)), claim(name, WEB, path)]
+
+
 AMBIGUOUS = ["/admin%2f..%2fpub/x", "/admin/..%2Fpub/x", "/pub/..;/admin", "/pub/%2e.%3B/admin", "/pub/..%5cadmin"]
 AMBIGUOUS += ["/pub/..\\admin", "/pub%2fadmin", "/pub/x/../..", "/pub/%2E./pub/y", "/pub#/admin"]
 PLAIN = ["/pub/x", "/pub/a;b=c", "/pub/x?next=%2fadmin/../#", "/pub/a..b", "/pub/..a/b..", "/pub/%252f", "/pub/./x"]
 
 
 async def test_a_path_that_may_be_read_in_two_ways_is_refused_where_guards_differ(nginx, folder):
-    def at(name, to, path, **options):
-        wish = endpoint(name, to=to, hosts=(WEB,), path=path, options=Options(**options))
-        return [put(container(name, wish)), claim(name, WEB, path)]
-
     closed = {"allow": parse_networks("10.0.0.0/8")}
     async with Backend("app") as app, Running(folder, nginx) as running:
-        await running.settle(*at("web", app.port, "/"), *at("pub", app.port, "/pub"))
+        await running.settle(*one_path("web", app.port, "/"), *one_path("pub", app.port, "/pub"))
         assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [200] * len(AMBIGUOUS)
-        await running.settle(*at("pub", app.port, "/pub", **closed), *at("web", app.port, "/", **closed))
+        await running.settle(*one_path("pub", app.port, "/pub", **closed), *one_path("web", app.port, "/", **closed))
         assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [403] * len(AMBIGUOUS)
-        await running.settle(*at("pub", app.port, "/pub"))  # of a host that another service leads
+        await running.settle(*one_path("pub", app.port, "/pub"))  # of a host that another service leads
         assert [(await get(running.port, WEB, path)).status for path in AMBIGUOUS] == [400] * len(AMBIGUOUS)
         assert [(await get(running.port, WEB, path)).status for path in PLAIN] == [200] * len(PLAIN)
 
@@ -147,23 +149,20 @@ FAR += ["/;admin", "/.;admin", "/x/;/admin", "/x.;/admin"]
 
 async def test_a_guarded_path_is_not_reached_by_a_spelling_that_its_application_alone_understands(nginx, folder):
     """Express does not mind the case of letters, and Tomcat takes `;...` off each segment."""
-
-    def at(name, to, path, **options):
-        wish = endpoint(name, to=to, hosts=(WEB,), path=path, options=Options(**options))
-        return [put(container(name, wish)), claim(name, WEB, path)]
-
     closed = {"allow": parse_networks("10.0.0.0/8")}
     async with Backend("app") as app, Running(folder, nginx) as running:
-        await running.settle(*at("web", app.port, "/"), *at("docs", app.port, "/Docs"))
+        await running.settle(*one_path("web", app.port, "/"), *one_path("docs", app.port, "/Docs"))
         assert [(await get(running.port, WEB, path)).status for path in (*NEAR, *FAR)] == [200] * len([*NEAR, *FAR])
         guarded = {"admin": "/admin", "api": "/api/v1.0", "low": "/Docs/low"}
-        await running.settle(*(one for name, path in guarded.items() for one in at(name, app.port, path, **closed)))
+        await running.settle(
+            *(one for name, path in guarded.items() for one in one_path(name, app.port, path, **closed))
+        )
         assert [(await get(running.port, WEB, path)).status for path in NEAR] == [400] * len(NEAR)
         assert [(await get(running.port, WEB, path)).status for path in FAR] == [200] * len(FAR)
         for path in ("/admin", "/admin/x", "/%61dmin/x;y", "/api/v1.0/a;b", "/Docs/low"):
             assert (await get(running.port, WEB, path)).status == 403, path
-        await running.settle(*at("other", app.port, "/ADMIN/open"))  # whoever has it has it
-        await running.settle(*at("long", app.port, "/ADMIN/" + "x" * 1017))  # but no guard opens by it
+        await running.settle(*one_path("other", app.port, "/ADMIN/open"))  # whoever has it has it
+        await running.settle(*one_path("long", app.port, "/ADMIN/" + "x" * 1017))  # but no guard opens by it
         assert (await get(running.port, WEB, "/ADMIN/open/x")).status == 200
         assert (await get(running.port, WEB, "/ADMIN/x")).status == 400
 
