@@ -1,7 +1,8 @@
 """One ordered queue per container: what concerns one is done one after another, and never waits for another one.
 
 What piled up for a container is handed over together, so that a storm of events costs one look. A failed look is tried
-again, alone. Bounded: a container's pile keeps the newest events, and the engine is asked for only so many at once.
+again, alone: after a while, or at once when the container is to be looked at anew, for then the engine has spoken.
+Bounded: a container's pile keeps the newest events, and the engine is asked for only so many at once.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Lanes:
         self._handle, self._telemetry = handle, telemetry
         self._piles: dict[str, list[Event]] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._woken: dict[str, asyncio.Event] = {}
         self.slots = asyncio.Semaphore(AT_ONCE)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -47,7 +49,10 @@ class Lanes:
             pile.append(event)
             pile[:] = _bounded(pile)
         self._idle.clear()
-        if container not in self._busy:
+        if container in self._busy:
+            self._woken[container].set()
+        else:
+            self._woken[container] = asyncio.Event()
             task = asyncio.get_running_loop().create_task(self._work(container))
             self._busy[container] = task
             task.add_done_callback(lambda _: self._done(container))
@@ -70,9 +75,10 @@ class Lanes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, container: str) -> None:
-        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        backoff, woken = Backoff(FIRST_RETRY_S, LAST_RETRY_S), self._woken[container]
         while container in self._piles:
             events = self._piles.pop(container)
+            woken.clear()
             try:
                 await self._handle(container, events)
                 backoff.reset()
@@ -81,10 +87,11 @@ class Lanes:
                 self._telemetry.log.warning(
                     "container %s: %s", container[:12], error, extra={"cause": f"look {type(error).__name__}"}
                 )
-                await backoff.wait()
+                await backoff.wait(woken)
 
     def _done(self, container: str) -> None:
         task = self._busy.pop(container)
+        del self._woken[container]
         if not task.cancelled() and (error := task.exception()):
             self._telemetry.log.error("container %s: %r", container[:12], error, exc_info=error)
         if container in self._piles:

@@ -42,11 +42,16 @@ class Backoff:
         """Begin again with the shortest wait."""
         self._next_s = self._first_s
 
-    async def wait(self) -> None:
-        """Sleep for the next wait: between half of it and all of it."""
+    async def wait(self, woken: asyncio.Event | None = None) -> None:
+        """Sleep for the next wait: between half of it and all of it, or until `woken` is set."""
         delay_s = self._next_s * random.uniform(0.5, 1.0)  # noqa: S311  jitter, no secret
         self._next_s = min(self._last_s, self._next_s * 2)
-        await asyncio.sleep(delay_s)
+        if woken is None:
+            await asyncio.sleep(delay_s)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await woken.wait()
 
 
 class Follower:

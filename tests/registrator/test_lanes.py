@@ -8,6 +8,7 @@ import time
 import pytest
 
 from pilotfish.catalog.telemetry import Telemetry
+from registrator import io_lanes
 from registrator.engines.engine import EngineUnavailable, Event, Kind
 from registrator.io_asking import OLDER_S
 from registrator.io_lanes import AT_ONCE, MAX_PILE, Lanes
@@ -80,3 +81,23 @@ async def test_a_signal_is_kept_however_much_comes_behind_it(fails):
     async with asyncio.timeout(harness.WAIT_S):
         await lanes.idle()
     assert looks[1] == [signal, *others[-MAX_PILE + 1 :]]
+
+
+async def test_a_failed_look_is_tried_again_as_soon_as_the_engine_speaks(monkeypatch):
+    """Its event, or a list that has it, says that the engine is there: what waits until later is looked at now."""
+    monkeypatch.setattr(io_lanes, "FIRST_RETRY_S", 3600.0)
+    looks = []
+
+    async def look(_container, events):
+        looks.append(events)
+        if len(looks) == 1:
+            raise EngineUnavailable("away")
+
+    lanes = Lanes(look, Telemetry("registrator", time.time))
+    signal = Event(Kind.KILL, "0123456789ab", 1.0, "kill", "15")
+    lanes.put("0123456789ab", signal)
+    await harness.until(lambda: looks, "the look that fails")
+    lanes.put("0123456789ab")
+    async with asyncio.timeout(harness.WAIT_S):
+        await lanes.idle()
+    assert looks == [[signal], [signal]]
