@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 MAX_OUTPUT = 64 * 1024  # octets kept of what a program prints; the rest is read and dropped
@@ -30,11 +30,16 @@ class CannotRun(Exception):
     """A program cannot be started; the message names it and why."""
 
 
-async def run(argv: Sequence[str], *, timeout_s: float) -> Outcome:
+async def run(argv: Sequence[str], *, timeout_s: float, more: Mapping[str, str] | None = None) -> Outcome:
     """Run a program to its end.
 
     It gets a session and process group of its own, which is killed as a whole when the time is over or we are
     cancelled. A daemon that it leaves behind, in a session of its own, is not touched.
+
+    Args:
+        argv: the program and its arguments.
+        timeout_s: how long it may take.
+        more: what stands in its environment besides ours.
 
     Raises:
         CannotRun: it does not exist, or may not be run.
@@ -42,7 +47,12 @@ async def run(argv: Sequence[str], *, timeout_s: float) -> Outcome:
     ours, theirs = os.pipe()  # our own, since a process with a pipe of asyncio's has not ended before that is closed
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, **(more or {})},
         )
     except (OSError, ValueError) as error:
         os.close(ours)

@@ -9,10 +9,11 @@ asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,10 @@ ANSWERS_IN_A_ROW = 3  # after the last older worker was seen to stop: it may sti
 STOP_S = 3.0
 LEAVE_S = 2.0
 MAX_LOG = 256 * 1024  # octets of the error log read after a reload
+# A configuration takes 90 kB of memory a service, which nginx asks for page by page: with pages of 2 MB, where the kernel
+# gives them to who asks ("madvise"), it is read in two thirds of the time. glibc from 2.35 on; others take no notice.
+TUNABLES = "GLIBC_TUNABLES"
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 class Served(NamedTuple):
@@ -80,7 +85,11 @@ class Nginx:
         Raises:
             CannotRun: the program is missing.
         """
-        return await run(self._argv(config, "stderr", "-t"), timeout_s=self._check_timeout_s * patience)
+        return await self._run(self._argv(config, "stderr", "-t"), self._check_timeout_s * patience)
+
+    @staticmethod
+    async def _run(argv: Sequence[str], timeout_s: float) -> Outcome:
+        return await run(argv, timeout_s=timeout_s, more=None if TUNABLES in os.environ else {TUNABLES: HUGE_PAGES})
 
     def _argv(self, config: Path, errors: str, *more: str) -> list[str]:
         return [self._program, "-p", f"{self._folder}/", "-e", errors, *more, "-c", str(config)]
@@ -144,7 +153,7 @@ class Nginx:
         self._pid_file.unlink(missing_ok=True)
         self._replaced = frozenset()
         try:
-            outcome = await run(self._argv(self._config, str(self._errors)), timeout_s=timeout_s)
+            outcome = await self._run(self._argv(self._config, str(self._errors)), timeout_s)
         except CannotRun as error:
             raise NotServing(str(error)) from error
         if outcome.code != 0:
@@ -185,6 +194,7 @@ class Nginx:
         deadline, in_a_row = time.monotonic() + timeout_s, 0
         while time.monotonic() < deadline:
             old_ones = io_processes.still_accepting(self._replaced)
+            self._relieve(old_ones)
             answer = await self.served()
             in_a_row = in_a_row + 1 if answer and answer.generation == generation and not old_ones else 0
             if in_a_row >= ANSWERS_IN_A_ROW:
@@ -197,6 +207,23 @@ class Nginx:
         raise NotServing(
             self._said("emerg") or f"new connections did not see the new configuration within {timeout_s:g} s"
         )
+
+    def _relieve(self, old_ones: frozenset[int]) -> None:
+        """Have older workers finish, if as many newer ones listen.
+
+        Their master tells them the same, but only 0.1 s after it has started the newer ones ("allow new processes to
+        start", ngx_process_cycle.c); until then they take most new connections, since the kernel wakes who has waited
+        longest. It takes no notice of their end before it has told them, so it starts none in their place.
+        """
+        if not old_ones:
+            return
+        listening = io_processes.listening_of(self.pid)
+        # One that died before the signal came has been replaced by one of the old configuration: that is not enough.
+        if len(listening - self._replaced) < len(self._replaced):
+            return
+        for one in old_ones & listening:
+            with contextlib.suppress(OSError):
+                os.kill(one, signal.SIGQUIT)
 
     def _said(self, *levels: str) -> str:
         """The lines of some levels that nginx wrote into its error log since the last reload."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 PROC = Path("/proc")
 MASTER = "nginx: master process"
+WORKER = "nginx: worker process"  # set when it is about to wait for events, and listens already
 LEAVING = "nginx: worker process is shutting down"
 TICKS = os.sysconf("SC_CLK_TCK")
 TOGETHER_S = 0.1  # workers of one generation are forked within this time; reloads are further apart
@@ -65,6 +66,11 @@ def everybody() -> Iterator[Process]:
 def workers_of(master: int) -> frozenset[int]:
     """Workers of a master that still accept."""
     return frozenset(one.pid for one in _children(master) if one.accepts)
+
+
+def listening_of(master: int) -> frozenset[int]:
+    """Workers of a master that have begun to listen, and do so still."""
+    return frozenset(one.pid for one in _children(master) if one.title == WORKER)
 
 
 def former_of(master: int) -> frozenset[int]:

@@ -65,7 +65,7 @@ def _emptied(service: str, upstream: Upstream, places: Iterable[str]) -> Upstrea
     return replace(
         upstream,
         name=quote.upstream(name),
-        once=quote.upstream(f"{name}--once"),
+        once=quote.upstream(f"{name}--once" if upstream.keepalive else name),
         upgrade=quote.label(name),
         servers=(),
         keepalive=upstream.keepalive and quote.number(MAX_KEEPALIVE),

@@ -62,11 +62,12 @@ class Server(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class Upstream(msgspec.Struct, frozen=True):
-    """A group of servers, twice: with connections kept open, and with a fresh one for every request.
+    """A group of servers; twice where connections are kept open, once more with a fresh one for every request.
 
     Attributes:
-        name: of the group that keeps connections.
-        once: of the group that never reuses one, for methods that must not be sent twice and for upgrades.
+        name: of the group that most requests go through.
+        once: of the group that never reuses a connection, for methods that must not be sent twice and for upgrades; the
+            same one where none are kept: nginx looks for each group among all others.
         upgrade: how the named locations begin in which a request gets a fresh connection: upgrades, what must not be
             sent twice, large bodies.
         servers: sorted, at least one.
@@ -81,6 +82,12 @@ class Upstream(msgspec.Struct, frozen=True):
     servers: tuple[Server, ...]
     policy: Policy
     keepalive: Token | None
+
+    @property
+    def groups(self) -> tuple[tuple[Token, Token | None], ...]:
+        """The groups of nginx that it is: their names, and how many connections each worker keeps to each."""
+        kept = (self.name, self.keepalive)
+        return (kept, (self.once, None)) if self.keepalive else (kept,)
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -287,7 +294,7 @@ def upstream(service: str, turn: int, servers: tuple[Server, ...], policy: Polic
     near = all(server.here for server in servers)
     return Upstream(
         name=quote.upstream(name),
-        once=quote.upstream(f"{name}--once"),
+        once=quote.upstream(f"{name}--once" if near else name),
         upgrade=quote.label(name),
         servers=servers,
         policy=policy,

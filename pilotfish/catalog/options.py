@@ -50,7 +50,7 @@ _SIZE = re.compile(r"^([0-9]{1,13})(k|m|g)?b?\Z")
 _URL = re.compile(r"^(https?)://([^/:@?#]+)(?::([0-9]{1,5}))?(/.*)?\Z")
 
 
-class Rate(msgspec.Struct, frozen=True, omit_defaults=True):
+class Rate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How much one client may ask for, told apart by its address.
 
     Attributes:
@@ -71,7 +71,7 @@ class Rate(msgspec.Struct, frozen=True, omit_defaults=True):
         return float("inf") if not self.requests else self.requests * (60 if self.per == "s" else 1)
 
 
-class Redirect(msgspec.Struct, frozen=True, omit_defaults=True):
+class Redirect(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where clients are sent instead.
 
     Attributes:
@@ -93,7 +93,7 @@ class Redirect(msgspec.Struct, frozen=True, omit_defaults=True):
             raise ValueError("nobody can be sent to a wildcard")
 
 
-class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a route asks for. The tag of each is PROXY_ and its name, `_s` aside.
 
     Attributes:

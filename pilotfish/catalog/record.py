@@ -36,7 +36,7 @@ class BadRecord(ValueError):
     """A value of the store is not the record that its key promises; the message says what and where in it."""
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """One way to reach an endpoint.
 
     Attributes:
@@ -50,7 +50,7 @@ class Address(msgspec.Struct, frozen=True):
     scope: Scope
 
 
-class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One port of one container, as the registrator knows it.
 
     Attributes:
@@ -98,7 +98,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_DRAIN_S)] = NO_DRAIN_S
 
 
-class Container(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
+class Container(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="format", tag=FORMAT):
     """One container with all its endpoints: the truth that everything else is derived from.
 
     Attributes:
@@ -179,7 +179,7 @@ class Proxy(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format",
     away: Annotated[tuple[NodeName, ...], msgspec.Meta(max_length=MAX_AWAY)] = ()
 
 
-class Claim(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="format", tag=FORMAT):
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="format", tag=FORMAT):
     """Who owns a route: the service that asked first.
 
     Attributes:

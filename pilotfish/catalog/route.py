@@ -25,7 +25,7 @@ CertName: TypeAlias = Annotated[str, msgspec.Meta(pattern=CERT_PATTERN)]
 MAX_AGE_S = 10 * 365 * 86400  # of HSTS: browsers themselves keep it for about a year or two
 
 
-class Hsts(msgspec.Struct, frozen=True, omit_defaults=True):
+class Hsts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What browsers are told to keep of a host, RFC 6797.
 
     Attributes:
@@ -39,7 +39,7 @@ class Hsts(msgspec.Struct, frozen=True, omit_defaults=True):
     preload: bool = False
 
 
-class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+class Route(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How an endpoint asks to be served by the proxies.
 
     Attributes:

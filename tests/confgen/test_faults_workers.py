@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 
 import pytest
 
+from confgen.applying import io_processes
+from confgen.nginx.render import builtin_templates
 from pilotfish.catalog import keys
 from pilotfish.catalog.record import Drain, encode
 from pilotfish.catalog.store import Entry
@@ -63,6 +66,26 @@ async def test_fault_C11_websockets_outlive_a_hundred_reloads(one_nginx, folder)
         assert reloads(running) - before == 100
         assert alive == [True] * 20
         assert 2 <= most <= 4  # two at least: the sockets' own workers were old
+
+
+async def test_old_workers_finish_as_soon_as_a_new_one_answers(one_nginx, folder):
+    """We tell them so, before their master does; it starts nobody in their place, however often."""
+    templates = builtin_templates()
+    loud = templates["nginx.conf.j2"].replace("{{ main.error_log }} warn", "{{ main.error_log }} notice")
+    templates = {**templates, "nginx.conf.j2": loud}
+    async with (
+        Backend("one") as one,
+        Running(folder, one_nginx, templates=templates, wait_s=0.02, quiet_s=0.02) as running,
+    ):
+        await running.settle(web(one.port), claim("web", WEB))
+        master = int((folder / "run" / "nginx.pid").read_text())
+        workers = len(io_processes.workers_of(master))
+        for turn in range(20):
+            await running.settle(web(one.port, weight=turn + 2))
+        await until(lambda: generations(running) == 1, "old workers are gone")
+        assert len(io_processes.workers_of(master)) == workers
+    told = (folder / "logs" / "error.log").read_text().count(f"signal 3 (SIGQUIT) received from {os.getpid()}")
+    assert told >= 10 * workers  # on a machine that is busy the master may be first now and then
 
 
 async def test_fault_C4_with_four_generations_additions_wait_and_removals_do_not(nginx, folder):

@@ -198,7 +198,7 @@ RULES = {
         MAIN, '"~^:small:" once;', '"~^:small:" "";', a_post_never_meets_a_kept_connection
     ),
     "keepalive": Rule(
-        SERVICE, "    keepalive {{ upstream.keepalive }};", "    keepalive 1; keepalive_requests 1;",
+        SERVICE, "    keepalive {{ keepalive }};", "    keepalive 1; keepalive_requests 1;",
         a_get_meets_a_kept_connection, ((SERVICE, "    keepalive_requests 10000;\n", ""),),
     ),
     "an hour for upgraded connections": Rule(
