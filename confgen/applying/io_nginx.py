@@ -30,8 +30,8 @@ ANSWERS_IN_A_ROW = 3  # after the last older worker was seen to stop: it may sti
 STOP_S = 3.0
 LEAVE_S = 2.0
 MAX_LOG = 256 * 1024  # octets of the error log read after a reload
-# A configuration takes 90 kB of memory a service, which nginx asks for page by page: with pages of 2 MB, where the kernel
-# gives them to who asks ("madvise"), it is read in two thirds of the time. glibc from 2.35 on; others take no notice.
+# A configuration takes 90 kB of memory a service, which nginx asks for page by page: with pages of 2 MB, where the
+# kernel gives them to who asks ("madvise"), it is read in two thirds of the time. glibc from 2.35; others do not care.
 TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 

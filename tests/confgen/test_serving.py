@@ -8,15 +8,27 @@ import re
 
 import pytest
 
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
+from pilotfish.catalog.record import Address
+from tests.confgen.kit import DOMAIN, NODE, Backend, Running, claim, container, endpoint, get, key_of, put, until
 from tests.parts.ports import free_port
 
 WEB = f"web.{DOMAIN}"
 
 
-def web(*ports, **more):
-    """A service `web` with one endpoint for each port."""
-    return put(container("web", *(endpoint("web", 80 + turn, to=port, **more) for turn, port in enumerate(ports))))
+def web(*ports, node=NODE, **more):
+    """A service `web` with one endpoint for each port, on this host or on another."""
+    found = [at(node, port, 80 + turn, **more) for turn, port in enumerate(ports)]
+    return put(container("web", *found, node=node))
+
+
+def at(node, to, port=80, **more):
+    """An endpoint of `web` on a host, that listens here."""
+    there = {} if node == NODE else {"addresses": (Address("127.0.0.1", to, "lan"),)}
+    return endpoint("web", port, to=to, node=node, **there, **more)
+
+
+# To another host no connection is kept, and what is served there needs one group of servers and two places less.
+WHERE = pytest.mark.parametrize("node", [NODE, "far"], ids=["here", "elsewhere"])
 
 
 async def test_a_tagged_container_is_served_by_its_host_name_and_goes_with_it(nginx, folder):
@@ -146,10 +158,11 @@ async def test_a_server_that_refuses_connections_costs_a_post_nothing(nginx, fol
         assert "Connection refused" in refused  # the fault was met
 
 
+@WHERE
 @pytest.mark.parametrize("method", ["POST", "PATCH", "LOCK"])
-async def test_what_must_not_be_sent_twice_is_not(nginx, folder, method):
+async def test_what_must_not_be_sent_twice_is_not(nginx, folder, method, node):
     async with Backend("a", mood="drop") as a, Backend("b", mood="drop") as b, Running(folder, nginx) as running:
-        await running.settle(web(a.port, b.port), claim("web", WEB))
+        await running.settle(web(a.port, b.port, node=node), claim("web", WEB))
         answers = [await get(running.port, WEB, f"/{turn}", method=method, body="x") for turn in range(6)]
         assert [answer.status for answer in answers] == [502] * 6
         paths = [request[1] for request in a.requests + b.requests]
@@ -168,9 +181,10 @@ async def test_gets_reuse_connections_and_posts_never_do(nginx, folder):
         assert one.connections < 12
 
 
-async def test_a_websocket_is_upgraded_and_echoes_and_outlives_a_reload(nginx, folder):
+@WHERE
+async def test_a_websocket_is_upgraded_and_echoes_and_outlives_a_reload(nginx, folder, node):
     async with Backend("one") as one, Running(folder, nginx) as running:
-        await running.settle(web(one.port), claim("web", WEB))
+        await running.settle(web(one.port, node=node), claim("web", WEB))
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(f"GET /ws HTTP/1.1\r\nHost: {WEB}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
@@ -179,7 +193,7 @@ async def test_a_websocket_is_upgraded_and_echoes_and_outlives_a_reload(nginx, f
             writer.write(b"ping%d" % turn)
             assert await reader.readexactly(5) == b"ping%d" % turn
             before = running.state["generation"]
-            await running.settle(web(one.port, weight=turn + 1), claim("web", WEB))
+            await running.settle(web(one.port, node=node, weight=turn + 1), claim("web", WEB))
             assert running.state["generation"] != before
         writer.write(b"still")
         assert await reader.readexactly(5) == b"still"
@@ -253,8 +267,9 @@ BODIES = [
 ]
 
 
+@WHERE
 @pytest.mark.parametrize("row", [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
-async def test_large_bodies_flow_to_the_application_as_they_come(nginx, folder, row):
+async def test_large_bodies_flow_to_the_application_as_they_come(nginx, folder, row, node):
     """What is small is read whole first, so that a slow client occupies nobody."""
     method, length, path, more, flows = row
     seen = asyncio.Event()
@@ -267,9 +282,9 @@ async def test_large_bodies_flow_to_the_application_as_they_come(nginx, folder, 
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, Running(folder, nginx) as running:
-        wish = endpoint("web", to=server.sockets[0].getsockname()[1], **more)
         path = more.get("path", path)
-        await running.settle(put(container("web", wish)), claim("web", f"web.{DOMAIN}", path))
+        port = server.sockets[0].getsockname()[1]
+        await running.settle(web(port, node=node, **more), claim("web", f"web.{DOMAIN}", path))
         _, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: web.{DOMAIN}\r\n{length}\r\n".encode())
         writer.write(b"4000\r\n" + b"x" * 0x4000 + b"\r\n" if "chunked" in length else b"x" * 0x4000)
@@ -283,8 +298,9 @@ async def test_large_bodies_flow_to_the_application_as_they_come(nginx, folder, 
         writer.close()
 
 
+@WHERE
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "POST", "LOCK"])
-async def test_a_body_of_http2_that_says_no_length_never_goes_to_the_proxys_disk(nginx, folder, method):
+async def test_a_body_of_http2_that_says_no_length_never_goes_to_the_proxys_disk(nginx, folder, method, node):
     """HTTP/2 has no chunks: any request may have a body without an end, and would fill everybody's disk."""
     seen = asyncio.Event()
 
@@ -298,7 +314,7 @@ async def test_a_body_of_http2_that_says_no_length_never_goes_to_the_proxys_disk
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     h2c = free_port()
     async with server, Running(folder, nginx, h2c_port=h2c) as running:
-        await running.settle(web(server.sockets[0].getsockname()[1]), claim("web", WEB))
+        await running.settle(web(server.sockets[0].getsockname()[1], node=node), claim("web", WEB))
         ask = ["curl", "-s", "--http2-prior-knowledge", "-H", f"Host: {WEB}", "-X", method, "-T", "-"]
         client = await asyncio.create_subprocess_exec(
             *ask, f"http://127.0.0.1:{h2c}/", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
@@ -313,11 +329,11 @@ async def test_a_body_of_http2_that_says_no_length_never_goes_to_the_proxys_disk
             await client.wait()
 
 
-async def test_a_small_body_is_tried_again_where_it_may_be(nginx, folder):
+@WHERE
+async def test_a_small_body_is_tried_again_where_it_may_be(nginx, folder, node):
     """A PUT whose server dies before it answers goes to another, with its whole body."""
     async with Backend("dead", mood="drop") as dead, Backend("live") as live, Running(folder, nginx) as running:
-        both = [endpoint("web", 80 + turn, to=one.port) for turn, one in enumerate((dead, live))]
-        await running.settle(put(container("web", *both)), claim("web", WEB))
+        await running.settle(web(dead.port, live.port, node=node), claim("web", WEB))
         answers = [await get(running.port, WEB, method="PUT", body="all of it") for _ in range(6)]
         assert [one.body for one in answers] == ["live PUT /"] * 6
         assert dead.requests

@@ -197,7 +197,7 @@ def test_an_endpoint_elsewhere_is_reached_at_its_lan_address():
     assert catalog.places() == {f"{WEB}/": ("web", ["10.0.0.9:80"])}
 
 
-def test_paths_of_two_services_share_a_host_and_the_shorter_leads():
+def test_paths_of_two_services_share_a_host_and_of_two_of_one_age_the_shorter_leads():
     catalog = Catalog()
     catalog.feed(
         put(container("a", endpoint("web", hosts=("www.test",)))),
@@ -211,6 +211,31 @@ def test_paths_of_two_services_share_a_host_and_the_shorter_leads():
     assert [file.text for file, _ in api.parts] == ["parts/api@www.test.conf"]
     assert api.sites == ()
     assert not web.sites[0].rest
+
+
+def test_the_oldest_leads_a_host_whatever_comes_and_goes_beside_it():
+    """It holds the server block: were it a newcomer's file, whatever nginx refused there would cost the older ones."""
+    catalog = Catalog()
+    catalog.feed(
+        *(put(container(name, endpoint(name, 80 + at, hosts=("www.test",), path=path))) for at, name, path in SHARING),
+        *(claim(name, "www.test", path, since=float(at)) for at, name, path in SHARING),
+    )
+    assert led(catalog) == ["api"]
+    oldest = claim("api", "www.test", "/api", since=1.0)
+    catalog.feed(deletes=[oldest.key])
+    assert led(catalog) == ["web"]
+    catalog.feed(claim("api", "www.test", "/api", since=4.0))
+    assert led(catalog) == ["web"]
+    catalog.feed(claim("deep", "www.test", "/api/v1/deep", since=0.5))
+    assert led(catalog) == ["deep"]
+
+
+SHARING = ((1, "api", "/api"), (2, "web", "/"), (3, "deep", "/api/v1/deep"))
+
+
+def led(catalog):
+    """The services that have a server block."""
+    return [name for name, view in catalog.views.services.items() if view.sites]
 
 
 def test_when_the_leader_goes_the_other_service_takes_the_host_over():
