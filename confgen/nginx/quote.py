@@ -36,8 +36,9 @@ def _of(kind: values.Kind) -> Callable[[str], bool]:
 
 _SEGMENT = r"[A-Za-z0-9._@+,:=~-]+"
 _SPELLED = r"(?:[A-Za-z0-9_~!&,=:@/-]|\[[.+*()]\])+"
-_PARAMETERS = "(?:;[^/]*)?"  # RFC 3986 §3.3: what some applications take off each segment, and nginx does not
-_NOTHING = "(?:/[.]?;[^/]*)*"  # segments of which nothing is left then
+# Possessive: a request may have thousands of these segments, and what could be given back would not fit PCRE's stack.
+_PARAMETERS = "(?:;[^/]*+)?+"  # RFC 3986 §3.3: what some applications take off each segment, and nginx does not
+_NOTHING = "(?:/[.]?;[^/]*+)*+"  # segments of which nothing is left then
 _ENDS = "(?:/|$)"
 _URL = re.compile(r"https?://([a-z0-9._-]+)(:[1-9][0-9]{0,4})?(/.*)?")
 
@@ -146,7 +147,7 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
         The expression, for a decoded path; None: it is too long for one.
 
     >>> nearly("/a").text
-    '^(?!(?:/a)(?:/|$))(?i:(?:/[.]?;[^/]*)*/a(?:;[^/]*)?)(?:/|$)'
+    '^(?!(?:/a)(?:/|$))(?i:(?:/[.]?;[^/]*+)*+/a(?:;[^/]*+)?+)(?:/|$)'
     """
     parts = "".join(f"{_NOTHING}/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
     text, rest = f"^(?!(?:{_literally(path)}", f"){_ENDS})(?i:{parts}){_ENDS}"

@@ -143,6 +143,7 @@ async def test_a_path_that_may_be_read_in_two_ways_is_refused_where_guards_diffe
 NEAR = ["/ADMIN", "/Admin/x", "/admin;", "/admin;a=b/x", "/%61dmin%3Bx/y", "/api;v=1/v1.0/users", "/API/V1.0"]
 NEAR += ["/api/v1.0;x", "//admin;x"]
 NEAR += ["/;/admin", "/;x/admin/y", "/.;/admin", "//;a/%2e%3bb/Admin;c", "/;/api/;/v1.0", "/api/.;x/v1.0/y"]
+NEAR += ["/;" * 2000 + "/admin", "/;x" * 2000 + "/api/v1.0", "/Admin;" + "x" * 6000]
 FAR = ["/administrator", "/admins;x", "/pub;x/admin", "/x;admin", "/api/v1x0", "/api;x", "/Docs/x", "/DOCS", "/docsy"]
 FAR += ["/;admin", "/.;admin", "/x/;/admin", "/x.;/admin"]
 
