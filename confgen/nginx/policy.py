@@ -195,6 +195,9 @@ def guards(decided: Decided, snippet: Set[str]) -> tuple[object, ...]:
     return (bool(decided.closed), policy.allow, policy.auth, frozenset(snippet & (NETWORKS | USERS | OTHERS)))
 
 
+NO_GUARDS = guards(JUST_SERVED, frozenset())
+
+
 def at(policy: Policy, place: Place) -> Policy:
     """The policy at one place of a route: the realm of its passwords, and nobody is sent to where he is."""
     if policy.auth and place.path != "/":
@@ -236,6 +239,26 @@ def overridden(policy: Policy, says: Set[str]) -> str:
         if asked and (found := says & theirs):
             return f"{tag}: it would take the place of {min(found)} in the admin's snippet; nobody is let in"
     return ""
+
+
+TOO_LONG = "the path is too long for its other spellings to be kept out (120 characters and 10 parts fit)"
+
+
+def beside(decided: Decided, host: Set[str], says: Set[str], *, loose: bool) -> tuple[Decided, list[str]]:
+    """What was decided, or that nobody is let in where it would guard less than it says; and what is to be said of it.
+
+    Args:
+        decided: for a place.
+        host: names of the directives of its host's snippet.
+        says: of its own.
+        loose: it is guarded, and its path is too long for other spellings to be refused.
+    """
+    said = [why] if (why := overridden(decided.policy, host | says)) else []
+    if loose:
+        tagged = guards(decided, frozenset()) != NO_GUARDS
+        said.append(f"{TOO_LONG}; {'nobody is let in' if tagged else 'they go round what its snippet guards'}")
+        why = why or (said[-1] if tagged else "")
+    return Decided(PLAIN, why) if why else decided, said
 
 
 def _closed(route: Route, options: Options, around: Around) -> str:

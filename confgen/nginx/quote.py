@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Set
 
 import msgspec
 
@@ -136,12 +136,12 @@ def _literally(path: str) -> str:
     return re.sub(r"[.+*()]", lambda found: f"[{found[0]}]", path)
 
 
-def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
+def nearly(path: str, paths: Set[str] = frozenset()) -> Token | None:
     """Paths that some applications read as a path or as below it, and nginx does not, as a regular expression.
 
     Args:
         path: without a slash behind.
-        others: that are so spelled on purpose; as many of the shortest as fit in, the rest is taken for the path.
+        paths: of the host. Those that are so spelled on purpose stay: as many of the shortest as fit in.
 
     Returns:
         The expression, for a decoded path; None: it is too long for one.
@@ -151,13 +151,20 @@ def nearly(path: str, others: Iterable[str] = ()) -> Token | None:
     """
     parts = "".join(f"{_NOTHING}/{_literally(part)}{_PARAMETERS}" for part in path.split("/")[1:])
     text, rest = f"^(?!(?:{_literally(path)}", f"){_ENDS})(?i:{parts}){_ENDS}"
-    for one in sorted(others, key=len):
+    for one in sorted(_spelled_otherwise(path, paths), key=len):
         longer = f"{text}|{_literally(one)}"
         if len(longer) + len(rest) > MAX_TEXT:
             break
         text = longer
     text += rest
     return Token("near", text) if len(text) <= MAX_TEXT else None
+
+
+def _spelled_otherwise(path: str, paths: Set[str]) -> list[str]:
+    """Those that differ from a path, or from what is below it, in the case of letters."""
+    stem = f"{path}/"
+    alike = (one for one in paths if f"{one}/".lower().startswith(stem.lower()))
+    return sorted(one for one in alike if not f"{one}/".startswith(stem))
 
 
 @functools.lru_cache(maxsize=1024)  # a hundred thousand servers have few weights

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from confgen.nginx import directives, extras, quote, tls
-from confgen.nginx.policy import CLOSED_FOR_WORK, JUST_SERVED, PLAIN, Around, Decided, Policy, at, guards, overridden
+from confgen.nginx.policy import CLOSED_FOR_WORK, NO_GUARDS, Around, Decided, Policy, at, beside, guards
 from confgen.nginx.quote import Token
 from confgen.nginx.rights import NOTHING, Rights, Standing, ViewSettings, matches, rights
 from confgen.nginx.shapes import (
@@ -173,16 +173,6 @@ class Views:
         return changed or view != before
 
 
-NO_GUARDS = guards(JUST_SERVED, frozenset())
-
-
-def _spelled_otherwise(path: str, paths: Set[str]) -> list[str]:
-    """Those that differ from a path, or from what is below it, in the case of letters."""
-    stem = f"{path}/"
-    alike = (one for one in paths if f"{one}/".lower().startswith(stem.lower()))
-    return sorted(one for one in alike if not f"{one}/".startswith(stem))
-
-
 def _guards(wanted: Rights, place: Place, snippet: Set[str] = frozenset()) -> tuple[object, ...]:
     standing = wanted.places.get(place)
     return guards(standing.decided, snippet) if standing else ()
@@ -219,10 +209,9 @@ class _Builder:
         for place, standing in sorted(self._wanted.places.items()):
             winner = self._hosts.winner(place)
             if (winner.place, winner.service) == (place, self._service):
-                notes += (Note(self._service, shown(place), why) for why in self._about_tls(place.host, standing))
-                decided = self._beside(place, standing.decided)
-                if decided.closed != standing.decided.closed:
-                    notes.append(Note(self._service, shown(place), decided.closed))
+                decided, said = self._beside(place, standing.decided)
+                whys = (*self._about_tls(place.host, standing), *said)
+                notes += (Note(self._service, shown(place), why) for why in whys)
                 there = locations.setdefault(place.host, [])
                 if twice := self._locations(place.host) & {one.text for one in self._matches(place)}:
                     why = f"the host's own directives have a location {min(twice)} already, which counts"
@@ -248,11 +237,12 @@ class _Builder:
             copies=tuple(sorted(self._copies.items())),
         )
 
-    def _beside(self, place: Place, decided: Decided) -> Decided:
-        """What was decided, unless it would count before the admin's directives, as the inner of two `allow` does."""
-        host = directives.names(self._extras.hosts.get(place.host, b""))
-        why = overridden(decided.policy, host | self._says(place))
-        return Decided(PLAIN, why) if why else decided
+    def _beside(self, place: Place, decided: Decided) -> tuple[Decided, list[str]]:
+        """What was decided, as far as it is a guard at this host, and what is to be said of it."""
+        says, path = self._says(place), place.path.rstrip("/")
+        guarded = bool(path) and guards(decided, says) != NO_GUARDS
+        loose = guarded and quote.nearly(path) is None and self._strict(place.host)
+        return beside(decided, directives.names(self._extras.hosts.get(place.host, b"")), says, loose=loose)
 
     def _part(self, host: str, found: list[Location]) -> Site:
         certificate, covered, own = self._certificate(host), self._covered(host), self._headers(host)
@@ -287,7 +277,7 @@ class _Builder:
         found = self._hosts.served(host)
         paths = {one.place.path.rstrip("/") for one in found}
         guarded = {one.place.path.rstrip("/") for one in found if self._asked(one) != NO_GUARDS}
-        near = (quote.nearly(path, _spelled_otherwise(path, paths)) for path in sorted(guarded - {""}))
+        near = (quote.nearly(path, paths) for path in sorted(guarded - {""}))
         return tuple(one for one in near if one is not None)
 
     def _locations(self, host: str) -> frozenset[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from confgen.nginx.quote import nearly
 from pilotfish.catalog.options import Options, parse_networks, parse_redirect
+from registrator.rules.routes import LONGEST_GUARDED, MOST_PARTS_GUARDED
 from tests.confgen.asking import WEB, asking, websocket
 from tests.confgen.kit import Backend, Running, claim, container, endpoint, get, put
 
@@ -166,6 +168,42 @@ async def test_a_guarded_path_is_not_reached_by_a_spelling_that_its_application_
         await running.settle(*one_path("long", app.port, "/ADMIN/" + "x" * 1017))  # but no guard opens by it
         assert (await get(running.port, WEB, "/ADMIN/open/x")).status == 200
         assert (await get(running.port, WEB, "/ADMIN/x")).status == 400
+
+
+LONG = "/admin/" + "+" * 170
+ALLOW = {"allow": parse_networks("127.0.0.0/8")}
+TOO_LONG = "is too long for its other spellings to be kept out"
+UNKEPT = [
+    ("a tag", ALLOW, {}, "", 503, f"{TOO_LONG} (120 characters and 10 parts fit); nobody is let in"),
+    ("a tag, and the same all over the host", ALLOW, ALLOW, "", 200, ""),
+    ("its own file", {}, {}, "allow 127.0.0.1; deny all;", 200, "they go round what its snippet guards"),
+    ("a tag and its own file", ALLOW, {}, "auth_basic off;", 503, "nobody is let in"),
+    ("a tag that its own file is against", ALLOW, {}, "allow 127.0.0.1; deny all;", 503, TOO_LONG),
+    ("no guard", {}, {}, "add_header A b;", 200, ""),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in UNKEPT], ids=[row[0] for row in UNKEPT])
+async def test_a_guarded_path_that_is_too_long_to_keep_out_its_other_spellings(one_nginx, folder, row):
+    """A registrator refuses such a tag; records of older ones and of others may have it."""
+    asked, beside, text, status, said = row
+    snippets = folder.parent / "snippets"
+    snippets.mkdir()
+    (snippets / f"{WEB}{LONG.replace('/', '@')}.conf").write_text(text, encoding="utf-8")
+    async with Backend("app") as app, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*one_path("web", app.port, "/", **beside), *one_path("admin", app.port, LONG, **asked))
+        assert (await get(running.port, WEB, LONG)).status == status
+        assert (await get(running.port, WEB, "/x")).status == 200
+        reasons = [each["reason"] for each in running.state["refused"]]
+        assert any(said in each for each in reasons) if said else not reasons, reasons
+        assert running.state["quarantined"] == []
+
+
+def test_what_a_registrator_takes_for_a_guarded_path_is_short_enough():
+    """Its bounds, at the marks that take most room in an expression."""
+    part = "+" * (LONGEST_GUARDED // MOST_PARTS_GUARDED - 1)
+    path = f"/{part}" * MOST_PARTS_GUARDED
+    assert (len(path), nearly(path) is not None) == (LONGEST_GUARDED, True)
 
 
 BLOCKS = [
