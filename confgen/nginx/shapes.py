@@ -95,7 +95,7 @@ class Location(msgspec.Struct, frozen=True):
 
     Attributes:
         path: as claimed.
-        matches: nginx's own way to say "this path and everything below it".
+        matches: nginx's own way to say "this path and everything below it", less what the host's own directives have.
         upstream: who serves it; None: nobody at the moment, 503.
         strip: the prefix is taken off.
         prefix: which one, without a slash behind; None: none is.
@@ -124,6 +124,10 @@ class Location(msgspec.Struct, frozen=True):
     secure: bool = False
     shut: bool = False
     hsts: Token | None = None
+
+    def below(self, match: Token) -> bool:
+        """Whether something follows the path in what a match is for."""
+        return match.text != f"= {self.path}"
 
     @property
     def undivided(self) -> bool:

@@ -210,14 +210,12 @@ class _Builder:
             winner = self._hosts.winner(place)
             if (winner.place, winner.service) == (place, self._service):
                 decided, said = self._beside(place, standing.decided)
-                whys = (*self._about_tls(place.host, standing), *said)
+                left, taken = self._left(place)
+                whys = (*self._about_tls(place.host, standing), *said, *taken)
                 notes += (Note(self._service, shown(place), why) for why in whys)
                 there = locations.setdefault(place.host, [])
-                if twice := self._locations(place.host) & {one.text for one in self._matches(place)}:
-                    why = f"the host's own directives have a location {min(twice)} already, which counts"
-                    notes.append(Note(self._service, shown(place), why))
-                else:
-                    there.append(self._location(place, standing._replace(decided=decided)))
+                if left:
+                    there.append(self._location(place, left, standing._replace(decided=decided)))
             else:
                 reason = f"{winner.service} has {winner.place.path} at this host, which is the same to nginx"
                 notes.append(Note(self._service, shown(place), reason))
@@ -243,6 +241,19 @@ class _Builder:
         guarded = bool(path) and guards(decided, says) != NO_GUARDS
         loose = guarded and quote.nearly(path) is None and self._strict(place.host)
         return beside(decided, directives.names(self._extras.hosts.get(place.host, b"")), says, loose=loose)
+
+    def _left(self, place: Place) -> tuple[tuple[Token, ...], list[str]]:
+        """What the admin's own directives leave of a place, and what is to be said of it.
+
+        nginx would refuse the same location twice, and with it the neighbours.
+        """
+        found, taken = self._matches(place), self._locations(place.host)
+        left = tuple(one for one in found if one.text not in taken)
+        if left == found:
+            return found, []
+        twice = ", ".join(one.text for one in found if one.text in taken)
+        rest = f"; ours is {', '.join(one.text for one in left)}" if left else ""
+        return left, [f"the host's own directives have a location {twice} already, which counts{rest}"]
 
     def _part(self, host: str, found: list[Location]) -> Site:
         certificate, covered, own = self._certificate(host), self._covered(host), self._headers(host)
@@ -281,7 +292,7 @@ class _Builder:
         return tuple(one for one in near if one is not None)
 
     def _locations(self, host: str) -> frozenset[str]:
-        """What the admin's own directives serve at a host: nginx would refuse it twice, and with it the neighbours."""
+        """What the admin's own directives serve at a host."""
         return directives.locations(self._extras.hosts.get(host, b""))
 
     def _says(self, place: Place) -> frozenset[str]:
@@ -347,13 +358,13 @@ class _Builder:
         self._copies[file] = text
         return file
 
-    def _location(self, place: Place, standing: Standing) -> Location:
+    def _location(self, place: Place, left: tuple[Token, ...], standing: Standing) -> Location:
         shut = standing.http == "refuse"
         there = standing.http is not None and (self._settings.told or self._certificate(place.host) is not None)
         secure = shut or (there and standing.http == "redirect")
         hsts = standing.hsts if there else None
         if place.host in self._extras.pages:
-            closed = Location(place.path, self._matches(place), None, strip=False, policy=CLOSED_FOR_WORK)
+            closed = Location(place.path, left, None, strip=False, policy=CLOSED_FOR_WORK)
             return msgspec.structs.replace(closed, secure=secure, shut=shut, hsts=hsts)
         path, policy = place.path, at(standing.decided.policy, place)
         own = extras.reaching(self._extras.places, place)
@@ -361,7 +372,7 @@ class _Builder:
         servers = () if standing.decided.closed else standing.servers
         return Location(
             path,
-            self._matches(place),
+            left,
             self._upstream(servers, policy) if servers else None,
             strip=strip,
             prefix=quote.below(path.rstrip("/")) if strip else None,

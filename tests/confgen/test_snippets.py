@@ -297,3 +297,49 @@ async def test_a_location_of_the_host_costs_no_neighbour_of_whoever_asks_for_it(
         assert running.state["quarantined"] == []
         reasons = " ".join(each["reason"] for each in running.state["refused"])
         assert "the host's own directives have a location" in reasons
+
+
+LEFT = [
+    ("the path alone", "location = /b { return 301 /b/; }", {}, {"/b": 301, "/b/x": 403, "/x": 200}, "ours is /b/"),
+    ("what is below", "location /b/ { return 418; }", {}, {"/b": 403, "/b/x": 418, "/x": 200}, "ours is = /b"),
+    ("all", "location = /b { return 301 /b/; } location /b/ { return 418; }", {}, {"/b": 301, "/b/x": 418}, "counts"),
+    ("another's path alone", "location = /b { return 418; }", {"path": "/b/"}, {"/b": 418, "/x": 200}, "ours is /"),
+]
+
+
+@pytest.mark.usefixtures("users")
+@pytest.mark.parametrize("strip", [False, True], ids=["whole", "stripped"])
+@pytest.mark.parametrize("row", [row[1:] for row in LEFT], ids=[row[0] for row in LEFT])
+async def test_what_a_location_of_the_host_leaves_of_a_path_stays_guarded(one_nginx, folder, snippets, row, strip):
+    text, path, found, said = row
+    (snippets / f"{WEB}.conf").write_text(text, encoding="utf-8")
+    flags = {"snippets": str(snippets), "htpasswd": str(folder.parent / "users")}
+    async with Backend("one") as one, Backend("b") as b, Running(folder, one_nginx, **flags) as running:
+        for status, guard in ((403, {"allow": parse_networks("10.0.0.0/8")}), (401, {"auth": "staff"})):
+            guarded = second(b.port, strip=strip, options=Options(**guard), **path)
+            await running.settle(*asking(one.port), *guarded)
+            asked = {each: (await get(running.port, WEB, each)).status for each in found}
+            assert asked == {each: status if known == 403 else known for each, known in found.items()}
+        assert b.requests == []
+        assert any(each["reason"].endswith(said) for each in running.state["refused"])
+        assert running.state["quarantined"] == []
+
+
+ALONE, BELOW = "location = /b { return 418; }", "location /b/ { return 418; }"
+STRIPPED = [
+    ("the path alone", ALONE, "/", {"/b/x%2Fy": "/x%2Fy", "/b/": "/", "/b/x": "/x"}),
+    ("the path alone, with another in its place", ALONE, "/v1", {"/b/x%2Fy": "/v1/x%2Fy", "/b/": "/v1/"}),
+    ("what is below", BELOW, "/", {"/b?x": "/?x"}),
+    ("what is below, with another in its place", BELOW, "/v1", {"/b?x": "/v1?x"}),
+]
+
+
+@pytest.mark.parametrize("row", [row[1:] for row in STRIPPED], ids=[row[0] for row in STRIPPED])
+async def test_what_a_location_of_the_host_leaves_of_a_stripped_path_is_cut_as_ever(one_nginx, folder, snippets, row):
+    text, dest, heard = row
+    (snippets / f"{WEB}.conf").write_text(text, encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*second(one.port, strip=True, dest=dest))
+        for path in heard:
+            await get(running.port, WEB, path)
+        assert [path for _, path, _, _ in one.requests] == list(heard.values())
