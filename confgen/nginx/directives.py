@@ -20,6 +20,7 @@ NETWORKS = frozenset({"allow", "deny", "satisfy", "include"})
 USERS = frozenset({"auth_basic", "auth_basic_user_file", "satisfy", "include"})
 OTHERS = frozenset({"auth_request", "auth_jwt", "if", "return"})  # by which a client may be refused too
 REQUESTS = frozenset({"limit_req", "limit_conn", "include"})
+LISTENS = frozenset({"listen", "include"})  # for more than our own ports, over TLS perhaps
 
 
 class Directive(NamedTuple):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from confgen.nginx import directives
 from pilotfish.catalog import values
 from pilotfish.catalog.route import Place
 
@@ -37,6 +38,11 @@ class Extras(msgspec.Struct, frozen=True):
     places: Mapping[Place, bytes] = {}
     pages: Mapping[str, bytes] = {}
     problems: tuple[str, ...] = ()
+
+    @property
+    def listens(self) -> bool:
+        """Directives of a host may listen for it, over TLS perhaps."""
+        return any(directives.names(text) & directives.LISTENS for text in self.hosts.values())
 
 
 NONE = Extras()

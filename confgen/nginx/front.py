@@ -21,12 +21,19 @@ class Front(msgspec.Struct, frozen=True):
         secure: https; None: it is not served.
         stream: ports and names that are passed on; None: there are none.
         files: that stand beside the main file: certificates and their keys.
+        listens: directives of a host's own may listen for it, over TLS perhaps.
     """
 
     modules: tuple[Token, ...] = ()
     secure: Secure | None = None
     stream: Stream | None = None
     files: Mapping[str, bytes] = MappingProxyType({})
+    listens: bool = False
+
+    @property
+    def http_only(self) -> bool:
+        """Nobody comes over TLS."""
+        return self.secure is None and not self.listens
 
 
 PLAIN = Front()

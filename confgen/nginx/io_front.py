@@ -186,7 +186,8 @@ class FrontCare:
             loaded = {name: (one.chain, one.key) for name, one in self._scan.pairs.items()}
             used = {site.certificate.name for site in sites if site.certificate}
             files = tls.files(loaded, self.certificates.used(used))
-        self._front = Front(tuple(file_token(one) for one in loads if one), secure, stream, files)
+        modules, listens = tuple(file_token(one) for one in loads if one), views.around.extras.listens
+        self._front = Front(modules, secure, stream, files, listens)
         return self._front
 
     def refused(self, message: str) -> bool:

@@ -12,6 +12,8 @@ from pilotfish.catalog.options import Options, parse_networks, parse_rate
 from pilotfish.catalog.route import Route
 from tests.confgen.asking import WEB, asking, statuses, websocket
 from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, put, until
+from tests.confgen.tls_kit import get_tls
+from tests.parts.ports import free_port
 
 SPELLED = [
     ("nothing", "", []),
@@ -343,3 +345,20 @@ async def test_what_a_location_of_the_host_leaves_of_a_stripped_path_is_cut_as_e
         for path in heard:
             await get(running.port, WEB, path)
         assert [path for _, path, _, _ in one.requests] == list(heard.values())
+
+
+@pytest.mark.parametrize("included", [False, True], ids=["itself", "by a file"])
+async def test_an_application_hears_of_tls_that_only_a_host_of_the_admin_s_listens_for(
+    one_nginx, folder, snippets, authority, included
+):
+    port, pairs = free_port(), folder.parent / "pairs"
+    authority.write(pairs, WEB)
+    text = f"listen {port} ssl; ssl_certificate {pairs}/{WEB}.crt; ssl_certificate_key {pairs}/{WEB}.key;"
+    (pairs / "listen.conf").write_text(text, encoding="utf-8")
+    (snippets / f"{WEB}.conf").write_text(f"include {pairs}/listen.conf;" if included else text, encoding="utf-8")
+    async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
+        await running.settle(*asking(one.port))
+        await get_tls(port, WEB, authority=authority)
+        await get(running.port, WEB)
+        heard = [(seen["x-forwarded-ssl"], seen["x-forwarded-port"]) for _, _, seen, _ in one.requests]
+        assert heard == [("on", str(port)), ("off", str(running.port))]
