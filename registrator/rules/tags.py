@@ -51,6 +51,7 @@ class Tag(NamedTuple):
         source: where it stood.
         own: it names this port; else it is the container's.
         written: what stood there, where `value` only means the same; None: the value itself.
+        wrong: why nothing can be made of it, as whoever read it found; empty: ask the value.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Tag(NamedTuple):
     source: Source
     own: bool
     written: str | None = None
+    wrong: str = ""
 
     @property
     def shown(self) -> str:
@@ -280,10 +282,14 @@ def of_port(tags: Tags, port: PortSpec, *, keep_all: bool = False) -> PortTags:
     for key, rule in KNOWN.items():
         if not (tag := raw.get(key)) or not tag.value:
             continue
-        try:
-            read_[key] = rule.parse(tag.value)
-        except BadValue as error:
-            refused[key] = f"{tag.name} ({tag.source}): {error}; {COSTS[rule.cost]}"
+        wrong = tag.wrong
+        if not wrong:
+            try:
+                read_[key] = rule.parse(tag.value)
+            except BadValue as error:
+                wrong = str(error)
+        if wrong:
+            refused[key] = f"{tag.name} ({tag.source}): {wrong}; {COSTS[rule.cost]}"
     attrs, too_much = _attributes(raw, keep_all=keep_all)
     notices = [why for key, why in refused.items() if KNOWN[key].cost != "port"]
     return PortTags(port, raw, read_, refused, attrs, (*notices, *too_much, *_unknown(raw)))

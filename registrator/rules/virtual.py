@@ -1,8 +1,10 @@
 """VIRTUAL_HOST and what goes with it: nginx-proxy's variables, read as the SERVICE_* tags that mean the same.
 
-Pure. What stands in our own tags is never changed: a PROXY tag of a port stands in the place of all of them there, any
-other key in the place of its own. What nginx-proxy has and we do not is left out with a remark that names the variable,
-and costs no more than it must; what would leave open what was closed there costs the route.
+Pure. What our own tags say is never changed: a PROXY tag of a port stands in the place of all of them there, any other
+key in the place of its own. NETWORK_ACCESS alone is read by itself, whatever becomes of the others, and laid beneath
+every port that asks for a route, by whatever tag: who kept clients out there must not let them in by naming a port.
+What nginx-proxy has and we do not is left out with a remark that names the variable, and costs no more than it must;
+what would leave open what was closed there costs the route.
 Source: nginx-proxy's docs/README.md and nginx.tmpl. Differs: docs/tags.md, and docs/decisions/0029.
 """
 
@@ -10,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from pilotfish.catalog import values
 from pilotfish.catalog.route import Reserved
 from pilotfish.catalog.values import BadValue, quoted
-from registrator.rules import yaml
+from registrator.rules import candidates, yaml
 from registrator.rules.container import HOSTS, MULTIPORTS, Facts
-from registrator.rules.tags import Tag, Tags
+from registrator.rules.tags import COSTS, Tag, Tags
 from registrator.rules.yaml_scalars import BadYaml, Value
 
 LABEL = "com.github.nginx-proxy.nginx-proxy."  # in front of its labels
@@ -49,8 +51,6 @@ ACCESS: Mapping[str, str] = MappingProxyType({"internal": INTERNAL, "external": 
 BY_CLIENT = frozenset({"ip_hash", "hash $remote_addr", "hash $remote_addr consistent"})
 NOT_SPOKEN = frozenset({"uwsgi", "fastcgi"})
 
-T = TypeVar("T")
-
 
 class Virtual(NamedTuple):
     """The tags of a container with those of nginx-proxy beneath them, and what is to be said of the latter."""
@@ -76,7 +76,7 @@ class _Place(NamedTuple):
 
 
 class _Refused(Exception):
-    """The container has no route by its variables; the message is the remark."""
+    """The container has no route by its variables; the message says why, and what is proxied then is said behind it."""
 
 
 def beneath(facts: Facts, own: Tags, reserved: Reserved) -> Virtual:
@@ -91,37 +91,26 @@ def beneath(facts: Facts, own: Tags, reserved: Reserved) -> Virtual:
     """
     if not facts.virtual:
         return Virtual(own)
-    work = _Work(facts, reserved)
-    try:
-        places, common = list(work.places()), work.common()
-    except _Refused as refusal:
-        return Virtual(own, work.told(str(refusal)))
-    ports = dict(own.ports)
-    for place in places:
-        there = own.of(place.port)
-        if "proxy" not in there:
-            said = {key: tag for key, tag in (work.placed(place) | common).items() if key not in there}
-            ports[str(place.port)] = said | ports.get(str(place.port), {})
-        elif there["proxy"].value and "proxy_allow" in common and "proxy_allow" not in there:
-            # Whoever said so wanted it kept in, whatever else stands in the place of these variables.
-            ports[str(place.port)] = {"proxy_allow": common["proxy_allow"]} | ports.get(str(place.port), {})
-    return Virtual(Tags(own.generic, ports), work.told())
+    work = _Work(facts, own, reserved)
+    laid = work.guarded(Tags(own.generic, own.ports | work.routes()))
+    return Virtual(laid, work.told())
 
 
 class _Work:
     """One container's variables on their way into tags."""
 
-    def __init__(self, facts: Facts, reserved: Reserved) -> None:
+    def __init__(self, facts: Facts, own: Tags, reserved: Reserved) -> None:
         self.facts = facts
+        self.own = own
         self.reserved = reserved
         self.given = facts.virtual
         self.several = bool(self.given.get(MULTIPORTS))
         self.about = MULTIPORTS if self.several else HOSTS
         self.remarks: list[str] = []
 
-    def told(self, *last: str) -> tuple[str, ...]:
+    def told(self) -> tuple[str, ...]:
         """Each remark once, and no more than somebody reads."""
-        said = list(dict.fromkeys([*self.remarks, *last]))
+        said = list(dict.fromkeys(self.remarks))
         more = [f"{self.about}: and {len(said) - MAX_REMARKS} more such remarks"] if len(said) > MAX_REMARKS else []
         return (*said[:MAX_REMARKS], *more)
 
@@ -131,6 +120,53 @@ class _Work:
     def tag(self, variable: str, value: str) -> Tag:
         return Tag(variable, value, "env", own=True, written=self.given.get(variable, ""))
 
+    def routes(self) -> dict[str, dict[str, Tag]]:
+        """By port, its own tags over those that the variables mean; none where a PROXY tag takes their place."""
+        try:
+            places, common = list(self.places()), self.common()
+        except _Refused as refusal:
+            ours = any(True for _ in self.asking(self.own))
+            self.remarks.append(f"{refusal}; {'it is proxied only as PROXY tags say' if ours else COSTS['route']}")
+            return {}
+        found = {}
+        for place in places:
+            there = self.own.of(place.port)
+            if "proxy" not in there:
+                said = {key: tag for key, tag in (self.placed(place) | common).items() if key not in there}
+                found[str(place.port)] = said | self.own.ports.get(str(place.port), {})
+        return found
+
+    def guarded(self, tags: Tags) -> Tags:
+        """The same with what NETWORK_ACCESS says at every port that asks for a route and does not say who may."""
+        if not (guard := self.guard()):
+            return tags
+        ports = dict(tags.ports)
+        for port in self.asking(tags):
+            said = tags.of(port).get("proxy_allow")
+            if said and said.value:
+                continue
+            if said:
+                # To open by an empty value what another variable closes would be too easily done by a slip.
+                self.remarks.append(
+                    f"{said.name} ({said.source}): empty, so that {guard.shown} says who may: take that away, or name"
+                    " networks here"
+                )
+            ports[str(port)] = ports.get(str(port), {}) | {"proxy_allow": guard}
+        return Tags(tags.generic, ports)
+
+    def asking(self, tags: Tags) -> Iterator[int]:
+        """Ports that ask for a route, each once."""
+        numbers = dict.fromkeys(spec.port for spec in candidates.ports(self.facts, tags))
+        return (port for port in numbers if (proxy := tags.of(port).get("proxy")) and proxy.value)
+
+    def guard(self) -> Tag | None:
+        """Who may, as NETWORK_ACCESS says; of a word that is unknown nothing can be made, which costs the route."""
+        word = self.word("NETWORK_ACCESS") or "external"
+        wrong = "" if word in ACCESS else _unknown(word, ACCESS)
+        tag = self.tag("NETWORK_ACCESS", ACCESS.get(word, word))
+        # The container's: it does not choose a port among too many.
+        return tag._replace(own=False, wrong=wrong) if tag.value else None
+
     def places(self) -> Iterator[_Place]:
         """What each port is asked for; of several wishes at one port the widest, since a port has one route."""
         wishes: dict[tuple[int, str, str], list[str]] = {}
@@ -138,11 +174,11 @@ class _Work:
             wishes.setdefault((port, path, "" if path == "/" == dest else dest), []).append(host)
         places = [_Place(*key, hosts) for key, texts in wishes.items() if (hosts := tuple(self.good(texts)))]
         if not places:
-            raise _Refused(f"{self.about} (env): {quoted(self.given[self.about])} leaves no host; it is not proxied")
+            raise _Refused(f"{self.about} (env): {quoted(self.given[self.about])} leaves no host")
         chosen: dict[int, _Place] = {}
         for place in sorted(places, key=lambda place: place.path != "/"):
             first = chosen.setdefault(place.port, place)
-            if not _covers(first, place):
+            if not _covers(first, place) and "proxy" not in self.own.of(place.port):
                 self.remarks.append(_second(first, place))
         yield from chosen.values()
 
@@ -151,7 +187,7 @@ class _Work:
         try:
             port = self.port(self.word("VIRTUAL_PORT"))
         except BadValue as error:
-            raise _Refused(f"VIRTUAL_PORT (env): {error}; it is not proxied") from error
+            raise _Refused(f"VIRTUAL_PORT (env): {error}") from error
         path, dest = self.word("VIRTUAL_PATH") or "/", self.word("VIRTUAL_DEST")
         yield from ((port, path, dest, host) for host in self.given[HOSTS].split(","))
 
@@ -160,9 +196,9 @@ class _Work:
         try:
             hosts = _map("", _parsed(self.given[MULTIPORTS]))
         except BadValue as error:
-            raise _Refused(f"{MULTIPORTS} (env): {error}; it is not proxied") from error
+            raise _Refused(f"{MULTIPORTS} (env): {error}") from error
         if sum(len(paths) for paths in hosts.values() if isinstance(paths, dict)) > MAX_WISHES:
-            raise _Refused(f"{MULTIPORTS} (env): more than {MAX_WISHES} paths of all its hosts; it is not proxied")
+            raise _Refused(f"{MULTIPORTS} (env): more than {MAX_WISHES} paths of all its hosts")
         for host, paths in hosts.items():
             try:
                 there = _map(host, paths) or {"/": None}
@@ -208,7 +244,10 @@ class _Work:
 
     def common(self) -> dict[str, Tag]:
         """The tags that hold at every place."""
-        method = self.one_of("HTTPS_METHOD", METHODS, "redirect")
+        word = self.word("HTTPS_METHOD") or "redirect"
+        if word not in METHODS:  # it could have closed what we would leave open
+            raise _Refused(f"HTTPS_METHOD (env): {_unknown(word, METHODS)}")
+        method = METHODS[word]
         said = {"proxy": self.tag(self.about, method.scheme)}
         if method.scheme == "https":
             said["proxy_http"] = self.tag("HTTPS_METHOD" if self.word("HTTPS_METHOD") else self.about, method.http)
@@ -217,13 +256,9 @@ class _Work:
         if method.hsts:
             hsts = self.word("HSTS")
             said["proxy_hsts"] = self.tag("HSTS", hsts) if hsts else self.tag(self.about, DEFAULT_HSTS)
-        if allowed := self.one_of("NETWORK_ACCESS", ACCESS, "external"):
-            said["proxy_allow"] = self.tag("NETWORK_ACCESS", allowed)
         if proto := self.word("VIRTUAL_PROTO"):
             if proto in NOT_SPOKEN:
-                raise _Refused(
-                    f"VIRTUAL_PROTO (env): {proto} is not spoken here: put a web server before it; it is not proxied"
-                )
+                raise _Refused(f"VIRTUAL_PROTO (env): {proto} is not spoken here: put a web server before it")
             said["proxy_backend"] = self.tag("VIRTUAL_PROTO", proto)
         return said | self.labels()
 
@@ -233,7 +268,7 @@ class _Work:
         if verify not in {"", "off"}:
             raise _Refused(
                 f"{LABEL}ssl_verify_client (label): {quoted(verify)} cannot be had by a label: ask for certificates of"
-                " clients in a snippet of the host, and take the label away; it is not proxied"
+                " clients in a snippet of the host, and take the label away"
             )
         balance = self.facts.labels.get(f"{LABEL}loadbalance", "").strip().rstrip("; ")
         if " ".join(balance.split()) in BY_CLIENT:
@@ -245,12 +280,9 @@ class _Work:
             )
         return {}
 
-    def one_of(self, variable: str, known: Mapping[str, T], default: str) -> T:
-        """What a word means; another word could have closed what we would leave open."""
-        word = self.word(variable) or default
-        if word not in known:
-            raise _Refused(f"{variable} (env): {quoted(word)} is none of {', '.join(known)}; it is not proxied")
-        return known[word]
+
+def _unknown(word: str, known: Iterable[str]) -> str:
+    return f"{quoted(word)} is none of {', '.join(known)}"
 
 
 def _covers(first: _Place, other: _Place) -> bool:

@@ -194,20 +194,115 @@ def test_our_tags_win(env, found):
     assert routes(decide(ports=ONE, env=[A, *env])) == found
 
 
-@pytest.mark.parametrize(
-    ("ours", "kept"),
-    [
-        ("SERVICE_81_PROXY=http", True),
-        ("SERVICE_PROXY=http", True),
-        ("SERVICE_81_PROXY=", False),
-        ("SERVICE_X=y", True),
-    ],
-)
-def test_a_guard_of_theirs_holds_beneath_a_proxy_of_ours(ours, kept):
-    """Nobody is let in whom NETWORK_ACCESS kept out, unless PROXY_ALLOW says who may."""
+# NETWORK_ACCESS=internal beside our own PROXY -> who may, by port; each row once more where PROXY_ALLOW says who.
+OTHERS = {"8080/tcp": 8000, "8443/tcp": 8001}
+TOO_MANY = {f"{port}/tcp": port for port in range(81, 146)}
+GUARDED = [
+    ("PROXY of the port", ONE, ["SERVICE_81_PROXY=http"], [81]),
+    ("PROXY of the container", ONE, ["SERVICE_PROXY=http"], [81]),
+    ("an empty PROXY", ONE, ["SERVICE_81_PROXY="], []),
+    ("no PROXY", ONE, ["SERVICE_X=y"], [81]),
+    ("no host that is left", ONE, ["SERVICE_PROXY=http", "VIRTUAL_HOST=~^x$"], [81]),
+    ("no YAML", ONE, ["SERVICE_PROXY=http", multiports("a: [")], [81]),
+    ("another method", ONE, ["SERVICE_PROXY=http", "HTTPS_METHOD=wat"], [81]),
+    ("another protocol", ONE, ["SERVICE_PROXY=http", "VIRTUAL_PROTO=uwsgi"], [81]),
+    ("no port", ONE, ["SERVICE_PROXY=http", "VIRTUAL_PORT=x"], [81]),
+    ("a port of which the variables know nothing", OTHERS, ["SERVICE_8080_PROXY=http"], [80, 8080]),
+    ("a port beside theirs", TWO, ["SERVICE_90_PROXY=http"], [80, 90]),
+    ("a port that is nowhere else", ONE, ["SERVICE_90_PROXY=http"], [81, 90]),
+    ("theirs is nowhere else, PROXY of the container", ONE, ["SERVICE_PROXY=http", "VIRTUAL_PORT=7"], [81]),
+    ("a choice among too many ports", TOO_MANY, ["SERVICE_PROXY=http", "SERVICE_81_NAME=x"], []),
+    ("a stream", ONE, ["SERVICE_81_PROXY=tcp"], [81]),
+    ("a stream over UDP", {"53/udp": 53}, ["SERVICE_53_PROXY=udp"], [53]),
+]
+
+
+@pytest.mark.parametrize(("ports", "ours", "served"), [row[1:] for row in GUARDED], ids=[row[0] for row in GUARDED])
+def test_a_guard_of_theirs_holds_beneath_a_proxy_of_ours(ports, ours, served):
+    """Nobody is let in whom NETWORK_ACCESS kept out, unless PROXY_ALLOW says who may; it adds nothing else."""
+    env = [A, "NETWORK_ACCESS=internal", *ours]
     for guard, who in ((), INTERNAL.allow), (("SERVICE_PROXY_ALLOW=9.9.9.9",), ("9.9.9.9/32",)):
-        found = routes(decide(ports=ONE, env=[A, "NETWORK_ACCESS=internal", ours, *guard]))
-        assert [route.options.allow for route in found.values()] == [who] * kept
+        decided = decide(ports=ports, env=[*env, *guard])
+        assert {port: one.options.allow for port, one in routes(decided).items()} == dict.fromkeys(served, who)
+    guarded, bare = decide(ports=ports, env=env), decide(ports=ports, env=[A, *ours])
+    assert [(one.port, one.dns) for one in guarded.container.endpoints] == [
+        (one.port, one.dns) for one in bare.container.endpoints
+    ]
+    assert guarded.notices == bare.notices
+
+
+EMPTY = "empty, so that NETWORK_ACCESS='internal' says who may: take that away, or name networks here"
+NO_WORD = "NETWORK_ACCESS (env): 'Internal' is none of internal, external; it is not proxied"
+NO_PORT = "'x' is no port: a whole number from 1 to 65535; it is proxied only as PROXY tags say"
+# What is said where nobody says who may -> who may, by port; the remarks.
+WHO = [
+    ("an empty one", ["SERVICE_PROXY=http", "SERVICE_PROXY_ALLOW="],
+     {81: INTERNAL}, [f"SERVICE_PROXY_ALLOW (env): {EMPTY}"]),
+    ("an empty one without PROXY", ["SERVICE_81_PROXY_ALLOW="],
+     {81: INTERNAL}, [f"SERVICE_81_PROXY_ALLOW (env): {EMPTY}"]),
+    ("an empty one of the port over another", ["SERVICE_PROXY_ALLOW=9.9.9.9", "SERVICE_81_PROXY_ALLOW="],
+     {81: INTERNAL}, [f"SERVICE_81_PROXY_ALLOW (env): {EMPTY}"]),
+    ("an empty one that nothing closes", ["SERVICE_81_PROXY_ALLOW=", "NETWORK_ACCESS=external"], {81: None}, []),
+    ("everybody", ["SERVICE_81_PROXY_ALLOW=0.0.0.0/0,::/0"], {81: Options(allow=("0.0.0.0/0", "::/0"))}, []),
+    ("another word", ["NETWORK_ACCESS=Internal"], {}, [NO_WORD]),
+    ("another word beneath PROXY", ["SERVICE_PROXY=http", "NETWORK_ACCESS=Internal"], {}, [NO_WORD]),
+    ("another word beneath PROXY of another port", ["SERVICE_90_PROXY=http", "NETWORK_ACCESS=Internal"], {}, [NO_WORD]),
+    ("another word and no port", ["SERVICE_PROXY=http", "NETWORK_ACCESS=Internal", "VIRTUAL_PORT=x"], {},
+     [f"VIRTUAL_PORT (env): {NO_PORT}", NO_WORD]),
+    ("another word, a network", ["SERVICE_PROXY=http", "NETWORK_ACCESS=10.0.0.0/8"], {},
+     ["NETWORK_ACCESS (env): '10.0.0.0/8' is none of internal, external; it is not proxied"]),
+    ("another word, and who may", ["SERVICE_PROXY_ALLOW=9.9.9.9", "NETWORK_ACCESS=Internal"],
+     {81: Options(allow=("9.9.9.9/32",))}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("env", "who", "said"), [row[1:] for row in WHO], ids=[row[0] for row in WHO])
+def test_who_may_where_it_is_said_badly(env, who, said):
+    """An empty PROXY_ALLOW opens nothing, a word that is unknown closes; both are said."""
+    decided = decide(ports=ONE, env=[A, "NETWORK_ACCESS=internal", *env])
+    assert {port: one.options for port, one in routes(decided).items()} == who
+    assert [one for one in decided.notices if "reaches it" not in one] == said
+
+
+# Variables that lead to no route, beside PROXY of the port -> how the one remark ends; empty: there is none.
+REPLACED = [
+    ("another method", ["HTTPS_METHOD=wat"], "noredirect, nohttp, nohttps; it is proxied only as PROXY tags say"),
+    ("another protocol", ["VIRTUAL_PROTO=uwsgi"], "a web server before it; it is proxied only as PROXY tags say"),
+    ("no port", ["VIRTUAL_PORT=x"], NO_PORT),
+    ("no YAML", [multiports(["a"])], "then port and dest; it is proxied only as PROXY tags say"),
+    ("two paths of a port", [multiports({"a.test": {"/x": {"dest": "/"}, "/": {}}})], ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("env", "said"), [row[1:] for row in REPLACED], ids=[row[0] for row in REPLACED])
+def test_what_a_proxy_of_ours_serves_is_not_said_to_be_left_out(env, said):
+    """Who moves to our tags piece by piece is told what becomes of the rest, and nothing that is untrue."""
+    decided = decide(ports=ONE, env=[A, "SERVICE_81_PROXY=http", *env])
+    assert routes(decided) == {81: Route(scheme="http")}
+    assert [one.endswith(said) for one in decided.notices] == [True] * bool(said)
+
+
+def test_an_empty_proxy_serves_nothing():
+    """Then nothing else is said to serve."""
+    decided = decide(ports=ONE, env=[A, "SERVICE_81_PROXY=", "HTTPS_METHOD=wat"])
+    assert routes(decided) == {}
+    assert [one.endswith("nohttps; it is not proxied") for one in decided.notices] == [True]
+
+
+BOTH = {"443/tcp": 8443, "443/udp": 8443}  # images that speak HTTP/3
+OVER_UDP = [
+    ("the port that is named", BOTH, ["VIRTUAL_PORT=443"], [(443, "tcp")]),
+    ("80 of two", BOTH, [], [(80, "tcp")]),
+    ("UDP alone", {"443/udp": 8443}, [], []),
+    ("UDP alone, named", {"443/udp": 8443, "80/tcp": 80}, ["VIRTUAL_PORT=443"], []),
+]
+
+
+@pytest.mark.parametrize(("ports", "env", "served"), [row[1:] for row in OVER_UDP], ids=[row[0] for row in OVER_UDP])
+def test_a_port_of_udp_gets_no_route_of_http(ports, env, served):
+    """Ports are told apart by their protocol; as there, both of one number count as two where none is named."""
+    decided = decide(ports=ports, env=[A, *env])
+    assert [(one.port, one.protocol) for one in decided.container.endpoints if one.route] == served
 
 
 def test_the_name_is_the_usual_one_and_the_route_needs_no_published_port():
@@ -242,11 +337,26 @@ def test_inspect_names_the_variable_and_who_was_first():
 
 
 WORDS = st.text(max_size=20) | st.sampled_from(
-    ["a.test", "a.test,b.test", "*.a.test", "80", "/x", "/", "internal", "nohttp", "grpc", "off", "a: {/: {port: 80}}"]
+    [
+        "a.test",
+        "a.test,b.test",
+        "*.a.test",
+        "80",
+        "/x",
+        "/",
+        "internal",
+        "nohttp",
+        "grpc",
+        "off",
+        "",
+        "a: {/: {port: 80}}",
+    ]
 )
 VARIABLES = st.lists(st.builds("{}={}".format, st.sampled_from(sorted(VIRTUAL)), WORDS), max_size=8)
 OURS = st.lists(
-    st.builds("SERVICE_{}={}".format, st.sampled_from(["NAME", "80_PROXY", "PROXY_ALLOW", "80_IGNORE"]), WORDS),
+    st.builds(
+        "SERVICE_{}={}".format, st.sampled_from(["NAME", "80_PROXY", "PROXY", "PROXY_ALLOW", "80_IGNORE"]), WORDS
+    ),
     max_size=4,
 )
 
@@ -260,3 +370,11 @@ def test_whatever_they_hold(theirs, ours, ports):
     assert all(text.isprintable() and text.isascii() and len(text) < 400 for text in decided.notices)
     if not any(one.startswith("VIRTUAL_HOST") and one.partition("=")[2] for one in theirs):
         assert decided == decide(ports=ports, env=ours)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@any_of(VARIABLES, OURS, st.sampled_from([ONE, TWO, {}]), st.sampled_from(["internal", "Internal", "10.0.0.0/8"]))
+def test_whatever_stands_beside_it_what_was_kept_in_is_not_open(theirs, ours, ports, word):
+    """There is no route that everybody may use."""
+    decided = decide(ports=ports, env=[A, *theirs, *ours, f"NETWORK_ACCESS={word}"])
+    assert [one for one in routes(decided).values() if not (one.options and one.options.allow)] == []
