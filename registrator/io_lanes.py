@@ -1,7 +1,9 @@
 """One ordered queue per container: what concerns one is done one after another, and never waits for another one.
 
 What piled up for a container is handed over together, so that a storm of events costs one look. A failed look is tried
-again, alone: after a while, or at once when the container is to be looked at anew, for then the engine has spoken.
+again, alone: after a while, or as soon as an event or a list has the container, for then the engine has spoken. Who
+wants a look because of the store wakes none: while the engine is away, a store that tries again would ask it each time.
+A look that fails by a defect of ours is tried once more with its events, since nothing else tells of a signal.
 Bounded: a container's pile keeps the newest events, and the engine is asked for only so many at once.
 """
 
@@ -42,15 +44,16 @@ class Lanes:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, container: str, event: Event | None = None) -> None:
-        """Have a container looked at, because of an event or just so."""
+    def put(self, container: str, event: Event | None = None, *, listed: bool = False) -> None:
+        """Have a container looked at, because of an event, because it was just `listed`, or because of the store."""
         pile = self._piles.setdefault(container, [])
         if event is not None:
             pile.append(event)
             pile[:] = _bounded(pile)
         self._idle.clear()
         if container in self._busy:
-            self._woken[container].set()
+            if listed or event is not None:
+                self._woken[container].set()
         else:
             self._woken[container] = asyncio.Event()
             task = asyncio.get_running_loop().create_task(self._work(container))
@@ -76,24 +79,32 @@ class Lanes:
 
     async def _work(self, container: str) -> None:
         backoff, woken = Backoff(FIRST_RETRY_S, LAST_RETRY_S), self._woken[container]
+        tried: Sequence[Event] = ()  # handed over once, when a defect of ours kept them from being taken in
         while container in self._piles:
             events = self._piles.pop(container)
             woken.clear()
             try:
                 await self._handle(container, events)
                 backoff.reset()
+                tried = ()
             except EngineError as error:
-                self._piles[container] = _bounded([*events, *self._piles.get(container, [])])
+                self._put_back(container, events)
                 self._telemetry.log.warning(
                     "container %s: %s", container[:12], error, extra={"cause": f"look {type(error).__name__}"}
                 )
                 await backoff.wait(woken)
+            except Exception:  # whatever it is, it is said, and costs no signal its look
+                self._telemetry.log.exception("container %s: the look at it broke", container[:12])
+                tried = [event for event in events if event not in tried]
+                if tried:
+                    self._put_back(container, tried)
+                await backoff.wait()  # the engine's word mends nothing here
+
+    def _put_back(self, container: str, events: Sequence[Event]) -> None:
+        self._piles[container] = _bounded([*events, *self._piles.get(container, [])])
 
     def _done(self, container: str) -> None:
-        task = self._busy.pop(container)
-        del self._woken[container]
-        if not task.cancelled() and (error := task.exception()):
-            self._telemetry.log.error("container %s: %r", container[:12], error, exc_info=error)
+        del self._busy[container], self._woken[container]
         if container in self._piles:
             self.put(container)
         elif not self._busy:

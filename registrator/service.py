@@ -104,7 +104,7 @@ class RegistratorService:
             resync_s=settings.resync_s,
             meet=self._meet_again,
             known=lambda: self.book.pages.keys() | self.writer.recorded.records.keys(),
-            look_at=self._lanes.put,
+            look_at=lambda container: self._lanes.put(container, listed=True),
             tend=self._tend,
         )
         self.metrics.show(self._counts, self._endpoints)

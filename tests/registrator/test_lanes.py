@@ -83,21 +83,80 @@ async def test_a_signal_is_kept_however_much_comes_behind_it(fails):
     assert looks[1] == [signal, *others[-MAX_PILE + 1 :]]
 
 
-async def test_a_failed_look_is_tried_again_as_soon_as_the_engine_speaks(monkeypatch):
-    """Its event, or a list that has it, says that the engine is there: what waits until later is looked at now."""
-    monkeypatch.setattr(io_lanes, "FIRST_RETRY_S", 3600.0)
-    looks = []
+ONE, OTHER = "0123456789ab", "ba9876543210"
+SIGNAL = Event(Kind.KILL, ONE, 1.0, "kill", "15")
+LATER = Event(Kind.LOOK, ONE, 2.0, "update")
 
-    async def look(_container, events):
-        looks.append(events)
+
+@pytest.mark.parametrize(
+    ("spoken", "seen"),
+    [((LATER, False), [SIGNAL, LATER]), ((None, True), [SIGNAL])],
+    ids=["an event of it", "a list that has it"],
+)
+async def test_a_failed_look_is_tried_again_as_soon_as_the_engine_speaks(monkeypatch, spoken, seen):
+    """What waits until later is looked at now; that the store wants a look says nothing of the engine."""
+    monkeypatch.setattr(io_lanes, "FIRST_RETRY_S", 3600.0)
+    looks: list[tuple[str, list[Event]]] = []
+
+    async def look(container, events):
+        looks.append((container, list(events)))
         if len(looks) == 1:
             raise EngineUnavailable("away")
 
     lanes = Lanes(look, Telemetry("registrator", time.time))
-    signal = Event(Kind.KILL, "0123456789ab", 1.0, "kill", "15")
-    lanes.put("0123456789ab", signal)
+    lanes.put(ONE, SIGNAL)
     await harness.until(lambda: looks, "the look that fails")
-    lanes.put("0123456789ab")
+    lanes.put(ONE)
+    lanes.put(OTHER)
+    await harness.until(lambda: len(looks) > 1, "the look at the other one")
+    assert looks == [(ONE, [SIGNAL]), (OTHER, [])]
+    event, listed = spoken
+    lanes.put(ONE, event, listed=listed)
     async with asyncio.timeout(harness.WAIT_S):
         await lanes.idle()
-    assert looks == [[signal], [signal]]
+    assert looks[2:] == [(ONE, seen)]
+
+
+@pytest.mark.parametrize(
+    ("failures", "looked_at"),
+    [
+        (1, [[SIGNAL], [SIGNAL]]),
+        (2, [[SIGNAL], [SIGNAL]]),
+    ],
+    ids=["a defect that passes", "a defect that stays"],
+)
+async def test_a_defect_of_ours_costs_no_signal_its_look(failures, looked_at, caplog):
+    """Its events are handed over once more, after a wait, and no oftener; each failure is said."""
+    looks, began = [], []
+
+    async def look(_container, events):
+        looks.append(list(events))
+        began.append(time.monotonic())
+        if len(looks) <= failures:
+            raise ValueError("a defect")
+
+    lanes = Lanes(look, Telemetry("registrator", time.time))
+    lanes.put(ONE, SIGNAL)
+    async with asyncio.timeout(harness.WAIT_S):
+        await lanes.idle()
+    assert looks == looked_at
+    assert began[1] - began[0] >= io_lanes.FIRST_RETRY_S / 2
+    assert caplog.text.count("ValueError: a defect") == failures
+
+
+async def test_what_came_behind_a_defect_has_a_second_look_of_its_own(monkeypatch):
+    """Events of a container whose looks all fail are looked at twice each, never in a loop."""
+    monkeypatch.setattr(io_lanes, "FIRST_RETRY_S", 0.01)
+    looks = []
+
+    async def look(_container, events):
+        looks.append(list(events))
+        if len(looks) == 1:
+            lanes.put(ONE, LATER)
+        raise ValueError("a defect")
+
+    lanes = Lanes(look, Telemetry("registrator", time.time))
+    lanes.put(ONE, SIGNAL)
+    async with asyncio.timeout(harness.WAIT_S):
+        await lanes.idle()
+    assert looks == [[SIGNAL], [SIGNAL, LATER], [LATER]]
