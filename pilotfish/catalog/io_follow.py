@@ -1,6 +1,7 @@
 """Keeps a mirror in step with the store: read, watch, resume, read anew, and check now and then.
 
 The loop never gives up and never empties the mirror because the store is away: what is known stays, and gets older.
+Whole readings are the loop's alone, and only while no watch stands: one beside a watch could take the mirror back.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pilotfish.catalog.io_orphans import OrphanCare
 from pilotfish.catalog.mirror import Difference, Mirror
 from pilotfish.catalog.snapshot import Orphan
-from pilotfish.catalog.store import Change, Reading, StartOver, Store, StoreError
+from pilotfish.catalog.store import Change, Reading, StartOver, Store, StoreError, StoreUnavailable, Survey
 from pilotfish.catalog.telemetry import Telemetry
 
 FIRST_RETRY_S = 0.05
@@ -64,6 +65,9 @@ class Follower:
         telemetry: readiness under the name "store PREFIX", log and metrics.
         verify_s: how often the mirror is compared with the store.
         care: keeps orphans between the mirror and `on_difference`; None: they go at once.
+
+    Attributes:
+        connected: the store was heard since it was last lost, also while everything is read anew.
     """
 
     def __init__(
@@ -83,10 +87,16 @@ class Follower:
         self._verify_s = verify_s
         self._heard = self._counted = self._asked = float("-inf")
         self._asking = asyncio.Lock()
+        self._watching: asyncio.Timeout | None = None  # the watch that keeps the mirror in step; its expiry ends it
         self._remembered: tuple[Reading, Sequence[Orphan]] | None = None
         self._name = f"store {prefix}"
         telemetry.mirrors.show(prefix, self.age_s, lambda: (len(self.mirror.entries), self.mirror.revision))
         telemetry.ready.bad(self._name, "not read yet")
+
+    @property
+    def current(self) -> bool:
+        """True while a watch keeps the mirror in step; not before it was read, nor while the store is away."""
+        return self.connected and self._watching is not None
 
     def age_s(self) -> float:
         """Seconds since the store last gave a sign of life for this prefix; infinite before the first."""
@@ -167,13 +177,22 @@ class Follower:
         return now.cluster != self.mirror.cluster or now.revision < self.mirror.revision
 
     async def _watch(self, backoff: Backoff) -> None:
-        async with contextlib.aclosing(self._store.watch(self.mirror.prefix, self.mirror.revision)) as watch:
-            async for news in watch:
-                self._alive()
-                backoff.reset()
-                if isinstance(news, Change):
-                    self._on_difference(self.mirror.apply(news))
-                    await asyncio.sleep(0)  # many may be there already: others have their turn between two of them
+        watching = self._watching = asyncio.timeout(None)
+        news_of = self._store.watch(self.mirror.prefix, self.mirror.revision)
+        try:
+            async with watching, contextlib.aclosing(news_of) as watch:
+                async for news in watch:
+                    self._alive()
+                    backoff.reset()
+                    if isinstance(news, Change):
+                        self._on_difference(self.mirror.apply(news))
+                        await asyncio.sleep(0)  # many may be there already: others have their turn between two
+        except TimeoutError:
+            if not watching.expired():
+                raise
+            raise StartOver("a comparison found another cluster") from None
+        finally:
+            self._watching = None
 
     def _take(self, reading: Reading) -> None:
         if self.mirror.complete and reading.cluster != self.mirror.cluster:
@@ -205,7 +224,7 @@ class Follower:
             # Jitter, and no more than verify_s with the suspicion after it.
             await asyncio.sleep(self._verify_s * random.uniform(0.7, 0.95))  # noqa: S311  no secret
             rounds += 1
-            if not self.connected:
+            if not self.current:
                 continue
             try:
                 await self.verify(keys=rounds % KEYS_EVERY == 0)
@@ -213,23 +232,45 @@ class Follower:
                 self._telemetry.log.info("the check of the mirror failed: %s", error)
 
     async def verify(self, *, keys: bool) -> int:
-        """Compare the mirror with the store once, and mend it; returns how many entries were mended."""
-        survey = await self._store.survey(self.mirror.prefix, keys=keys)
-        if survey.cluster != self.mirror.cluster:
-            self._take(await self._store.read(self.mirror.prefix))
-            return 0
+        """Compare the mirror with the store once, and mend it; returns how many entries were mended.
+
+        What the store says counts only while the watch stands beside which it was asked: afterwards the mirror may
+        have been read anew, from another cluster or from a backup, and the answer is of the one before.
+
+        Raises:
+            StoreError: it was not compared, since no watch stands, or not until the end, or the store did not answer.
+            StartOver: the store is another cluster; everything is read anew.
+        """
+        watching = self._standing()
+        survey = await self._survey(watching, keys=keys)
         if not keys and survey.count == len(self.mirror.entries):
             return 0
-        first = self.mirror.suspects(await self._store.survey(self.mirror.prefix, keys=True))
+        first = self.mirror.suspects(survey if keys else await self._survey(watching, keys=True))
         if not first:
             return 0
         await asyncio.sleep(SUSPICION_S)
-        again = self.mirror.suspects(await self._store.survey(self.mirror.prefix, keys=True))
+        again = self.mirror.suspects(await self._survey(watching, keys=True))
         wrong = sorted(key for key, revision in again.items() if first.get(key) == revision)
         if not wrong:
             return 0
-        asked = wrong if len(wrong) <= MOST_SINGLE else [self.mirror.prefix]
-        return self._repair(wrong, await self._store.read(*asked))
+        reading = await self._store.read(*(wrong if len(wrong) <= MOST_SINGLE else [self.mirror.prefix]))
+        self._standing(watching)
+        return self._repair(wrong, reading)
+
+    async def _survey(self, watching: asyncio.Timeout, *, keys: bool) -> Survey:
+        survey = await self._store.survey(self.mirror.prefix, keys=keys)
+        self._standing(watching)
+        if survey.cluster != self.mirror.cluster:
+            watching.reschedule(asyncio.get_running_loop().time())
+            self._watching = None  # at once: it takes a moment to end
+            raise StartOver("the store is another cluster than before")
+        return survey
+
+    def _standing(self, watching: asyncio.Timeout | None = None) -> asyncio.Timeout:
+        """The watch that stands; raises StoreUnavailable if none does, or another one than `watching`."""
+        if self._watching is None or watching not in (None, self._watching):
+            raise StoreUnavailable("no watch of it stands, or not the one of before")
+        return self._watching
 
     def _repair(self, wrong: list[str], reading: Reading) -> int:
         before = self.mirror.repaired
@@ -241,7 +282,11 @@ class Follower:
 
 
 class Comparing:
-    """Compares all with the store whenever it is asked to (SIGHUP), one comparison at a time.
+    """Compares with the store whenever it is asked to (SIGHUP), one comparison at a time.
+
+    Nothing that was asked for is lost: what is not in step with the store is compared when it is again, and without
+    keeping the others waiting; what is asked for during its comparison is compared once more, for the store may have
+    spoken before.
 
     Args:
         log: gets what came of it.
@@ -249,24 +294,40 @@ class Comparing:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
+        self._asked: dict[Follower, None] = {}  # in the order in which they are compared
         self._running: asyncio.Task[None] | None = None
 
-    def begin(self, followers: Collection[Follower]) -> None:
-        """Begin one, unless one runs; inside a running event loop."""
+    def begin(self, followers: Iterable[Follower]) -> None:
+        """Have these compared key by key, and mended; inside a running event loop."""
+        for follower in followers:
+            self._asked[follower] = None
+            if not follower.current:
+                self._log.warning(
+                    "the comparison with the store is put off: it is away, or being read",
+                    extra={"prefix": follower.mirror.prefix},
+                )
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(compared(followers, self._log))
+            self._running = asyncio.create_task(self._run())
 
+    async def _run(self) -> None:
+        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        while self._asked:
+            done = [await self._compare(follower) for follower in list(self._asked) if follower.current]
+            mended = [entries for entries in done if entries is not None]
+            if mended:
+                self._log.info("compared with the store", extra={"mended": sum(mended)})
+            if self._asked:
+                await backoff.wait()
 
-async def compared(followers: Collection[Follower], log: logging.Logger) -> None:
-    """Compare all with the store now, key by key, and mend what is wrong; what came of it is in the log.
-
-    Not before it was read, nor while it is away: a second reading beside the first could take the mirror back.
-    """
-    if not all(follower.connected for follower in followers):
-        log.warning("not compared with the store, which is not reached: it is read as soon as it is")
-        return
-    try:
-        mended = [await follower.verify(keys=True) for follower in followers]
-        log.info("compared with the store", extra={"mended": sum(mended)})
-    except StoreError as error:
-        log.warning("could not be compared with the store: %s", error)
+    async def _compare(self, follower: Follower) -> int | None:
+        del self._asked[follower]  # first: who asks from now on asks for what is true from now on
+        try:
+            return await follower.verify(keys=True)
+        except StoreError as error:
+            self._asked[follower] = None
+            self._log.warning(
+                "the comparison with the store has to be made again: %s",
+                error,
+                extra={"cause": f"compare {type(error).__name__}"},
+            )
+            return None

@@ -187,17 +187,6 @@ async def test_a_count_that_agrees_costs_no_keys():
         assert await follower.verify(keys=False) == 0
 
 
-async def test_nothing_is_compared_that_is_not_read(caplog):
-    """A comparison that is asked for early reads nothing beside the first reading, and says so."""
-    caplog.set_level("INFO", logger="pilotfish")
-    told: list[Difference] = []
-    telemetry = Telemetry("test", time.time)
-    follower = Follower(ScriptedStore([Reading("c", 5, (entry("/p/a", 1),))], [[]]), PREFIX, told.append, telemetry)
-    await io_follow.compared([follower], telemetry.log)
-    assert (told, follower.mirror.complete) == ([], False)
-    assert "not compared with the store, which is not reached" in caplog.text
-
-
 @pytest.mark.parametrize("verify_s", [0.02])
 async def test_checks_by_itself(monkeypatch, verify_s):
     """The check runs on a timer, without anybody asking."""

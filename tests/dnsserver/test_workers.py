@@ -69,14 +69,17 @@ async def until(condition, what: str) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_all_answer_and_are_shown_as_one(program):
-    """Every worker has the data, gets its share of the questions, and is in the sum; one change reaches all."""
-    server, member = program
-
+async def all_ready(server: Program) -> None:
     async def ready() -> bool:
         return '"ready":true' in (await server.said("/ready")).replace(" ", "")
 
     await until(ready, "all workers are ready")
+
+
+async def test_all_answer_and_are_shown_as_one(program):
+    """Every worker has the data, gets its share of the questions, and is in the sum; one change reaches all."""
+    server, member = program
+    await all_ready(server)
     before = queries(await server.said("/metrics"))
     assert await answered(server.port, 60) == 60
     after = await server.said("/metrics")
@@ -120,6 +123,7 @@ async def test_they_end_together(program):
 async def test_a_signal_reaches_all(program):
     """SIGHUP makes each compare what it has with the store."""
     server, _ = program
+    await all_ready(server)
     server.process.send_signal(signal.SIGHUP)
 
     async def compared() -> bool:
