@@ -77,6 +77,7 @@ class Nginx:
         self._pid_file = folder / "run" / "nginx.pid"
         self._errors = folder / "logs" / "error.log"
         self._replaced: frozenset[int] = frozenset()  # workers that the last reload is to replace
+        self._told = False  # it was a reload of ours
         self._mark = 0  # where the error log ended before the last reload
 
     async def check(self, config: Path, patience: float = 1.0) -> Outcome:
@@ -132,10 +133,11 @@ class Nginx:
             os.kill(master, signal.SIGHUP)
         except OSError as error:
             raise NotServing(f"nginx ({master}) cannot be signalled: {error.strerror}") from error
+        self._told = True
 
     def found(self) -> None:
         """Prepare to prove what somebody else made it read: what it said before does not count."""
-        self._mark = self._end_of_log()
+        self._mark, self._told = self._end_of_log(), False
         self._replaced = io_processes.former_of(self.pid)
 
     def _end_of_log(self) -> int:
@@ -209,13 +211,13 @@ class Nginx:
         )
 
     def _relieve(self, old_ones: frozenset[int]) -> None:
-        """Have older workers finish, if as many newer ones listen.
+        """Have workers finish that a reload of ours replaces, if as many newer ones listen.
 
         Their master tells them the same, but only 0.1 s after it has started the newer ones ("allow new processes to
         start", ngx_process_cycle.c); until then they take most new connections, since the kernel wakes who has waited
         longest. It takes no notice of their end before it has told them, so it starts none in their place.
         """
-        if not old_ones:
+        if not (old_ones and self._told):
             return
         listening = io_processes.listening_of(self.pid)
         # One that died before the signal came has been replaced by one of the old configuration: that is not enough.

@@ -15,6 +15,7 @@ _PIECE = re.compile(
     r"""\#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[;{}]|\s+|(?:\\.|\$\{[^}]*\}|[^\s;{}\\])+|.""", re.DOTALL
 )
 _GUARD = re.compile(rb"\b(deny|auth_basic|auth_request|auth_jwt)\b")
+_PASS = re.compile(rb"\b(proxy|grpc|fastcgi|uwsgi|scgi)_pass\b")
 # What a tag prints in a location takes the place of these in the host's own directives; `include` may hold any of them.
 NETWORKS = frozenset({"allow", "deny", "satisfy", "include"})
 USERS = frozenset({"auth_basic", "auth_basic_user_file", "satisfy", "include"})
@@ -84,6 +85,11 @@ def locations(snippet: bytes) -> frozenset[str]:
 def guards_inside(snippet: bytes) -> bool:
     """Whether it seems to guard some paths of its host and not others, by blocks of its own."""
     return "location" in names(snippet) and _GUARD.search(snippet) is not None
+
+
+def passes_inside(snippet: bytes) -> bool:
+    """Whether it seems to pass some paths of its host on to an application, by blocks of its own."""
+    return "location" in names(snippet) and _PASS.search(snippet) is not None
 
 
 def names(snippet: bytes) -> frozenset[str]:

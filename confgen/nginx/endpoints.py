@@ -28,7 +28,8 @@ def taken_apart(view: ServiceView) -> tuple[ServiceView, dict[str, str]]:
 
     Returns:
         The view, with upstreams that have no servers; and the name of each such upstream -> address, port and weight of
-        each server, blanks between all.
+        each server, blanks between all. Both names that it may have: which of them a configuration asks for depends on
+        where its servers were then.
     """
     places: dict[Upstream, list[str]] = {}
     for site in (*view.sites, *(site for _, site in view.parts)):
@@ -38,7 +39,9 @@ def taken_apart(view: ServiceView) -> tuple[ServiceView, dict[str, str]]:
     told = [one for one in view.upstreams if not one.policy.sticky]
     emptied = {one: _emptied(view.name, one, places.get(one, [])) for one in told}
     lines = {
-        name.text: " ".join(map(_server, one.servers)) for one, now in emptied.items() for name in (now.name, now.once)
+        name: " ".join(map(_server, one.servers))
+        for one, now in emptied.items()
+        for name in (now.name.text, _once(now.name.text))
     }
     settled = replace(
         view,
@@ -65,11 +68,15 @@ def _emptied(service: str, upstream: Upstream, places: Iterable[str]) -> Upstrea
     return replace(
         upstream,
         name=quote.upstream(name),
-        once=quote.upstream(f"{name}--once" if upstream.keepalive else name),
+        once=quote.upstream(_once(name) if upstream.keepalive else name),
         upgrade=quote.label(name),
         servers=(),
         keepalive=upstream.keepalive and quote.number(MAX_KEEPALIVE),
     )
+
+
+def _once(name: str) -> str:
+    return f"{name}--once"
 
 
 def _server(server: Server) -> str:

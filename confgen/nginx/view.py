@@ -273,12 +273,13 @@ class _Builder:
 
     def _strict(self, host: str) -> bool:
         """Whether guards differ among what is served at a host."""
-        found = self._hosts.served(host)
-        if directives.guards_inside(self._extras.hosts.get(host, b"")):
+        found, snippet = self._hosts.served(host), self._extras.hosts.get(host, b"")
+        if directives.guards_inside(snippet):
             return True
-        if len(found) < 2:
+        passed = directives.passes_inside(snippet)
+        if len(found) + passed < 2:
             return False
-        return len({self._asked(one) for one in found}) > 1
+        return len({self._asked(one) for one in found} | ({NO_GUARDS} if passed else set())) > 1
 
     def _asked(self, one: Holding) -> tuple[object, ...]:
         return _guards(self._everybody[one.service], one.place, self._says(one.place))

@@ -1,7 +1,7 @@
 """Keeps a mirror in step with the store: read, watch, resume, read anew, and check now and then.
 
 The loop never gives up and never empties the mirror because the store is away: what is known stays, and gets older.
-Whole readings are the loop's alone, and only while no watch stands: one beside a watch could take the mirror back.
+Readings are taken in whole by the loop alone, and only while no watch stands: beside one, the mirror could go back.
 """
 
 from __future__ import annotations
@@ -296,11 +296,13 @@ class Comparing:
         self._log = log
         self._asked: dict[Follower, None] = {}  # in the order in which they are compared
         self._running: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
 
     def begin(self, followers: Iterable[Follower]) -> None:
         """Have these compared key by key, and mended; inside a running event loop."""
         for follower in followers:
             self._asked[follower] = None
+            self._more.set()
             if not follower.current:
                 self._log.warning(
                     "the comparison with the store is put off: it is away, or being read",
@@ -312,12 +314,13 @@ class Comparing:
     async def _run(self) -> None:
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         while self._asked:
+            self._more.clear()
             done = [await self._compare(follower) for follower in list(self._asked) if follower.current]
             mended = [entries for entries in done if entries is not None]
             if mended:
                 self._log.info("compared with the store", extra={"mended": sum(mended)})
             if self._asked:
-                await backoff.wait()
+                await backoff.wait(self._more)
 
     async def _compare(self, follower: Follower) -> int | None:
         del self._asked[follower]  # first: who asks from now on asks for what is true from now on
@@ -330,4 +333,6 @@ class Comparing:
                 error,
                 extra={"cause": f"compare {type(error).__name__}"},
             )
-            return None
+        except Exception:  # noqa: BLE001  a defect of ours must not cost the others their comparison
+            self._log.exception("the comparison with the store broke", extra={"prefix": follower.mirror.prefix})
+        return None

@@ -15,6 +15,7 @@ from confgen.nginx import endpoints
 from confgen.nginx.endpoints import Apart
 from pilotfish.catalog.failure import CannotStart
 from pilotfish.catalog.io_embedded import EmbeddedStore
+from pilotfish.catalog.record import Address
 from tests.confgen.kit import DOMAIN, Backend, Catalog, claim, container, endpoint, get, key_of, put, until
 from tests.parts.ports import free_port
 
@@ -51,6 +52,18 @@ def test_a_change_of_servers_alone_renders_nothing(history):
         servers = [one.address.text.replace(":", " ") + " 100" for each in view.upstreams for one in each.servers]
         assert sorted(table.values()) == ([" ".join(servers)] * 2 if ports else [])
         assert not any(one.servers for one in apart.settled["web"].upstreams)
+
+
+def test_no_name_keeps_servers_that_are_gone_when_a_service_moves_to_another_host():
+    """A configuration of before asks for the names that it knows, of which one is not in the one of now."""
+    catalog, apart, before = Catalog(), Apart(), {}
+    for node, port in (("h1", 8001), ("far", 8002)):
+        there = {"addresses": (Address("192.0.2.1", port, "lan"), Address("192.0.2.1", port, "node"))}
+        member = container("web", endpoint("web", name="web", node=node, **there), node=node)
+        gone = [key_of(container("web"))] if before else []
+        apart.update(catalog.views.services, catalog.feed(claim("web", WEB), put(member), deletes=gone))
+        before = endpoints.with_past(apart.table(), before)
+        assert [*before.values()] == [f"192.0.2.1 {port} 100"] * 2
 
 
 @pytest.mark.parametrize(("ip", "line"), [("192.0.2.1", "192.0.2.1 80 7"), ("2001:db8::1", "[2001:db8::1] 80 7")])

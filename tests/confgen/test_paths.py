@@ -221,3 +221,18 @@ async def test_a_block_of_a_snippet_may_be_such_a_guard(one_nginx, folder, text,
     async with Backend("one") as one, Running(folder, one_nginx, snippets=str(snippets)) as running:
         await running.settle(*asking(one.port))
         assert (await get(running.port, WEB, "/admin%2fx")).status == status
+
+
+async def test_a_block_of_a_snippet_that_passes_requests_on_is_an_open_place_beside_guards(one_nginx, folder):
+    """To the very application perhaps, which takes /ADMIN for /admin."""
+    snippets = folder.parent / "snippets"
+    snippets.mkdir()
+    async with Backend("one") as one:
+        passed = f"location / {{ proxy_pass http://127.0.0.1:{one.port}; }}"
+        (snippets / f"{WEB}.conf").write_text(passed, encoding="utf-8")
+        async with Running(folder, one_nginx, snippets=str(snippets)) as running:
+            await running.settle(*asking(one.port, path="/admin", allow=("10.0.0.0/8",)))
+            found = [
+                (await get(running.port, WEB, path)).status for path in ("/x", "/admin/x", "/ADMIN/x", "/admin;x/y")
+            ]
+    assert found == [200, 403, 400, 400]
