@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 MAX_OUTPUT = 64 * 1024  # octets kept of what a program prints; the rest is read and dropped
@@ -31,7 +30,7 @@ class CannotRun(Exception):
     """A program cannot be started; the message names it and why."""
 
 
-async def run(argv: Sequence[str], *, timeout_s: float, unset: Mapping[str, str] = MappingProxyType({})) -> Outcome:
+async def run(argv: Sequence[str], *, timeout_s: float, more: Mapping[str, str] | None = None) -> Outcome:
     """Run a program to its end.
 
     It gets a session and process group of its own, which is killed as a whole when the time is over or we are
@@ -40,7 +39,7 @@ async def run(argv: Sequence[str], *, timeout_s: float, unset: Mapping[str, str]
     Args:
         argv: the program and its arguments.
         timeout_s: how long it may take.
-        unset: what it has in its environment where ours says nothing.
+        more: what stands in its environment besides ours.
 
     Raises:
         CannotRun: it does not exist, or may not be run.
@@ -53,7 +52,7 @@ async def run(argv: Sequence[str], *, timeout_s: float, unset: Mapping[str, str]
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**unset, **os.environ},
+            env={**os.environ, **(more or {})},
         )
     except (OSError, ValueError) as error:
         os.close(ours)

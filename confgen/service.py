@@ -254,7 +254,13 @@ class ConfgenService:
 
     async def _until_changed(self, backoff: Backoff) -> None:
         """Try again soon, and at once when something changes: that may be the cure."""
-        await backoff.wait(self._wake)
+        waiting = asyncio.ensure_future(backoff.wait())
+        changed = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({waiting, changed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            changed.cancel()
         self._wake.set()
 
     async def _apply_once(self, *, known: bool) -> bool:

@@ -13,9 +13,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from confgen.applying import io_processes
@@ -33,7 +32,8 @@ LEAVE_S = 2.0
 MAX_LOG = 256 * 1024  # octets of the error log read after a reload
 # A configuration takes 90 kB of memory a service, which nginx asks for page by page: with pages of 2 MB, where the
 # kernel gives them to who asks ("madvise"), it is read in two thirds of the time. glibc from 2.35; others do not care.
-HUGE_PAGES = MappingProxyType({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
+TUNABLES = "GLIBC_TUNABLES"
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 class Served(NamedTuple):
@@ -86,8 +86,11 @@ class Nginx:
         Raises:
             CannotRun: the program is missing.
         """
-        argv = self._argv(config, "stderr", "-t")
-        return await run(argv, timeout_s=self._check_timeout_s * patience, unset=HUGE_PAGES)
+        return await self._run(self._argv(config, "stderr", "-t"), self._check_timeout_s * patience)
+
+    @staticmethod
+    async def _run(argv: Sequence[str], timeout_s: float) -> Outcome:
+        return await run(argv, timeout_s=timeout_s, more=None if TUNABLES in os.environ else {TUNABLES: HUGE_PAGES})
 
     def _argv(self, config: Path, errors: str, *more: str) -> list[str]:
         return [self._program, "-p", f"{self._folder}/", "-e", errors, *more, "-c", str(config)]
@@ -152,7 +155,7 @@ class Nginx:
         self._pid_file.unlink(missing_ok=True)
         self._replaced = frozenset()
         try:
-            outcome = await run(self._argv(self._config, str(self._errors)), timeout_s=timeout_s, unset=HUGE_PAGES)
+            outcome = await self._run(self._argv(self._config, str(self._errors)), timeout_s)
         except CannotRun as error:
             raise NotServing(str(error)) from error
         if outcome.code != 0:

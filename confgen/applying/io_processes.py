@@ -16,7 +16,7 @@ from typing import NamedTuple
 PROC = Path("/proc")
 MASTER = "nginx: master process"
 WORKER = "nginx: worker process"  # set when it is about to wait for events, and listens already
-LEAVING = f"{WORKER} is shutting down"
+LEAVING = "nginx: worker process is shutting down"
 TICKS = os.sysconf("SC_CLK_TCK")
 TOGETHER_S = 0.1  # workers of one generation are forked within this time; reloads are further apart
 
