@@ -2,22 +2,49 @@
 
 The record is there while nginx serves, and gone within a moment when it does not; when we die, it goes with the
 lease. It is written at most once in UPDATE_S, however often configurations change; renewing the lease writes nothing.
+
+A commit that nobody answered may come late, and hangs on a lease that nobody renews: each stands on what the last one
+left, so that an old record never takes the place of a newer one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_follow import retry_delays
 from pilotfish.catalog.record import Proxy, encode
-from pilotfish.catalog.store import Delete, LeaseGone, Operation, Put, Store, StoreError
+from pilotfish.catalog.store import (
+    Absent,
+    Condition,
+    Delete,
+    LeaseGone,
+    ModifiedAt,
+    Put,
+    Store,
+    StoreError,
+)
 from pilotfish.catalog.telemetry import Telemetry
 
 UPDATE_S = 1.0
 RENEWALS_PER_TTL = 3
 NAME = "proxy record"
+
+
+class _Standing(NamedTuple):
+    """What stands at the key.
+
+    Attributes:
+        fence: holds as long as it does.
+        record: what it says; None: there is none.
+        ours: it hangs on the lease of now; else nobody knows for how long it stands.
+    """
+
+    fence: Condition
+    record: Proxy | None
+    ours: bool = True
 
 
 class ProxyRecord:
@@ -35,11 +62,12 @@ class ProxyRecord:
         self._wanted: Proxy | None = None
         self._changed = asyncio.Event()
         self._lease = 0
+        self._served = False  # there was something to be recorded
 
     def set(self, record: Proxy | None) -> None:
         """Say what the record is to be; None: this proxy does not serve, its record goes."""
         if record != self._wanted:
-            self._wanted = record
+            self._wanted, self._served = record, True
             self._changed.set()
 
     async def run(self) -> None:
@@ -61,30 +89,46 @@ class ProxyRecord:
 
     async def _hold(self, every_s: float) -> None:
         """Write and renew until the lease or the store fails."""
-        written: Proxy | None = None
+        standing = await self._look()
         renew_at, write_at = time.monotonic() + every_s, 0.0
         while True:
             now = time.monotonic()
             if now >= renew_at:
                 await self._store.keep_alive(self._lease)
                 renew_at = time.monotonic() + every_s
-            elif self._wanted != written and (now >= write_at or self._wanted is None):
-                written, write_at = await self._write(), now + UPDATE_S
+                continue
+            due = self._is_due(standing)
+            if due and (now >= write_at or self._wanted is None):
+                standing, write_at = await self._write(standing.fence), now + UPDATE_S
             else:
-                await self._wait(min(renew_at, write_at if self._wanted != written else renew_at) - now)
+                await self._wait(min(renew_at, write_at if due else renew_at) - now)
 
-    async def _write(self) -> Proxy | None:
+    def _is_due(self, standing: _Standing) -> bool:
+        """Whether something else stands than is wanted; what a process before us left stays until we serve."""
+        if not self._served:
+            return False
+        return not standing.ours or standing.record != self._wanted
+
+    async def _look(self) -> _Standing:
+        reading = await self._store.read(self._key)
+        for entry in reading.entries:
+            if entry.key == self._key:
+                return _Standing(ModifiedAt(self._key, entry.mod_revision), None, ours=False)
+        return _Standing(Absent(self._key), None)
+
+    async def _write(self, fence: Condition) -> _Standing:
+        """Make the record what is wanted, unless something else was put since; returns what stands then."""
         wanted = self._wanted
-        operation: Operation = Delete(self._key) if wanted is None else self._put(wanted)
-        await self._store.commit([], [operation])
+        operation = Delete(self._key) if wanted is None else Put(self._key, encode(wanted), self._lease)
+        done = await self._store.commit([fence], [operation])
+        if not done.succeeded:
+            self._telemetry.log.info("the proxy's record was put meanwhile; it is put once more")
+            return await self._look()
         if wanted is None:
             self._telemetry.ready.bad(NAME, "withdrawn: nginx does not serve")
-        else:
-            self._telemetry.ready.good(NAME)
-        return wanted
-
-    def _put(self, wanted: Proxy) -> Put:
-        return Put(self._key, encode(wanted), self._lease)
+            return _Standing(Absent(self._key), None)
+        self._telemetry.ready.good(NAME)
+        return _Standing(ModifiedAt(self._key, done.revision), wanted)
 
     async def _wait(self, seconds: float) -> None:
         self._changed.clear()

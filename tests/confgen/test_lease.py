@@ -7,13 +7,14 @@ import os
 import signal
 import time
 
+import msgspec
 import pytest
 
 from confgen.io_lease import ProxyRecord
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_embedded import EmbeddedStore
-from pilotfish.catalog.record import Node, Proxy, decode
-from pilotfish.catalog.store import StoreUnavailable
+from pilotfish.catalog.record import Node, Proxy, decode, encode
+from pilotfish.catalog.store import Put, StoreUnavailable
 from pilotfish.catalog.telemetry import Telemetry
 from tests.confgen.kit import (
     DOMAIN,
@@ -28,14 +29,15 @@ from tests.confgen.kit import (
     put,
     until,
 )
+from tests.parts.late_store import LateStore
 
 RECORD = Proxy(node=NODE, addresses=("10.0.0.1",), http_port=80, generation="aa", revision=1)
 
 
 class CountingStore(EmbeddedStore):
-    """Counts commits, and fails while `away`."""
+    """Counts commits and renewals, and fails while `away`."""
 
-    commits = 0
+    commits = renewals = 0
     away = False
 
     async def commit(self, conditions, operations):
@@ -43,6 +45,10 @@ class CountingStore(EmbeddedStore):
             raise StoreUnavailable("nobody answers")
         self.commits += 1
         return await super().commit(conditions, operations)
+
+    async def keep_alive(self, lease):
+        self.renewals += 1
+        return await super().keep_alive(lease)
 
 
 async def stored(store, node=NODE):
@@ -108,6 +114,63 @@ async def test_an_absent_store_is_said_and_the_record_is_written_when_it_is_back
     store.away = False
     assert await until(lambda: stored(store)) == RECORD
     assert record._telemetry.ready.missing == {}
+
+
+async def test_a_record_that_comes_late_does_not_take_the_place_of_a_newer_one():
+    """It hangs on a lease that nobody renews: the newer one would go with it, and the names of what is served."""
+    store = LateStore()
+    record = ProxyRecord(store, NODE, 3, Telemetry("confgen", time.time))
+    task = asyncio.create_task(record.run())
+    try:
+        store.losing = True
+        record.set(RECORD)
+        await until(lambda: store.lost, "one got lost")
+        store.losing = False
+        newer = msgspec.structs.replace(RECORD, generation="bb")
+        record.set(newer)
+        assert await until(lambda: stored(store)) == newer
+        assert set(await store.deliver()) == {False}
+        assert await stored(store) == newer
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await store.close()
+
+
+async def test_a_withdrawal_that_got_lost_is_made_again():
+    """The record hangs on the lease of before, which nobody has to wait for."""
+    store = LateStore()
+    record = ProxyRecord(store, NODE, 60, Telemetry("confgen", time.time))
+    task = asyncio.create_task(record.run())
+    try:
+        record.set(RECORD)
+        assert await until(lambda: stored(store)) == RECORD
+        store.losing = True
+        record.set(None)
+        await until(lambda: store.lost, "it got lost")
+        store.losing = False
+        await until(lambda: gone(store), "the record is gone")
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        await store.close()
+
+
+async def test_what_a_process_before_left_stays_until_this_one_serves(kept):
+    """The nginx of before serves on while we begin."""
+    store, record = kept
+    before = msgspec.structs.replace(RECORD, generation="before")
+    await store.commit([], [Put(keys.proxy_key(NODE), encode(before))])
+    record.set(None)  # it does not serve yet
+    await until(lambda: store.renewals, "it has looked, and waits")
+    assert await stored(store) == before
+    record.set(RECORD)
+    await until(lambda: is_generation(store, RECORD.generation), "it serves")
+
+
+async def is_generation(store, generation):
+    found = await stored(store)
+    return found is not None and found.generation == generation
 
 
 async def test_a_serving_proxy_registers_itself_and_its_own_record_does_not_wake_it_for_ever(one_nginx, folder):

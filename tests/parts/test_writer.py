@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from tests.parts.late_store import LateStore
 from tests.parts.prober import Asked
-from tests.parts.writer import BEAT, Written, acknowledged, address, lags_s, number_of, seen_again
+from tests.parts.writer import (
+    BEAT,
+    FOLDER,
+    Fenced,
+    Written,
+    acknowledged,
+    address,
+    lags_s,
+    number_of,
+    seen_again,
+)
 
 WRITES = [
     Written(1, at=1.0, took_s=0.1),
@@ -73,3 +85,39 @@ def test_seen_again():
     rows = [shown(5.0, 2), shown(6.5, 4), shown(7.0, 4), shown(6.9, 4, "b"), shown(5.5, 1, "c")]
 
     assert seen_again(rows, WRITES, since=4.0) == {"a": 6.51, "b": 6.91}
+
+
+async def test_a_write_that_comes_late_changes_nothing():
+    """It was not acknowledged, newer ones were, and it arrives: the newest number stays."""
+    store = LateStore()
+    fenced = Fenced(store)
+    first = await fenced.write(1)
+    store.losing = True
+    lost = await fenced.write(2)
+    store.losing = False
+    newer = await fenced.write(3)
+
+    assert [row.error is None for row in (first, lost, newer)] == [True, False, True]
+    assert await store.deliver() == [False]
+    assert await beat(store) == address(3)
+    await store.close()
+
+
+async def test_a_write_that_comes_before_the_next_one_stands_and_the_next_one_follows():
+    """What is not acknowledged may be there."""
+    store = LateStore()
+    fenced = Fenced(store)
+    store.losing = True
+    await fenced.write(1)
+    store.losing = False
+    assert await store.deliver() == [True]
+    assert await beat(store) == address(1)
+
+    assert (await fenced.write(2)).error is None
+    assert await beat(store) == address(2)
+    await store.close()
+
+
+async def beat(store):
+    [entry] = (await store.read(f"{FOLDER}/beat")).entries
+    return msgspec.json.decode(entry.value)["host"]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from pilotfish.catalog.io_etcd import EtcdSettings, EtcdStore
-from pilotfish.catalog.store import Put, StoreError
+from pilotfish.catalog.store import Absent, Condition, ModifiedAt, Put, Store, StoreError
 from tests.parts.aside import Progress
 from tests.parts.prober_judge import Asked
 
@@ -103,11 +103,12 @@ def seen_again(rows: Iterable[Asked], written: Sequence[Written], since: float) 
 async def _run(options: argparse.Namespace) -> None:
     settings = EtcdSettings(endpoints=tuple(options.etcd.split(",")), call_timeout_s=2.0)
     store = EtcdStore(settings)
+    fenced = Fenced(store)
     try:
         async with Progress(options.log, options.seconds) as progress:
             begin, number = time.monotonic(), options.first
             while not progress.stop.is_set() and (not options.count or number < options.first + options.count):
-                progress.write(await _write(store, number, options.batch))
+                progress.write(await (_write(store, number, options.batch) if options.batch else fenced.write(number)))
                 number += options.batch or 1
                 due_s = begin + (number - options.first) / options.rate - time.monotonic() if options.rate else 0.0
                 await asyncio.sleep(max(0.0, due_s))
@@ -115,12 +116,42 @@ async def _run(options: argparse.Namespace) -> None:
         await store.close()
 
 
-async def _write(store: EtcdStore, number: int, batch: int) -> Written:
-    names = [f"w{number + more}" for more in range(batch or 1)]
-    puts = [Put(f"{FOLDER}/{name}", _value(number + more)) for more, name in enumerate(names)]
+class Fenced:
+    """Writes numbers one by one, each only if nothing was written since what it knows to stand."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._stands: Condition | None = None  # None: to be read
+
+    async def write(self, number: int) -> Written:
+        """Write a number."""
+        begin, error = time.monotonic(), None
+        stands, self._stands = self._stands, None
+        try:
+            stands = stands or await self._read()
+            put = [Put(f"{FOLDER}/{name}", _value(number)) for name in ("beat", f"w{number}")]
+            done = await self._store.commit([stands], put)
+            if done.succeeded:
+                self._stands = ModifiedAt(f"{FOLDER}/beat", done.revision)
+            else:
+                error = "an earlier write came late"
+        except StoreError as trouble:
+            error = str(trouble)
+        return Written(number, begin, time.monotonic() - begin, error)
+
+    async def _read(self) -> Condition:
+        key = f"{FOLDER}/beat"
+        for entry in (await self._store.read(key)).entries:
+            if entry.key == key:
+                return ModifiedAt(key, entry.mod_revision)
+        return Absent(key)
+
+
+async def _write(store: Store, number: int, batch: int) -> Written:
+    puts = [Put(f"{FOLDER}/w{number + more}", _value(number + more)) for more in range(batch)]
     begin, error = time.monotonic(), None
     try:
-        await store.commit([], puts if batch else [Put(f"{FOLDER}/beat", _value(number)), *puts])
+        await store.commit([], puts)
     except StoreError as trouble:
         error = str(trouble)
     return Written(number, begin, time.monotonic() - begin, error)

@@ -16,6 +16,7 @@ from pilotfish.catalog.store import DeletePrefix, Put, StoreFull
 from tests.parts.etcd_server import EtcdCluster
 from tests.parts.etcd_stores import connected
 from tests.parts.fake_docker import FakeDocker
+from tests.parts.late_store import LateStore
 from tests.parts.lying_etcd import LyingEtcd
 from tests.parts.toxic import ToxicProxy, latency
 from tests.registrator import harness
@@ -233,3 +234,38 @@ def _calls(member):
         text = answer.read().decode()
     started = [line for line in text.splitlines() if line.startswith("grpc_server_started_total")]
     return sum(float(line.split()[-1]) for line in started)
+
+
+async def test_commits_that_come_late_are_mended_at_once(tmp_path):
+    """A start and a change get lost on the way and arrive behind what came after: nothing of them stays."""
+    store = LateStore()
+    async with FakeDocker(tmp_path / "docker.sock") as engine:
+        world = World(store, engine)
+        one = world.start()
+        [stays] = many(world, 1)
+        await world.see("it is recorded", lambda found: records(found) == {stays} and len(exports(found)) == 2)
+        states = await world.states(stays)
+        store.losing = True
+        goes = engine.add(web("goes", host_port=9000))
+        await harness.until(lambda: store.lost, "its start got lost")
+        engine.health_status(stays, "unhealthy")
+        await harness.until(lambda: any(about(stays, one) for _, one in store.lost), "a change got lost")
+        engine.remove(goes)
+        engine.health_status(stays, "healthy")
+        store.losing = False
+        await world.see_states(stays, states)
+        await one.service.writer.settled()
+        before = await world.entries()
+        assert records(before) == {stays}
+        assert any(await store.deliver())  # it has bitten
+        await world.see("all is as before", lambda found: said(found) == said(before))
+        await world.close()
+    await store.close()
+
+
+def about(container, operations):
+    return any(isinstance(one, Put) and one.key.endswith(container) for one in operations)
+
+
+def said(found):
+    return {key: entry.value for key, entry in found.items() if key != node_key(NODE)}
