@@ -56,20 +56,18 @@ http {{
 }}
 """
 
-# What somebody writes who knows nginx and these two servers.
 BY_HAND = """\
 {user}
 worker_processes 1;
-pid {folder}/hand.pid;
-error_log {folder}/hand-error.log;
+pid {folder}/{name}.pid;
+error_log {folder}/{name}-error.log;
 events {{ worker_connections 4096; }}
 http {{
-{temp}    access_log {folder}/hand-access.log combined buffer=32k flush=1s;
-    keepalive_requests 10000;
+{temp}{log}    keepalive_requests 10000;
     tcp_nodelay on;
     upstream web {{
-        server {ip}:{first};
-        server {ip}:{second};
+        server {ip}:{first}{fails};
+        server {ip}:{second}{fails};
         keepalive 64;
     }}
     server {{
@@ -78,53 +76,58 @@ http {{
         location / {{
             proxy_pass http://web;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $host;
             proxy_set_header X-Real-IP $remote_addr;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_buffering off;
+{headers}            proxy_buffering off;
         }}
     }}
 }}
 """
 
 
+class Hand(NamedTuple):
+    """What one of those that are written by hand has of its own: its log, how servers fail, more headers."""
+
+    title: str
+    name: str
+    log: str
+    fails: str
+    headers: str
+
+
+# What somebody writes who knows nginx and these two servers.
+LEAN = Hand(
+    "by hand",
+    "hand",
+    """\
+    access_log {folder}/hand-access.log combined buffer=32k flush=1s;
+""",
+    "",
+    """\
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+""",
+)
 # The same duties as ours, by hand: a log of one JSON object a request, its id, all headers, WebSockets.
-ALIKE = """\
-{user}
-worker_processes 1;
-pid {folder}/alike.pid;
-error_log {folder}/alike-error.log;
-events {{ worker_connections 4096; }}
-http {{
-{temp}    log_format json escape=json
+ALIKE = Hand(
+    "by hand, as much",
+    "alike",
+    """\
+    log_format json escape=json
         '{{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","host":"$host","uri":"$request_uri",'
         '"protocol":"$server_protocol","status":$status,"bytes":$body_bytes_sent,"seconds":$request_time,'
         '"upstream":"$proxy_host","server":"$upstream_addr","server_status":"$upstream_status",'
         '"server_seconds":"$upstream_response_time","request_id":"$request_id","traceparent":"$http_traceparent",'
         '"agent":"$http_user_agent"}}';
     access_log {folder}/alike-access.log json buffer=32k flush=1s;
-    keepalive_requests 10000;
-    tcp_nodelay on;
     map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
-    upstream web {{
-        server {ip}:{first} max_fails=3 fail_timeout=5s;
-        server {ip}:{second} max_fails=3 fail_timeout=5s;
-        keepalive 64;
-    }}
-    server {{
-        listen {port} backlog=4096;
-        server_name {host};
-        location / {{
-            proxy_pass http://web;
-            proxy_http_version 1.1;
+""",
+    " max_fails=3 fail_timeout=5s",
+    """\
             proxy_set_header Host $http_host;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_set_header X-Forwarded-Port $server_port;
             proxy_set_header X-Forwarded-Ssl off;
@@ -132,11 +135,8 @@ http {{
             proxy_set_header X-Request-ID $request_id;
             proxy_set_header Forwarded "";
             proxy_set_header Proxy "";
-            proxy_buffering off;
-        }}
-    }}
-}}
-"""
+""",
+)
 
 
 class Nginx(NamedTuple):
@@ -188,10 +188,16 @@ def _started(place: Folder) -> tuple[Nginx, ...]:
     ports = {"first": first, "second": second}
     _start(place, "servers", SERVERS.format(**given, **ports, answer=ANSWER, temp=_temp(place, "servers")))
     by_hand = []
-    for title, name, text in (("by hand", "hand", BY_HAND), ("by hand, as much", "alike", ALIKE)):
+    for hand in (LEAN, ALIKE):
         port = free_port()
-        config = text.format(**given, **ports, port=port, host=HOST, temp=_temp(place, name))
-        by_hand.append(Nginx(title, port, _start(place, name, config)))
+        own = {
+            "name": hand.name,
+            "log": hand.log.format(folder=place.path),
+            "fails": hand.fails,
+            "headers": hand.headers,
+        }
+        config = BY_HAND.format(**given, **ports, **own, port=port, host=HOST, temp=_temp(place, hand.name))
+        by_hand.append(Nginx(hand.title, port, _start(place, hand.name, config)))
     return *by_hand, _ours(place, (first, second))
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 MAX_OUTPUT = 64 * 1024  # octets kept of what a program prints; the rest is read and dropped
@@ -30,7 +31,7 @@ class CannotRun(Exception):
     """A program cannot be started; the message names it and why."""
 
 
-async def run(argv: Sequence[str], *, timeout_s: float, more: Mapping[str, str] | None = None) -> Outcome:
+async def run(argv: Sequence[str], *, timeout_s: float, unset: Mapping[str, str] = MappingProxyType({})) -> Outcome:
     """Run a program to its end.
 
     It gets a session and process group of its own, which is killed as a whole when the time is over or we are
@@ -39,7 +40,7 @@ async def run(argv: Sequence[str], *, timeout_s: float, more: Mapping[str, str] 
     Args:
         argv: the program and its arguments.
         timeout_s: how long it may take.
-        more: what stands in its environment besides ours.
+        unset: what it has in its environment where ours says nothing.
 
     Raises:
         CannotRun: it does not exist, or may not be run.
@@ -52,7 +53,7 @@ async def run(argv: Sequence[str], *, timeout_s: float, more: Mapping[str, str] 
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**os.environ, **(more or {})},
+            env={**unset, **os.environ},
         )
     except (OSError, ValueError) as error:
         os.close(ours)

@@ -254,13 +254,7 @@ class ConfgenService:
 
     async def _until_changed(self, backoff: Backoff) -> None:
         """Try again soon, and at once when something changes: that may be the cure."""
-        waiting = asyncio.ensure_future(backoff.wait())
-        changed = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({waiting, changed}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            changed.cancel()
+        await backoff.wait(self._wake)
         self._wake.set()
 
     async def _apply_once(self, *, known: bool) -> bool:

@@ -13,8 +13,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from confgen.applying import io_processes
@@ -32,8 +33,7 @@ LEAVE_S = 2.0
 MAX_LOG = 256 * 1024  # octets of the error log read after a reload
 # A configuration takes 90 kB of memory a service, which nginx asks for page by page: with pages of 2 MB, where the
 # kernel gives them to who asks ("madvise"), it is read in two thirds of the time. glibc from 2.35; others do not care.
-TUNABLES = "GLIBC_TUNABLES"
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+HUGE_PAGES = MappingProxyType({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 
 class Served(NamedTuple):
@@ -86,14 +86,13 @@ class Nginx:
         Raises:
             CannotRun: the program is missing.
         """
-        return await self._run(self._argv(config, "stderr", "-t"), self._check_timeout_s * patience)
-
-    @staticmethod
-    async def _run(argv: Sequence[str], timeout_s: float) -> Outcome:
-        return await run(argv, timeout_s=timeout_s, more=None if TUNABLES in os.environ else {TUNABLES: HUGE_PAGES})
+        argv = self._argv(config, "stderr", "-t")
+        return await run(argv, timeout_s=self._check_timeout_s * patience, unset=HUGE_PAGES)
 
     def _argv(self, config: Path, errors: str, *more: str) -> list[str]:
-        return [self._program, "-p", f"{self._folder}/", "-e", errors, *more, "-c", str(config)]
+        # The configuration comes first: the title has room for as many octets as the command and, up to the first
+        # variable that glibc replaces by a copy, the environment, and 22 of them go to "nginx: master process ".
+        return [self._program, "-c", str(config), "-p", f"{self._folder}/", "-e", errors, *more]
 
     @property
     def pid(self) -> int:
@@ -102,7 +101,7 @@ class Nginx:
         found = io_processes.look(pid) if pid else None
         if found is None or not found.title.startswith(io_processes.MASTER):
             return 0
-        return pid if not self._ours or str(self._config) in found.title.split() else 0
+        return pid if not self._ours or f" {self._config} " in f"{found.title} " else 0
 
     def generations(self) -> int:
         """How many generations of workers live; 0 when it does not run."""
@@ -155,7 +154,7 @@ class Nginx:
         self._pid_file.unlink(missing_ok=True)
         self._replaced = frozenset()
         try:
-            outcome = await self._run(self._argv(self._config, str(self._errors)), timeout_s)
+            outcome = await run(self._argv(self._config, str(self._errors)), timeout_s=timeout_s, unset=HUGE_PAGES)
         except CannotRun as error:
             raise NotServing(str(error)) from error
         if outcome.code != 0:

@@ -16,9 +16,11 @@ from typing import NamedTuple
 PROC = Path("/proc")
 MASTER = "nginx: master process"
 WORKER = "nginx: worker process"  # set when it is about to wait for events, and listens already
-LEAVING = "nginx: worker process is shutting down"
+LEAVING = f"{WORKER} is shutting down"
 TICKS = os.sysconf("SC_CLK_TCK")
-TOGETHER_S = 0.1  # workers of one generation are forked within this time; reloads are further apart
+# Workers of one generation are forked one right after the other. The next generation's come 0.1 s later at least, for
+# which their master waits before it tells the older ones; a birth is known to a tick, which may round that to 0.1 s.
+TOGETHER_S = 0.095
 
 
 class Process(NamedTuple):
@@ -75,25 +77,24 @@ def listening_of(master: int) -> frozenset[int]:
 
 def former_of(master: int) -> frozenset[int]:
     """Workers of a master that still accept although a later generation does."""
-    workers = [one for one in _children(master) if one.accepts]
-    latest = max((one.began for one in workers), default=0.0)
-    return frozenset(one.pid for one in workers if latest - one.began > TOGETHER_S)
+    generations = births(one for one in _children(master) if one.accepts)
+    return frozenset(one.pid for generation in generations[:-1] for one in generation)
 
 
 def generations_of(master: int) -> int:
     """How many generations of a master's workers live: the one that accepts, and those that wait for clients to end."""
     workers = [one for one in _children(master) if one.title.startswith("nginx: ")]
-    return any(one.accepts for one in workers) + births(one.began for one in workers if not one.accepts)
+    return any(one.accepts for one in workers) + len(births(one for one in workers if not one.accepts))
 
 
-def births(began: Iterable[float]) -> int:
-    """In how many groups processes began: each within TOGETHER_S of the one before.
-
-    >>> births([5.0, 1.0, 1.05, 5.01, 9.0])
-    3
-    """
-    times = sorted(began)
-    return sum(1 for before, time in zip([float("-inf"), *times], times, strict=False) if time - before > TOGETHER_S)
+def births(workers: Iterable[Process]) -> list[list[Process]]:
+    """Workers by their generation, the oldest first: each was born within TOGETHER_S of the one before."""
+    generations: list[list[Process]] = []
+    for one in sorted(workers, key=lambda one: one.began):
+        if not generations or one.began - generations[-1][-1].began > TOGETHER_S:
+            generations.append([])
+        generations[-1].append(one)
+    return generations
 
 
 def _children(master: int) -> Iterable[Process]:

@@ -84,12 +84,16 @@ def locations(snippet: bytes) -> frozenset[str]:
 
 def guards_inside(snippet: bytes) -> bool:
     """Whether it seems to guard some paths of its host and not others, by blocks of its own."""
-    return "location" in names(snippet) and _GUARD.search(snippet) is not None
+    return _inside(snippet, _GUARD)
 
 
 def passes_inside(snippet: bytes) -> bool:
     """Whether it seems to pass some paths of its host on to an application, by blocks of its own."""
-    return "location" in names(snippet) and _PASS.search(snippet) is not None
+    return _inside(snippet, _PASS)
+
+
+def _inside(snippet: bytes, what: re.Pattern[bytes]) -> bool:
+    return "location" in names(snippet) and what.search(snippet) is not None
 
 
 def names(snippet: bytes) -> frozenset[str]:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from confgen.nginx import quote
-from confgen.nginx.shapes import MAX_KEEPALIVE, Location, Server, ServiceView, Site, Upstream
+from confgen.nginx.shapes import MAX_KEEPALIVE, Location, Server, ServiceView, Site, Upstream, once_of
 
 DIGITS = 32  # of a version: 128 bits
 NAME_DIGITS = 16  # of an upstream's name, behind its service's
@@ -41,7 +41,7 @@ def taken_apart(view: ServiceView) -> tuple[ServiceView, dict[str, str]]:
     lines = {
         name: " ".join(map(_server, one.servers))
         for one, now in emptied.items()
-        for name in (now.name.text, _once(now.name.text))
+        for name in (now.name.text, once_of(now.name.text))
     }
     settled = replace(
         view,
@@ -68,15 +68,11 @@ def _emptied(service: str, upstream: Upstream, places: Iterable[str]) -> Upstrea
     return replace(
         upstream,
         name=quote.upstream(name),
-        once=quote.upstream(_once(name) if upstream.keepalive else name),
+        once=quote.upstream(once_of(name) if upstream.keepalive else name),
         upgrade=quote.label(name),
         servers=(),
         keepalive=upstream.keepalive and quote.number(MAX_KEEPALIVE),
     )
-
-
-def _once(name: str) -> str:
-    return f"{name}--once"
 
 
 def _server(server: Server) -> str:

@@ -292,13 +292,18 @@ def clear_file(part: Token) -> Token:
     return quote.file(f"{part.text.removesuffix('.conf')}+http.conf")
 
 
+def once_of(name: str) -> str:
+    """The name of the group that never reuses a connection, beside one that keeps some."""
+    return f"{name}--once"
+
+
 def upstream(service: str, turn: int, servers: tuple[Server, ...], policy: Policy = PLAIN) -> Upstream:
     """The upstream of some servers; its name can be taken apart again, so two services never make the same one."""
     name = f"{service}--{turn}"
     near = all(server.here for server in servers)
     return Upstream(
         name=quote.upstream(name),
-        once=quote.upstream(f"{name}--once" if near else name),
+        once=quote.upstream(once_of(name) if near else name),
         upgrade=quote.label(name),
         servers=servers,
         policy=policy,

@@ -240,7 +240,7 @@ class _Builder:
         says, path = self._says(place), place.path.rstrip("/")
         guarded = bool(path) and guards(decided, says) != NO_GUARDS
         loose = guarded and quote.nearly(path) is None and self._strict(place.host)
-        return beside(decided, directives.names(self._extras.hosts.get(place.host, b"")), says, loose=loose)
+        return beside(decided, directives.names(self._snippet(place.host)), says, loose=loose)
 
     def _left(self, place: Place) -> tuple[tuple[Token, ...], list[str]]:
         """What the admin's own directives leave of a place, and what is to be said of it.
@@ -273,7 +273,7 @@ class _Builder:
 
     def _strict(self, host: str) -> bool:
         """Whether guards differ among what is served at a host."""
-        found, snippet = self._hosts.served(host), self._extras.hosts.get(host, b"")
+        found, snippet = self._hosts.served(host), self._snippet(host)
         if directives.guards_inside(snippet):
             return True
         passed = directives.passes_inside(snippet)
@@ -292,9 +292,13 @@ class _Builder:
         near = (quote.nearly(path, paths) for path in sorted(guarded - {""}))
         return tuple(one for one in near if one is not None)
 
+    def _snippet(self, host: str) -> bytes:
+        """The admin's own directives of a host; empty where there are none."""
+        return self._extras.hosts.get(host, b"")
+
     def _locations(self, host: str) -> frozenset[str]:
         """What the admin's own directives serve at a host."""
-        return directives.locations(self._extras.hosts.get(host, b""))
+        return directives.locations(self._snippet(host))
 
     def _says(self, place: Place) -> frozenset[str]:
         own = extras.reaching(self._extras.places, place)
@@ -319,7 +323,7 @@ class _Builder:
 
     def _headers(self, host: str) -> Own:
         """Of a host's own directives, what each location has to repeat."""
-        snippet = self._extras.hosts.get(host, b"")
+        snippet = self._snippet(host)
         text = directives.headers(snippet)
         if not text:
             return NOTHING_OWN

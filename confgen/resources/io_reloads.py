@@ -114,7 +114,7 @@ class Reloads:
             tries = 0 if self._wanted(command) else tries + 1
             if error and tries < LAST_TRIES:
                 self._bad(command, error)
-                await _first(due, backoff)
+                await backoff.wait(due)
                 due.set()
                 continue
             backoff.reset()
@@ -165,16 +165,6 @@ class Reloads:
     def _good(self, command: Command) -> None:
         self.failing.pop(command, None)
         self._telemetry.ready.good(f"reload {shown(command)}")
-
-
-async def _first(event: asyncio.Event, backoff: Backoff) -> None:
-    """Wait for the event or the backoff, whichever is over first."""
-    waiting = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(backoff.wait())}
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
 
 
 def shown(command: Command) -> str:

@@ -250,7 +250,9 @@ class ResourcesService:
             if await self._place(entry, tasks):
                 backoff.reset()
             else:
-                await self._until_changed(entry, backoff)
+                await backoff.wait(entry.wake)
+                if not entry.wake.is_set():
+                    entry.touch()
 
     async def _collected(self, entry: Entry, started: float) -> None:
         """Wait until it is time to render; more changes may put it off."""
@@ -259,16 +261,6 @@ class ResourcesService:
             if wait_s <= 0:
                 return
             await asyncio.sleep(wait_s)
-
-    async def _until_changed(self, entry: Entry, backoff: Backoff) -> None:
-        waiting = {asyncio.ensure_future(entry.wake.wait()), asyncio.ensure_future(backoff.wait())}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in waiting:
-                one.cancel()
-        if not entry.wake.is_set():
-            entry.touch()
 
     async def _place(self, entry: Entry, tasks: asyncio.TaskGroup) -> bool:
         """Place a resource once; False when that has to be tried again."""

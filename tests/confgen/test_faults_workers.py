@@ -68,6 +68,21 @@ async def test_fault_C11_websockets_outlive_a_hundred_reloads(one_nginx, folder)
         assert 2 <= most <= 4  # two at least: the sockets' own workers were old
 
 
+BIRTHS = {
+    "none": ([], []),
+    "one generation, forked one after the other": ([5.0, 5.03, 5.06, 5.14], [[5.0, 5.03, 5.06, 5.14]]),
+    "reloads as close as nginx takes them": ([5.0, 5.01, 5.11, 5.12, 5.22], [[5.0, 5.01], [5.11, 5.12], [5.22]]),
+    "in no order": ([9.0, 1.0, 5.01, 5.0, 1.05], [[1.0, 1.05], [5.0, 5.01], [9.0]]),
+    "a whole number of ticks": ([66270.93, 66271.03], [[66270.93], [66271.03]]),
+}
+
+
+@pytest.mark.parametrize(("began", "generations"), BIRTHS.values(), ids=BIRTHS)
+def test_workers_are_told_apart_by_their_birth(began, generations):
+    workers = [io_processes.Process(number, 1, 1, io_processes.WORKER, at) for number, at in enumerate(began)]
+    assert [[one.began for one in generation] for generation in io_processes.births(workers)] == generations
+
+
 async def test_old_workers_finish_as_soon_as_a_new_one_answers(one_nginx, folder):
     """We tell them so, before their master does; it starts nobody in their place, however often."""
     templates = builtin_templates()

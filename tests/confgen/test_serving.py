@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 
 import pytest
 
+from confgen.applying.io_nginx import HUGE_PAGES
 from pilotfish.catalog.record import Address
 from tests.confgen.kit import DOMAIN, NODE, Backend, Running, claim, container, endpoint, get, key_of, put, until
 from tests.parts.ports import free_port
@@ -46,6 +48,27 @@ async def test_a_tagged_container_is_served_by_its_host_name_and_goes_with_it(ng
         assert answer.status == 404
         assert answer.body.count("\n") == 1
         assert f"pilotfish explain {WEB}" in answer.body
+
+
+ENVIRONMENTS = {
+    "none": {},
+    "our tunables alone": HUGE_PAGES,
+    "other tunables": {"GLIBC_TUNABLES": "glibc.malloc.check=0"},
+    "a short one": {"A": "b", **HUGE_PAGES},
+}
+
+
+@pytest.mark.parametrize("variables", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+async def test_nginx_is_known_for_ours_whatever_the_environment(one_nginx, folder, monkeypatch, variables):
+    """A title has the room of the command and the environment: it names the configuration all the same."""
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    async with Backend("one") as one, Running(folder, one_nginx) as running:
+        await running.settle(put(container("web", endpoint("web", to=one.port))), claim("web", f"web.{DOMAIN}"))
+        assert running.pid
+        await until(lambda: running.telemetry.ready.missing == {}, "it is ready")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The compose files and the image, for real: built, brought up, and used."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -66,26 +67,34 @@ def up(host: Host, tools: Tools, folder: Path, file: str) -> None:
     suite_image.compose(host, tools, folder, "-f", file, "up", "-d", "--no-build")
 
 
+def healths(host: Host) -> dict[str, str]:
+    """Service -> what the engine says of its container."""
+    lines = host.docker(
+        ["ps", "-a", "--filter", "label=com.docker.compose.service",
+         "--format", '{{.Label "com.docker.compose.service"}} {{.Status}}']
+    ).stdout.splitlines()  # fmt: skip
+    return dict(line.split(" ", 1) for line in lines)
+
+
+@contextlib.contextmanager
+def telling(host: Host) -> Iterator[None]:
+    """An error in here is told together with what each service printed last."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note("\n".join(f"{name}: {state}\n{logs(host, name)}" for name, state in healths(host).items()))
+        raise
+
+
 def wait_healthy(host: Host) -> None:
     """Wait until each service's container is healthy and none had to be started again."""
-
-    def healths() -> dict[str, str]:
-        lines = host.docker(
-            ["ps", "-a", "--filter", "label=com.docker.compose.service",
-             "--format", '{{.Label "com.docker.compose.service"}} {{.Status}}']
-        ).stdout.splitlines()  # fmt: skip
-        return dict(line.split(" ", 1) for line in lines)
-
-    try:
+    with telling(host):
         wait_until(
-            lambda: {name for name, state in healths().items() if "(healthy)" in state} == SERVICES,
+            lambda: {name for name, state in healths(host).items() if "(healthy)" in state} == SERVICES,
             within_s=90,
             what="all services to be healthy",
             every_s=0.5,
         )
-    except Exception as error:
-        error.add_note("\n".join(f"{name}: {state}\n{logs(host, name)}" for name, state in healths().items()))
-        raise
 
 
 def container_of(host: Host, service: str) -> str:
@@ -123,7 +132,8 @@ def test_one_host(fig, fig_lab, tools):
     up(host, tools, fig, "fig.yml")
     wait_healthy(host)
     start(host, "hello-1")
-    wait_until(lambda: page(fig_lab, host.address, "hello.svc.internal"), within_s=20, what="the page", every_s=0.1)
+    with telling(host):
+        wait_until(lambda: page(fig_lab, host.address, "hello.svc.internal"), within_s=20, what="the page", every_s=0.1)
 
     assert page(fig_lab, host.address, "hello.svc.internal")["name"] == "hello-1"
     for tcp in (False, True):
@@ -184,7 +194,8 @@ def test_three_hosts(fig, fig_lab, tools):
             seen.add(page(fig_lab, host.address, "hello.svc.internal").get("name"))
             return {"hello-2", "hello-3"} <= seen
 
-        wait_until(both_answer, within_s=30, what=f"both behind {host.name}", every_s=0.1)
+        with telling(host):
+            wait_until(both_answer, within_s=30, what=f"both behind {host.name}", every_s=0.1)
         assert resolve(fig_lab, host.address, "hello.svc.internal") == set(addresses.values())
     ask = ["etcdctl", "--insecure-skip-tls-verify", "--command-timeout", "3s", "get", "/"]
     url = f"https://{fig_lab.hosts[0].address}:2379"
