@@ -19,6 +19,7 @@ from confgen import service
 from confgen.applying import pipeline
 from confgen.applying.io_processes import look, workers_of
 from confgen.nginx.render import builtin_templates
+from lab.waiting import wait_until
 from tests.confgen.kit import (
     Backend,
     Running,
@@ -67,7 +68,9 @@ def use_up_inodes(place):
 
 
 def read_only(place):
-    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    mount = ["mount", "-o", "remount,ro", str(place)]
+    # Busy for as long as a thread is still writing what was accepted just now.
+    wait_until(lambda: subprocess.run(mount, check=False).returncode == 0, within_s=10, what="nobody to write")
     return lambda: subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
 
 
