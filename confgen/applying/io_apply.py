@@ -7,15 +7,17 @@ always finished before the cancellation goes on, so that no half-written file ou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from confgen.applying.blame import Blame, blame
+from confgen.applying.excerpt import excerpt
 from confgen.applying.io_files import Folder, UnsafePath
 from confgen.applying.io_nginx import Nginx, NotRunning, NotServing
 from confgen.applying.listeners import new_listeners, refused
 from confgen.applying.pipeline import Action, Event, State, patience, step
-from confgen.io_command import CannotRun
+from confgen.io_command import CannotRun, Outcome
 from confgen.io_thread import in_thread
 from confgen.nginx.io_ports import taken
 from confgen.nginx.render import Tree
@@ -46,11 +48,17 @@ class Applier:
         folder: opened.
         nginx: None: only files are written (`--nginx off`); they count as applied once they stand.
         proof_s: how long the proof may take.
+
+    Attributes:
+        state: where the configuration stands that is being applied.
+        in_vain: how often nginx took a whole of which it had refused an excerpt; with our own templates it never does.
     """
 
     def __init__(self, folder: Folder, nginx: Nginx | None, *, proof_s: float) -> None:
         self.state = State.IDLE
+        self.in_vain = 0
         self._folder, self._nginx, self._proof_s = folder, nginx, proof_s
+        self._went_well = False  # the last one was accepted
         self._doing = asyncio.Lock()
 
     async def adopt(self, tree: Tree) -> Result | None:
@@ -64,7 +72,7 @@ class Applier:
                 return None
             if known:
                 return Result(Action.ACCEPT, None)
-            return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).adopt()
+            return await self._run(tree).adopt()
 
     async def _is_served(self, tree: Tree, known: bool) -> bool:
         """True when this very configuration stands on disk and answers; of one that is `known` no file is read.
@@ -87,7 +95,17 @@ class Applier:
     async def apply(self, tree: Tree) -> Result:
         """Take one configuration through the pipeline. Never raises but when cancelled."""
         async with self._doing:
-            return await _Run(tree, self._folder, self._nginx, self._proof_s, self._show).walk()
+            run = self._run(tree)
+            if self._went_well:
+                run.known = self._folder.proved_files
+            self._went_well = False
+            result = await run.walk()
+            self._went_well = result.action is Action.ACCEPT
+            self.in_vain += run.in_vain
+            return result
+
+    def _run(self, tree: Tree) -> _Run:
+        return _Run(tree, self._folder, self._nginx, self._proof_s, self._show)
 
     async def refusal(self, tree: Tree) -> Blame | None:
         """What `nginx -t` says against a configuration, of which nothing is left then; None: it takes it.
@@ -98,11 +116,7 @@ class Applier:
         async with self._doing:
             if self._nginx is None:
                 return None
-            try:
-                config = await in_thread(lambda: self._folder.set_aside(tree))
-                outcome = await self._nginx.check(config, patience(len(tree.files)))
-            finally:
-                await in_thread(lambda: self._folder.clear_aside(tree))
+            outcome = await _checked_aside(tree, self._folder, self._nginx)
         if outcome.code is None:
             raise NotServing(outcome.output)
         return blame(outcome.output, tree.services) if outcome.code else None
@@ -134,8 +148,29 @@ class Applier:
         self.state = state
 
 
+async def _checked_aside(tree: Tree, folder: Folder, nginx: Nginx) -> Outcome:
+    """What `nginx -t` says of files that are only looked at; nothing is left of them.
+
+    Raises:
+        CannotRun, UnsafePath, OSError: it could not be asked.
+    """
+    try:
+        config = await in_thread(lambda: folder.set_aside(tree))
+        return await nginx.check(config, patience(len(tree.files)))
+    finally:
+        await in_thread(lambda: folder.clear_aside(tree))
+
+
 class _Run:
-    """One walk through the table."""
+    """One walk through the table.
+
+    Attributes:
+        known: files of which nginx has read a whole configuration, and serves it; of these it reads an excerpt.
+        in_vain: it refused the excerpt, and took the whole.
+    """
+
+    known: Mapping[str, bytes] = MappingProxyType({})
+    in_vain = False
 
     def __init__(
         self, tree: Tree, folder: Folder, nginx: Nginx | None, proof_s: float, show: Callable[[State], None]
@@ -213,12 +248,22 @@ class _Run:
         nginx = self._nginx
         if nginx is None:
             return
-        outcome = await nginx.check(self._folder.config(self._tree.generation), self._patience)
-        if outcome.code != 0:
-            raise NotServing(outcome.output, refused=outcome.code is not None)
+        part = await in_thread(lambda: excerpt(self._tree, self.known)) if self.known else None
+        if part is None or not await self._takes(part, nginx):
+            outcome = await nginx.check(self._folder.config(self._tree.generation), self._patience)
+            if outcome.code != 0:
+                raise NotServing(outcome.output, refused=outcome.code is not None)
+            self.in_vain = part is not None
         # `nginx -t` takes an address that others have, and a reload tries for 2.5 s before it gives up, for everybody.
         if words := await in_thread(lambda: self._taken(nginx.pid)):
             raise NotServing(words, refused=True)
+
+    async def _takes(self, part: Tree, nginx: Nginx) -> bool:
+        """True when nginx takes an excerpt; what it has against that, the whole may not have."""
+        try:
+            return (await _checked_aside(part, self._folder, nginx)).code == 0
+        except OSError:  # there is no room beside the whole
+            return False
 
     def _taken(self, master: int) -> str:
         """What nginx would say of an address that a service is the first to listen at; empty when all can be had."""

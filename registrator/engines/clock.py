@@ -83,6 +83,13 @@ class EngineClock:
         """The latest that it may be by the engine's time of day when it is `now` by ours."""
         return now - self.behind_s + self._width_s
 
+    def heard(self, steady: float) -> None:
+        """An event came that bears the time that it should; what was asked before `steady` says nothing beside that.
+
+        Else a question that the engine answered just before its clock was set would count for what it tells later.
+        """
+        self._asked_at = max(self._asked_at, steady)
+
     def is_doubtful(self, at: float, now: float) -> bool:
         """True when an event that was told just now bears a time that is another than now: ask for the time anew."""
         return abs(now - at - self.behind_s) > LATE_S + self._width_s

@@ -254,12 +254,13 @@ class DockerEngine:
         self._in_doubt |= self._burst >= BURST
         self._heard_at = now
         events = [event for raw in came if (event := read_event(raw))]
-        wall = time.time()
-        if any(self._clock.is_doubtful(event.at, wall) for event in events):
-            with contextlib.suppress(
-                EngineError
-            ):  # it is told as it was known then; whether the engine lives is pinged
+        heard = _now()
+        if any(self._clock.is_doubtful(event.at, heard.day) for event in events):
+            # Should it not answer, they are told as it was known then; whether the engine lives is pinged.
+            with contextlib.suppress(EngineError):
                 await self._about(await self._connected())
+        elif events:
+            self._clock.heard(heard.steady)
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
                 self.on_swarm(str(raw.get("Type")))

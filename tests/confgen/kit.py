@@ -268,6 +268,7 @@ class Running:
         )  # fmt: skip
         self.telemetry = Telemetry("confgen", time.time)
         self.service = ConfgenService(self.settings, self.store, self.telemetry, templates)
+        self._own_templates = templates is None
 
     async def __aenter__(self):
         self.task = asyncio.create_task(self.service.run())
@@ -277,6 +278,8 @@ class Running:
         await self.stop()
         if not self._keep_store:
             await self.store.close()
+        if self._own_templates:
+            assert self.service._applier.in_vain == 0  # whatever is served, each excerpt of it stands for itself
 
     async def stop(self):
         self.task.cancel()

@@ -60,6 +60,18 @@ def test_an_answer_over_which_our_clock_was_set_says_nothing(by):
     assert clock.behind_s == pytest.approx(60.0 + by)
 
 
+def test_an_answer_that_an_event_has_overtaken_says_nothing():
+    """The engine said what time it was, its clock was set back, an event came; its answer comes last."""
+    clock = EngineClock()
+    ask(clock, 1000.0, 1000.0, 1000.0)
+    assert not clock.is_doubtful(1001.0, 1001.0)
+    clock.heard(101.0)
+    assert clock.asked(4600.5, Moment(1000.5, 100.5), Moment(1001.5, 101.5))
+    assert clock.behind_s == 0.0
+    assert clock.asked(4602.0, Moment(1002.0, 102.0), Moment(1002.0, 102.0))  # what is asked later counts
+    assert clock.behind_s == -3600.0
+
+
 def test_an_answer_that_was_overtaken_says_nothing():
     """The engine's clock is set while two questions are under way: the one put last has its time as it is now."""
     clock = EngineClock()
