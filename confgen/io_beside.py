@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from confgen.resources.io_resources import ResourcesService
 from confgen.service import ConfgenService
 from confgen.settings import ConfgenSettings
 from pilotfish.catalog.settings import BadSettings
 from pilotfish.catalog.store import Store
 from pilotfish.catalog.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from confgen.resources.io_resources import ResourcesService
 
 
 class Beside:
@@ -48,6 +51,8 @@ def confgen_service(
         BadSettings: they are about template resources, and name no folder of them.
     """
     if settings.confdir:
+        from confgen.resources.io_resources import ResourcesService  # noqa: PLC0415  most who run nginx have none
+
         resources = ResourcesService(settings, store, telemetry)
         if not settings.with_nginx:
             return resources

@@ -75,7 +75,7 @@ class ConfgenService:
         self._folder = Folder(self._path, settings.keep)
         self._nginx = self._make_nginx()
         self._applier = Applier(self._folder, self._nginx, proof_s=settings.proof_s)
-        self._registry, self._touched = Registry(AT_HAND), Touched()
+        self._registry, self._touched = Registry(AT_HAND, by_name=False), Touched()
         guard = Guard(settings.guard, lambda: self._registry)
         self._care = OrphanCare(settings.node_name, settings.orphans_s, telemetry, guard)
         self._follower = Follower(store, keys.ROOT, self._take, telemetry, verify_s=settings.verify_s, care=self._care)

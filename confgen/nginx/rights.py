@@ -102,9 +102,9 @@ def choose_address(placed: Placed, node: str) -> Address | None:
 
     A `node` address is never used from another host: every host has a 172.17.0.0/16.
     """
-    lan = [one for one in placed.endpoint.addresses if one.scope == "lan"]
     if placed.node != node:
-        return lan[0] if lan else None
+        return next((one for one in placed.endpoint.addresses if one.scope == "lan"), None)
+    lan = [one for one in placed.endpoint.addresses if one.scope == "lan"]
     own = [one for one in placed.endpoint.addresses if one.scope == "node"]
     bridged = [one for one in own if not one.ip.startswith("127.") and one.ip != "::1"]
     return next(iter([*bridged, *own, *lan]), None)

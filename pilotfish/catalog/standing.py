@@ -34,8 +34,8 @@ class Footing(NamedTuple):
 NOTHING = Footing((), (), ())
 
 
-def footing_of(endpoints: Iterable[Endpoint]) -> Footing:
-    """What a container with these endpoints stands behind."""
+def footing_of(endpoints: Iterable[Endpoint], *, by_name: bool = True) -> Footing:
+    """What a container with these endpoints stands behind; its names only where somebody asks by them."""
     services: dict[str, None] = {}
     failing: list[str] = []
     names: dict[str, int] = {}
@@ -44,22 +44,27 @@ def footing_of(endpoints: Iterable[Endpoint]) -> Footing:
         services[service] = None
         if endpoint.state == "failing":
             failing.append(service)
-        for name, how in names_of(endpoint).items():
-            names[name] = names.get(name, 0) | 1 << how
+        if by_name:
+            for name, how in names_of(endpoint).items():
+                names[name] = names.get(name, 0) | 1 << how
     return Footing(tuple(services), tuple(failing), tuple(names.items()))
 
 
 class Standing:
     """The index, both ways.
 
+    Args:
+        by_name: somebody asks by names.
+
     Attributes:
         services: service -> keys of its containers.
-        names: name -> keys -> in which ways they stand behind it, as bits.
+        names: name -> keys -> in which ways they stand behind it, as bits; empty where nobody asks by names.
         failing: service -> endpoints that fail.
         count: containers that have endpoints.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_name: bool = True) -> None:
+        self._by_name = by_name
         self.services: dict[str, dict[str, None]] = {}
         self.names: dict[str, dict[str, int]] = {}
         self.failing: dict[str, int] = {}
@@ -69,7 +74,7 @@ class Standing:
 
     def put(self, key: str, endpoints: Iterable[Endpoint]) -> tuple[Footing, Footing]:
         """A container came or changed; returns what it stood behind, and what it stands behind now."""
-        before, now = self.of(key), footing_of(endpoints)
+        before, now = self.of(key), footing_of(endpoints, by_name=self._by_name)
         if before == now:
             if before is NOTHING:
                 self._footings[key] = NOTHING
