@@ -79,7 +79,10 @@ class Proxied(NamedTuple):
 
 
 def unproxied(ports: Sequence[PortTags], candidates: Sequence[PortTags]) -> tuple[frozenset[PortSpec], tuple[str, ...]]:
-    """Ports to which a container-wide PROXY tag does not apply: it is for one port, and for none when several could be.
+    """Ports to which a PROXY tag does not apply that stands for them too.
+
+    A container-wide one is for one port, and for none when several could be; that of a number, for the protocol that it
+    goes over, where both have the number.
 
     Args:
         ports: all that are not left out.
@@ -88,17 +91,20 @@ def unproxied(ports: Sequence[PortTags], candidates: Sequence[PortTags]) -> tupl
     Returns:
         Those ports, and the notice that asks to name one.
     """
+    own = [one for one in ports if "proxy" in one.values and one.own("proxy")]
+    fitting = {one.port.port for one in own if _fits(one)}
+    beside = frozenset(one.port for one in own if one.port.port in fitting and not _fits(one))
     under = [one for one in ports if "proxy" in one.values and not one.own("proxy")]
     meant = [one for one in candidates if one in under and _fits(one)]
     if len(meant) == 1:
-        return frozenset(one.port for one in under) - {meant[0].port}, ()
+        return beside | {one.port for one in under} - {meant[0].port}, ()
     if not meant:
-        return frozenset(), ()  # each says itself why it does not fit
+        return beside, ()  # each says itself why it does not fit
     tag = meant[0].raw["proxy"]
     listed = ", ".join(str(one.port) for one in meant)
     example = quoted(f"SERVICE_{meant[0].port.port}_PROXY={tag.value}")[1:-1]
     notice = f"{tag.name}={quoted(tag.value)}: applies to none of {listed}: name the port, as in {example}"
-    return frozenset(one.port for one in under), (notice,)
+    return beside | {one.port for one in under}, (notice,)
 
 
 def _fits(one: PortTags) -> bool:

@@ -6,6 +6,7 @@ order. A `Tamper` then makes of each event what is really told. Delivery is the 
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import collections
 import copy
@@ -58,7 +59,7 @@ class Shuffled:
         return [(0.0, each) for each in wrong]
 
 
-class Script:
+class Script(abc.ABC):
     """The containers of one engine.
 
     Attributes:
@@ -78,9 +79,9 @@ class Script:
         self._timers: set[asyncio.TimerHandle] = set()
         self._last_ns = self._ahead_ns = 0
 
+    @abc.abstractmethod
     def deliver(self, event: Document) -> None:
         """Tell an event to those who listen."""
-        raise NotImplementedError
 
     # --- what happens to containers
 
