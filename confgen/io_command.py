@@ -53,7 +53,7 @@ async def run(argv: Sequence[str], *, timeout_s: float, unset: Mapping[str, str]
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**unset, **os.environ},
+            env=os.environ | {name: value for name, value in unset.items() if name not in os.environ},
         )
     except (OSError, ValueError) as error:
         os.close(ours)

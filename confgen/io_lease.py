@@ -3,13 +3,14 @@
 The record is there while nginx serves, and gone within a moment when it does not; when we die, it goes with the
 lease. It is written at most once in UPDATE_S, however often configurations change; renewing the lease writes nothing.
 
-A commit that nobody answered may come late, and hangs on a lease that nobody renews: each stands on what the last one
-left, so that an old record never takes the place of a newer one.
+A commit that nobody answered may come late, and hangs on a lease that nobody renews. So each stands on what the last
+one left, and never takes the place of a newer one; and leases of before are ended, so that it brings nothing back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import NamedTuple
 
@@ -63,6 +64,7 @@ class ProxyRecord:
         self._changed = asyncio.Event()
         self._lease = 0
         self._served = False  # there was something to be recorded
+        self._given_up: set[int] = set()  # leases of before, on which a commit that comes late would hang
 
     def set(self, record: Proxy | None) -> None:
         """Say what the record is to be; None: this proxy does not serve, its record goes."""
@@ -77,6 +79,7 @@ class ProxyRecord:
         while True:
             try:
                 granted = await self._store.grant(self._ttl_s)
+                self._given_up |= {self._lease} - {0}
                 self._lease = granted.id
                 backoff.reset()
                 await self._hold(granted.ttl_s / RENEWALS_PER_TTL)
@@ -98,6 +101,8 @@ class ProxyRecord:
                 renew_at = time.monotonic() + every_s
                 continue
             due = self._is_due(standing)
+            if not due:
+                await self._end_others()
             if due and (now >= write_at or self._wanted is None):
                 standing, write_at = await self._write(standing.fence), now + UPDATE_S
             else:
@@ -108,6 +113,13 @@ class ProxyRecord:
         if not self._served:
             return False
         return not standing.ours or standing.record != self._wanted
+
+    async def _end_others(self) -> None:
+        """End the leases of before: nothing of ours hangs on them any more, nor shall what comes late."""
+        for lease in self._given_up.copy():
+            with contextlib.suppress(StoreError):  # then it ends by itself
+                await self._store.revoke(lease)
+            self._given_up.discard(lease)
 
     async def _look(self) -> _Standing:
         reading = await self._store.read(self._key)
@@ -147,3 +159,4 @@ class ProxyRecord:
         except StoreError as error:
             self._telemetry.log.warning("the proxy's record stays until its lease ends: %s", error)
         self._lease = 0
+        await self._end_others()

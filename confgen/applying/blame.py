@@ -12,7 +12,7 @@ MOST_CRASHES = 4  # workers that end by a signal within one reload; former ones 
 _LINE = re.compile(r"(?:nginx: |\d{4}/\d\d/\d\d \d\d:\d\d:\d\d )\[([a-z]+)\] (?:\d+#\d+: )?(.*)")
 _GRAVE = frozenset({"emerg", "alert", "crit"})
 _WHERE = re.compile(r" in (\S+?):(\d+)$")
-_GENERATION = re.compile(r"/(?:generations/[^/]+|current)/(.+)$")
+_GENERATION = re.compile(r".*/(?:generations/[^/]+|current)/(.+)$")  # the last: our folder may lie below such a one
 
 
 class Blame(NamedTuple):
@@ -43,7 +43,7 @@ def blame(output: str, services: Mapping[str, str]) -> Blame:
 
     >>> blame("nginx: [emerg] no port in /n/generations/0a/services/web.conf:2", {"services/web.conf": "web"})
     Blame(service='web', file='services/web.conf', line=2, message='no port in services/web.conf:2')
-    >>> blame("nginx: [emerg] no port in /n/current/services/web.conf:2", {"services/web.conf": "web"}).service
+    >>> blame("nginx: [emerg] no port in /current/n/current/services/web.conf:2", {"services/web.conf": "web"}).service
     'web'
     """
     messages = [message for level, message in _spoken(output) if level in _GRAVE]

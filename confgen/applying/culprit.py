@@ -7,13 +7,10 @@ saved. Whoever is refused only together with those that did not change is found 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Generator, Sequence
 
 from confgen.applying.blame import Blame
-from confgen.nginx.render import Tree, generation_of
-
-_INCLUDED = re.compile(rb"^ *include (parts/\S+);", re.MULTILINE)
+from confgen.nginx.render import Tree, generation_of, parts_in
 
 
 def search(suspects: Sequence[str]) -> Generator[frozenset[str], bool, str]:
@@ -58,7 +55,7 @@ def part(tree: Tree, members: Collection[str]) -> Tree:
         for name, text in tree.files.items()
         if services.get(name) in members or not name.startswith(("services/", "parts/"))
     }
-    led = {one.decode() for name in services for one in _INCLUDED.findall(files.get(name, b""))}
+    led = {one for name in services for one in parts_in(files.get(name, b""))}
     files |= {name: b"" for name in led if name not in files and name in tree.files}
     return Tree(files, generation_of(files), services)
 

@@ -7,6 +7,7 @@ always finished before the cancellation goes on, so that no half-written file ou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -25,6 +26,9 @@ from confgen.nginx.render import Tree
 T = TypeVar("T")
 
 
+RELOADED = frozenset({State.RELOADING, State.PROVING})  # where nginx was told before something failed
+
+
 class Result(NamedTuple):
     """How it ended.
 
@@ -33,12 +37,14 @@ class Result(NamedTuple):
         blame: the reason if that is not ACCEPT; with ACCEPT, why what serves cannot be remembered as the last good one.
         failed: where it failed; IDLE when it did not.
         refused: nginx itself said no, in its own words, to what it was given.
+        reloaded: nginx was told to reload, or started, and that failed: with the way back it was two times.
     """
 
     action: Action
     blame: Blame | None
     failed: State = State.IDLE
     refused: bool = False
+    reloaded: bool = False
 
 
 class Applier:
@@ -133,16 +139,28 @@ class Applier:
             return await self._nginx.rotate(most)
 
     async def revive(self) -> None:
-        """Start nginx on what `current` is.
+        """Start nginx on what `current` is, or on the last good one when nginx refuses that.
+
+        Who was told to end between a swap and its proof may have left there what nobody has checked as a whole.
 
         Raises:
             NotServing: it does not start, or does not serve.
         """
         async with self._doing:
             if self._nginx is not None and self._folder.current and not self._nginx.pid:
-                longer = patience(await in_thread(self._folder.count))  # of a former process's too
-                await self._nginx.reload(longer)
-                await self._nginx.prove(self._folder.current, timeout_s=self._proof_s * longer)
+                try:
+                    await self._start(self._nginx)
+                except NotServing as error:
+                    good = self._folder.good
+                    if not error.refused or good in {"", self._folder.current}:
+                        raise
+                    await in_thread(lambda: self._folder.swap(good))
+                    await self._start(self._nginx)
+
+    async def _start(self, nginx: Nginx) -> None:
+        longer = patience(await in_thread(self._folder.count))  # of a former process's too
+        await nginx.reload(longer)
+        await nginx.prove(self._folder.current, timeout_s=self._proof_s * longer)
 
     def _show(self, state: State) -> None:
         self.state = state
@@ -158,7 +176,8 @@ async def _checked_aside(tree: Tree, folder: Folder, nginx: Nginx) -> Outcome:
         config = await in_thread(lambda: folder.set_aside(tree))
         return await nginx.check(config, patience(len(tree.files)))
     finally:
-        await in_thread(lambda: folder.clear_aside(tree))
+        with contextlib.suppress(OSError):  # the next start removes it; it must not hide that we are told to end
+            await in_thread(lambda: folder.clear_aside(tree))
 
 
 class _Run:
@@ -171,6 +190,7 @@ class _Run:
 
     known: Mapping[str, bytes] = MappingProxyType({})
     in_vain = False
+    _excerpt_only = False  # the whole was never checked
 
     def __init__(
         self, tree: Tree, folder: Folder, nginx: Nginx | None, proof_s: float, show: Callable[[State], None]
@@ -200,12 +220,16 @@ class _Run:
             self._show(state)
             if state is State.IDLE:
                 await self._last(action)
-                return Result(action, self._blame, self._failed, self._refused)
+                reloaded = self._failed in RELOADED
+                await self._ask_whole()
+                return Result(action, self._blame, self._failed, self._refused, reloaded)
             try:
                 event = await self._event(action)
             except asyncio.CancelledError:
                 _, action = step(state, Event.STOPPED)
                 self._show(State.IDLE)
+                if state is State.SWAPPING and self._excerpt_only and self._before:
+                    await in_thread(lambda: self._folder.swap(self._before))  # nginx was not told of the other yet
                 await self._last(action)
                 raise
 
@@ -248,22 +272,42 @@ class _Run:
         nginx = self._nginx
         if nginx is None:
             return
-        part = await in_thread(lambda: excerpt(self._tree, self.known)) if self.known else None
-        if part is None or not await self._takes(part, nginx):
+        self._excerpt_only = await self._excerpt_passes(nginx)
+        if not self._excerpt_only:
             outcome = await nginx.check(self._folder.config(self._tree.generation), self._patience)
             if outcome.code != 0:
+                self.in_vain = False
                 raise NotServing(outcome.output, refused=outcome.code is not None)
-            self.in_vain = part is not None
         # `nginx -t` takes an address that others have, and a reload tries for 2.5 s before it gives up, for everybody.
         if words := await in_thread(lambda: self._taken(nginx.pid)):
             raise NotServing(words, refused=True)
 
-    async def _takes(self, part: Tree, nginx: Nginx) -> bool:
-        """True when nginx takes an excerpt; what it has against that, the whole may not have."""
+    async def _excerpt_passes(self, nginx: Nginx) -> bool:
+        """True when nginx takes what is new; what it has against that, the whole may not have."""
+        part = await in_thread(lambda: excerpt(self._tree, self.known)) if self.known else None
+        if part is None:
+            return False
         try:
-            return (await _checked_aside(part, self._folder, nginx)).code == 0
+            outcome = await _checked_aside(part, self._folder, nginx)
         except OSError:  # there is no room beside the whole
             return False
+        self.in_vain = bool(outcome.code)
+        return outcome.code == 0
+
+    async def _ask_whole(self) -> None:
+        """Of a configuration that was refused at its reload after its excerpt had passed: what is wrong with the whole.
+
+        Else whoever changed last would be blamed, and it may be anybody: each excerpt is good for itself.
+        """
+        nginx = self._nginx
+        if nginx is None or not self._excerpt_only or self._failed not in RELOADED:
+            return
+        try:
+            outcome = await _checked_aside(self._tree, self._folder, nginx)
+        except (CannotRun, UnsafePath, OSError):
+            return
+        if outcome.code:
+            self._blame, self._failed, self._refused = blame(outcome.output, self._tree.services), State.CHECKING, True
 
     def _taken(self, master: int) -> str:
         """What nginx would say of an address that a service is the first to listen at; empty when all can be had."""

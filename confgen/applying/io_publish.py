@@ -15,7 +15,7 @@ from pathlib import Path
 
 from confgen.applying.blame import Blame
 from confgen.applying.history import Pin
-from confgen.applying.io_apply import Applier, Result
+from confgen.applying.io_apply import RELOADED, Applier, Result
 from confgen.applying.io_chronicle import Chronicle
 from confgen.applying.io_culprits import Culprits
 from confgen.applying.io_endpoints import InConfiguration, Sent
@@ -130,10 +130,13 @@ class Publisher:
         if self._applier.state is not State.IDLE or self._standing.generation != before:
             return False  # we did
         self._folder.doubt()
-        self._telemetry.log.warning(
-            "the configuration was changed by hand; it is written anew", extra={"cause": before}
-        )
+        self._say_edited(before)
         return True
+
+    def _say_edited(self, generation: str) -> None:
+        self._telemetry.log.warning(
+            "the configuration was changed by hand; it is written anew", extra={"cause": generation}
+        )
 
     async def publish(self, revision: int, *, known: bool) -> bool:
         """Bring nginx to what the views say now; False when that has to be tried again.
@@ -180,7 +183,7 @@ class Publisher:
                 await self._keep()
                 return False
             await self._keep()  # named at once, and over a crash in the next round
-            if result.failed in _RELOADED:
+            if result.reloaded:
                 await asyncio.sleep(max(0.0, self.last_reload + self._wait_s - time.monotonic()))
 
     async def _publish_pinned(self, pin: Pin) -> bool:
@@ -273,11 +276,13 @@ class Publisher:
         return left_s > 0
 
     async def _apply(self, tree: Tree) -> Result:
+        if self._folder.current != tree.generation == self._standing.generation:
+            self._say_edited(tree.generation)  # something else came first than the look for it
         with self._metrics.seconds.time():
             result = await self._applier.apply(tree)
         if result.action is Action.ACCEPT:
             self.last_reload = time.monotonic()
-        elif result.failed in _RELOADED:
+        elif result.reloaded:
             self.last_reload = time.monotonic() + self._wait_s  # there and back: that was two
         self._metrics.applied.labels(result.action.name.lower()).inc()
         return result
@@ -308,7 +313,7 @@ class Publisher:
         if view is None:
             return False
         digest = self._digest(view)
-        now, costly = self._telemetry.now(), failed in _RELOADED
+        now, costly = self._telemetry.now(), failed in RELOADED
         if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=costly):
             return False
         self._changed.add(service)
@@ -364,6 +369,3 @@ class Publisher:
             LEFT[result.action],
             extra={"service": standing.blame.service or "-", "action": standing.outcome, "cause": standing.blame},
         )
-
-
-_RELOADED = frozenset({State.RELOADING, State.PROVING})

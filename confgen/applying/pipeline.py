@@ -2,10 +2,11 @@ r"""The way of a configuration from bytes to workers that serve it, as a table.
 
 Pure: `TABLE` says for each state and event what comes next and what to do; `io_apply` does it and reports how it
 went. From every state there is a way back to IDLE, and none of them leaves a configuration in place that nobody has
-proved, except where nothing better is known and the state says so (ALARM).
+proved, except where nothing better is known and the state says so (ALARM), and where we are told to end after nginx was
+told (LEAVE): it refuses what is wrong by itself, and whoever starts it next goes back to the last good one.
 
-    staged tree -> nginx -t on that tree -> swap -> reload -> proof -> accepted
-                                                        \-> swap back -> reload -> proof -> refused
+    staged tree -> nginx -t on what is new in it -> swap -> reload -> proof -> accepted
+                                                                \-> swap back -> reload -> proof -> refused
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ which stands in a file of its own that the hash leaves out.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib import resources
@@ -25,6 +26,7 @@ from confgen.nginx.stream_shapes import Stream, StreamView
 
 GENERATION_FILE = "generation.conf"
 DIGITS = 32  # of the hash: 128 bits
+_PART = re.compile(rb"^ *include (parts/[!-:<-~]+);", re.MULTILINE)
 # Of a service's own file and of its parts. A service that is left out has empty files: others include them.
 _TEMPLATES: dict[Level | None, tuple[str, str]] = {
     None: ("service.conf.j2", "part.conf.j2"),
@@ -229,6 +231,15 @@ class Renderer:
             return self._compiled(template).render(values).encode()
         except (TemplateError, quote.Unprintable) as error:
             raise RenderFailed(f"template {template}: {error}") from error
+
+
+def parts_in(text: bytes) -> list[str]:
+    r"""The files with places of others that a service's file includes; most include none.
+
+    >>> parts_in(b"server {\n    include parts/b@a.conf;\n    include unknown.conf;\n}\n")
+    ['parts/b@a.conf']
+    """
+    return [name.decode() for name in _PART.findall(text)] if b"include parts/" in text else []
 
 
 def generation_of(files: Mapping[str, bytes]) -> str:

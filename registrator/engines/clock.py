@@ -58,11 +58,13 @@ class EngineClock:
         self.behind_s = 0.0
         self._width_s = 0.0
         self._asked_at = float("-inf")  # by the steady clock: when the question was put whose answer counts
+        self._heard_at, self._heard_behind_s = float("-inf"), 0.0  # the last event: when, and how far behind it was
 
     def asked(self, theirs: float, before: Moment, after: Moment) -> bool:
         """The engine said that it is `theirs`; it was asked at `before` and had answered at `after`.
 
-        Several questions may be under way: what was asked earlier says nothing beside what was asked later.
+        Several questions may be under way: what was asked earlier says nothing beside what was asked later, nor
+        against an event that came later.
 
         Returns:
             False when our clock was set meanwhile: the answer says nothing then, and the engine is to be asked again.
@@ -72,9 +74,10 @@ class EngineClock:
             return False
         if before.steady < self._asked_at:
             return True
-        self._asked_at = before.steady
         low, high = before.day - theirs, after.day - theirs
-        self._width_s = took_s
+        if before.steady < self._heard_at and not low - LATE_S <= self._heard_behind_s <= high + LATE_S:
+            return True  # its clock was set after it had answered, and before the event
+        self._asked_at, self._width_s = before.steady, took_s
         agree = low - MOST_APART_S <= 0 <= high + MOST_APART_S
         self.behind_s = 0.0 if agree else (low + high) / 2
         return True
@@ -83,12 +86,9 @@ class EngineClock:
         """The latest that it may be by the engine's time of day when it is `now` by ours."""
         return now - self.behind_s + self._width_s
 
-    def heard(self, steady: float) -> None:
-        """An event came that bears the time that it should; what was asked before `steady` says nothing beside that.
-
-        Else a question that the engine answered just before its clock was set would count for what it tells later.
-        """
-        self._asked_at = max(self._asked_at, steady)
+    def heard(self, at: float, now: Moment) -> None:
+        """An event of the engine's came, which bears `at`, and no other time than it should."""
+        self._heard_at, self._heard_behind_s = now.steady, now.day - at
 
     def is_doubtful(self, at: float, now: float) -> bool:
         """True when an event that was told just now bears a time that is another than now: ask for the time anew."""

@@ -260,7 +260,7 @@ class DockerEngine:
             with contextlib.suppress(EngineError):
                 await self._about(await self._connected())
         elif events:
-            self._clock.heard(heard.steady)
+            self._clock.heard(events[-1].at, heard)
         for raw in came:
             if self.on_swarm is not None and stirs_a_swarm(raw):
                 self.on_swarm(str(raw.get("Type")))

@@ -274,11 +274,11 @@ class Running:
         self.task = asyncio.create_task(self.service.run())
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, failed, *_):
         await self.stop()
         if not self._keep_store:
             await self.store.close()
-        if self._own_templates:
+        if self._own_templates and failed is None:
             assert self.service._applier.in_vain == 0  # whatever is served, each excerpt of it stands for itself
 
     async def stop(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from confgen.io_lease import ProxyRecord
 from pilotfish.catalog import keys
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.record import Node, Proxy, decode, encode
-from pilotfish.catalog.store import Put, StoreUnavailable
+from pilotfish.catalog.store import LeaseGone, Put, StoreUnavailable
 from pilotfish.catalog.telemetry import Telemetry
 from tests.confgen.kit import (
     DOMAIN,
@@ -116,33 +117,71 @@ async def test_an_absent_store_is_said_and_the_record_is_written_when_it_is_back
     assert record._telemetry.ready.missing == {}
 
 
-async def test_a_record_that_comes_late_does_not_take_the_place_of_a_newer_one():
-    """It hangs on a lease that nobody renews: the newer one would go with it, and the names of what is served."""
+@contextlib.asynccontextmanager
+async def losing(ttl_s=60):
+    """A record whose store can lose commits, with a lease that outlives the test."""
     store = LateStore()
-    record = ProxyRecord(store, NODE, 3, Telemetry("confgen", time.time))
+    record = ProxyRecord(store, NODE, ttl_s, Telemetry("confgen", time.time))
     task = asyncio.create_task(record.run())
     try:
-        store.losing = True
-        record.set(RECORD)
-        await until(lambda: store.lost, "one got lost")
-        store.losing = False
-        newer = msgspec.structs.replace(RECORD, generation="bb")
-        record.set(newer)
-        assert await until(lambda: stored(store)) == newer
-        assert set(await store.deliver()) == {False}
-        assert await stored(store) == newer
+        yield store, record, task
     finally:
         task.cancel()
         await asyncio.wait({task})
         await store.close()
 
 
+async def put_late(store, record):
+    """The first put gets lost, and the next one stands."""
+    store.losing = True
+    record.set(RECORD)
+    await until(lambda: store.lost, "one got lost")
+    store.losing = False
+    newer = msgspec.structs.replace(RECORD, generation="bb")
+    record.set(newer)
+    assert await until(lambda: stored(store)) == newer
+    await until(lambda: not record._given_up, "leases of before are ended")
+    return newer
+
+
+async def arrives(store):
+    """What was lost arrives; nothing of it is taken."""
+    for one in store.lost.copy():
+        with contextlib.suppress(LeaseGone):
+            assert not (await EmbeddedStore.commit(store, *one)).succeeded
+
+
+async def test_a_record_that_comes_late_does_not_take_the_place_of_a_newer_one():
+    """It hangs on a lease that nobody renews: the newer one would go with it, and the names of what is served."""
+    async with losing() as (store, record, _):
+        newer = await put_late(store, record)
+        await arrives(store)
+        assert await stored(store) == newer
+
+
+async def test_a_record_that_comes_late_brings_nothing_back_that_was_withdrawn():
+    async with losing() as (store, record, _):
+        await put_late(store, record)
+        record.set(None)
+        await until(lambda: gone(store), "the record is gone")
+        await arrives(store)
+        assert await gone(store)
+
+
+async def test_a_record_that_comes_after_our_end_is_none():
+    async with losing() as (store, record, task):
+        await put_late(store, record)
+        task.cancel()
+        await asyncio.wait({task})
+        await record.withdraw()
+        assert await gone(store)
+        await arrives(store)
+        assert await gone(store)
+
+
 async def test_a_withdrawal_that_got_lost_is_made_again():
     """The record hangs on the lease of before, which nobody has to wait for."""
-    store = LateStore()
-    record = ProxyRecord(store, NODE, 60, Telemetry("confgen", time.time))
-    task = asyncio.create_task(record.run())
-    try:
+    async with losing() as (store, record, _):
         record.set(RECORD)
         assert await until(lambda: stored(store)) == RECORD
         store.losing = True
@@ -150,10 +189,6 @@ async def test_a_withdrawal_that_got_lost_is_made_again():
         await until(lambda: store.lost, "it got lost")
         store.losing = False
         await until(lambda: gone(store), "the record is gone")
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        await store.close()
 
 
 async def test_what_a_process_before_left_stays_until_this_one_serves(kept):

@@ -60,16 +60,27 @@ def test_an_answer_over_which_our_clock_was_set_says_nothing(by):
     assert clock.behind_s == pytest.approx(60.0 + by)
 
 
-def test_an_answer_that_an_event_has_overtaken_says_nothing():
+def test_an_answer_against_an_event_that_has_overtaken_it_says_nothing():
     """The engine said what time it was, its clock was set back, an event came; its answer comes last."""
     clock = EngineClock()
     ask(clock, 1000.0, 1000.0, 1000.0)
     assert not clock.is_doubtful(1001.0, 1001.0)
-    clock.heard(101.0)
+    clock.heard(1001.0, Moment(1001.0, 101.0))
     assert clock.asked(4600.5, Moment(1000.5, 100.5), Moment(1001.5, 101.5))
     assert clock.behind_s == 0.0
     assert clock.asked(4602.0, Moment(1002.0, 102.0), Moment(1002.0, 102.0))  # what is asked later counts
     assert clock.behind_s == -3600.0
+
+
+def test_an_answer_that_agrees_with_the_event_that_has_overtaken_it_counts():
+    """Events come all the time: the first answer of all, and each that is more exact than the one before, is taken."""
+    clock = EngineClock()
+    clock.heard(1002.5, Moment(1000.5, 100.5))
+    assert clock.asked(1002.5, Moment(1000.0, 100.0), Moment(1001.0, 101.0))
+    assert clock.behind_s == pytest.approx(-2.0)
+    clock.heard(1012.0, Moment(1010.1, 110.1))
+    assert clock.asked(1012.0, Moment(1010.0, 110.0), Moment(1010.2, 110.2))
+    assert clock.behind_s == pytest.approx(-1.9)
 
 
 def test_an_answer_that_was_overtaken_says_nothing():
