@@ -276,7 +276,8 @@ class Publisher:
         return left_s > 0
 
     async def _apply(self, tree: Tree) -> Result:
-        if self._folder.current != tree.generation == self._standing.generation:
+        standing = self._standing
+        if self._folder.current != tree.generation == standing.generation and standing.blame is None:
             self._say_edited(tree.generation)  # something else came first than the look for it
         with self._metrics.seconds.time():
             result = await self._applier.apply(tree)
