@@ -10,8 +10,8 @@ one left, and never takes the place of a newer one; and leases of before are end
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+from collections import deque
 from typing import NamedTuple
 
 from pilotfish.catalog import keys
@@ -32,6 +32,7 @@ from pilotfish.catalog.telemetry import Telemetry
 UPDATE_S = 1.0
 RENEWALS_PER_TTL = 3
 NAME = "proxy record"
+MAX_GIVEN_UP = 32
 
 
 class _Standing(NamedTuple):
@@ -64,7 +65,8 @@ class ProxyRecord:
         self._changed = asyncio.Event()
         self._lease = 0
         self._served = False  # there was something to be recorded
-        self._given_up: set[int] = set()  # leases of before, on which a commit that comes late would hang
+        # Leases of before, on which a commit that comes late would hang; the first of so many have ended by themselves.
+        self._given_up: deque[int] = deque(maxlen=MAX_GIVEN_UP)
 
     def set(self, record: Proxy | None) -> None:
         """Say what the record is to be; None: this proxy does not serve, its record goes."""
@@ -79,7 +81,8 @@ class ProxyRecord:
         while True:
             try:
                 granted = await self._store.grant(self._ttl_s)
-                self._given_up |= {self._lease} - {0}
+                if self._lease:
+                    self._given_up.append(self._lease)
                 self._lease = granted.id
                 backoff.reset()
                 await self._hold(granted.ttl_s / RENEWALS_PER_TTL)
@@ -101,8 +104,9 @@ class ProxyRecord:
                 renew_at = time.monotonic() + every_s
                 continue
             due = self._is_due(standing)
-            if not due:
-                await self._end_others()
+            if not due and self._given_up:
+                await self._end_others()  # it takes its time, in which all may have changed
+                continue
             if due and (now >= write_at or self._wanted is None):
                 standing, write_at = await self._write(standing.fence), now + UPDATE_S
             else:
@@ -116,10 +120,11 @@ class ProxyRecord:
 
     async def _end_others(self) -> None:
         """End the leases of before: nothing of ours hangs on them any more, nor shall what comes late."""
-        for lease in self._given_up.copy():
-            with contextlib.suppress(StoreError):  # then it ends by itself
-                await self._store.revoke(lease)
-            self._given_up.discard(lease)
+        while self._given_up:
+            try:
+                await self._store.revoke(self._given_up.popleft())
+            except StoreError:  # nobody waits for it: they end by themselves
+                self._given_up.clear()
 
     async def _look(self) -> _Standing:
         reading = await self._store.read(self._key)
@@ -156,7 +161,7 @@ class ProxyRecord:
             return
         try:
             await self._store.revoke(self._lease)
+            await self._end_others()
         except StoreError as error:
             self._telemetry.log.warning("the proxy's record stays until its lease ends: %s", error)
         self._lease = 0
-        await self._end_others()

@@ -4,7 +4,8 @@ Of a thousand services one has changed; the others stand as nginx has read them.
 the changed services with all their files, and whatever includes or is included by these, with its services: where two
 services stand in one host, a file of one is included by the other, and names upstreams that stand in its own.
 
-Services with directives of the admin's are always in it: these may name what lies elsewhere and changes by itself.
+Services with files of the admin's (directives, pages) are always in it: these may name what lies elsewhere and changes
+by itself. Where more than half of all have some, all is read.
 """
 
 from __future__ import annotations

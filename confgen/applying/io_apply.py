@@ -26,7 +26,7 @@ from confgen.nginx.render import Tree
 T = TypeVar("T")
 
 
-RELOADED = frozenset({State.RELOADING, State.PROVING})  # where nginx was told before something failed
+_RELOADED = frozenset({State.RELOADING, State.PROVING})  # where nginx was told before something failed
 
 
 class Result(NamedTuple):
@@ -102,7 +102,7 @@ class Applier:
         """Take one configuration through the pipeline. Never raises but when cancelled."""
         async with self._doing:
             run = self._run(tree)
-            if self._went_well:
+            if self._went_well and self._nginx is not None and self._nginx.ours:  # others read `current` at any time
                 run.known = self._folder.proved_files
             self._went_well = False
             result = await run.walk()
@@ -220,7 +220,7 @@ class _Run:
             self._show(state)
             if state is State.IDLE:
                 await self._last(action)
-                reloaded = self._failed in RELOADED
+                reloaded = self._failed in _RELOADED
                 await self._ask_whole()
                 return Result(action, self._blame, self._failed, self._refused, reloaded)
             try:
@@ -229,7 +229,8 @@ class _Run:
                 _, action = step(state, Event.STOPPED)
                 self._show(State.IDLE)
                 if state is State.SWAPPING and self._excerpt_only and self._before:
-                    await in_thread(lambda: self._folder.swap(self._before))  # nginx was not told of the other yet
+                    with contextlib.suppress(OSError, UnsafePath):  # nginx was not told of the other yet
+                        await in_thread(lambda: self._folder.swap(self._before))
                 await self._last(action)
                 raise
 
@@ -300,7 +301,7 @@ class _Run:
         Else whoever changed last would be blamed, and it may be anybody: each excerpt is good for itself.
         """
         nginx = self._nginx
-        if nginx is None or not self._excerpt_only or self._failed not in RELOADED:
+        if nginx is None or not self._excerpt_only or self._failed not in _RELOADED:
             return
         try:
             outcome = await _checked_aside(self._tree, self._folder, nginx)

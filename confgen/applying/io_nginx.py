@@ -70,7 +70,7 @@ class Nginx:
     """
 
     def __init__(self, program: str, folder: Path, *, ours: bool, check_timeout_s: float) -> None:
-        self._program, self._folder, self._ours = program, folder, ours
+        self._program, self._folder, self.ours = program, folder, ours
         self._check_timeout_s = check_timeout_s
         self._config = folder / "current" / "nginx.conf"
         self._socket = folder / "run" / "generation.sock"
@@ -101,7 +101,7 @@ class Nginx:
         found = io_processes.look(pid) if pid else None
         if found is None or not found.title.startswith(io_processes.MASTER):
             return 0
-        return pid if not self._ours or f" {self._config} " in f"{found.title} " else 0
+        return pid if not self.ours or f" {self._config} " in f"{found.title} " else 0
 
     def generations(self) -> int:
         """How many generations of workers live; 0 when it does not run."""
@@ -143,7 +143,7 @@ class Nginx:
         return self._errors.stat().st_size if self._errors.exists() else 0
 
     async def _start(self, timeout_s: float) -> None:
-        if not self._ours:
+        if not self.ours:
             raise NotRunning(f"no nginx runs with {self._pid_file}")
         await self._send_orphans_home()
         for left in (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from confgen.applying.blame import Blame
 from confgen.applying.history import Pin
-from confgen.applying.io_apply import RELOADED, Applier, Result
+from confgen.applying.io_apply import Applier, Result
 from confgen.applying.io_chronicle import Chronicle
 from confgen.applying.io_culprits import Culprits
 from confgen.applying.io_endpoints import InConfiguration, Sent
@@ -178,7 +178,7 @@ class Publisher:
                 self.changed(behind)
                 continue
             found = await self._culprits.find(tree, result, self._quarantine.levels)
-            if not [one for one in found if self._out(one, result.failed)] or time.monotonic() >= ends:
+            if not [one for one in found if self._out(one, result)] or time.monotonic() >= ends:
                 self._report(result)
                 await self._keep()
                 return False
@@ -307,21 +307,21 @@ class Publisher:
         self._changed.clear()
         return tree
 
-    def _out(self, guilty: Blame, failed: State) -> bool:
+    def _out(self, guilty: Blame, result: Result) -> bool:
         """Put a service into quarantine; False when that changes nothing."""
         service = guilty.service
         view = self._views.services.get(service)
         if view is None:
             return False
         digest = self._digest(view)
-        now, costly = self._telemetry.now(), failed in RELOADED
-        if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=costly):
+        now = self._telemetry.now()
+        if not self._quarantine.add(guilty, digest, now=now, clock=time.monotonic(), costly=result.reloaded):
             return False
         self._changed.add(service)
         self._telemetry.log.error(
             "in quarantine, its places answer 503: %s",
             guilty.message,
-            extra={"service": service, "stage": failed.value, "cause": f"quarantine {service} {guilty.message}"},
+            extra={"service": service, "stage": result.failed.value, "cause": f"quarantine {service} {guilty.message}"},
         )
         return True
 

@@ -58,7 +58,8 @@ class EngineClock:
         self.behind_s = 0.0
         self._width_s = 0.0
         self._asked_at = float("-inf")  # by the steady clock: when the question was put whose answer counts
-        self._heard_at, self._heard_behind_s = float("-inf"), 0.0  # the last event: when, and how far behind it was
+        # The last event: when it was heard, how far behind it was, and by how much that may have been wrong.
+        self._heard_at, self._heard_behind_s, self._heard_width_s = float("-inf"), 0.0, 0.0
 
     def asked(self, theirs: float, before: Moment, after: Moment) -> bool:
         """The engine said that it is `theirs`; it was asked at `before` and had answered at `after`.
@@ -75,8 +76,9 @@ class EngineClock:
         if before.steady < self._asked_at:
             return True
         low, high = before.day - theirs, after.day - theirs
-        if before.steady < self._heard_at and not low - LATE_S <= self._heard_behind_s <= high + LATE_S:
-            return True  # its clock was set after it had answered, and before the event
+        late_s = LATE_S + self._heard_width_s
+        if before.steady < self._heard_at and not low - late_s <= self._heard_behind_s <= high + late_s:
+            return True  # its clock was set between the two, and which came first nobody knows: the next event tells
         self._asked_at, self._width_s = before.steady, took_s
         agree = low - MOST_APART_S <= 0 <= high + MOST_APART_S
         self.behind_s = 0.0 if agree else (low + high) / 2
@@ -88,7 +90,7 @@ class EngineClock:
 
     def heard(self, at: float, now: Moment) -> None:
         """An event of the engine's came, which bears `at`, and no other time than it should."""
-        self._heard_at, self._heard_behind_s = now.steady, now.day - at
+        self._heard_at, self._heard_behind_s, self._heard_width_s = now.steady, now.day - at, self._width_s
 
     def is_doubtful(self, at: float, now: float) -> bool:
         """True when an event that was told just now bears a time that is another than now: ask for the time anew."""

@@ -292,7 +292,8 @@ class _Work:
 
     def _proxied(self, port: _Port, service: str, *, meant: bool) -> Proxied:
         if not meant:
-            return Proxied(None, cast("tuple[str, ...]", port.tags.values.get("proxydns", ())))
+            own = port.tags.own("proxy")  # of its number, for the other protocol: what goes with it is not for this one
+            return Proxied(None, () if own else cast("tuple[str, ...]", port.tags.values.get("proxydns", ())))
         settings = self.settings
         found = routes.proxied(port.tags, service, settings.reserved)
         self.notices += found.notices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
+import threading
 
 import pytest
 
@@ -81,6 +81,20 @@ def test_of_what_belongs_to_nobody_all_is_read():
 
 
 @pytest.fixture
+def reloads(monkeypatch):
+    """How often nginx was told, or started."""
+    found = []
+    reload = io_apply.Nginx.reload
+
+    async def noting(nginx, patience=1.0):
+        found.append(patience)
+        await reload(nginx, patience)
+
+    monkeypatch.setattr(io_apply.Nginx, "reload", noting)
+    return found
+
+
+@pytest.fixture
 def looks(monkeypatch):
     """Which services' files nginx was asked about, each time."""
     found = []
@@ -126,9 +140,9 @@ def twins():
     return templates
 
 
-async def test_what_only_the_whole_shows_is_refused_by_the_reload_and_costs_nobody_else(nginx, folder, looks):
+async def test_what_only_the_whole_shows_is_refused_by_the_reload_and_costs_nobody_else(nginx, folder, looks, reloads):
     """Who came last is out, since nginx names it when it is asked about the whole; all others are served."""
-    async with Backend("one") as one, Running(folder, nginx, templates=twins()) as running:
+    async with Backend("one") as one, Backend("two") as two, Running(folder, nginx, templates=twins()) as running:
         await running.settle(web(one.port), *plain("a", one.port), *plain("twin1", one.port), claim("web", WEB))
         looks.clear()
         await running.settle(*plain("twin2", one.port))
@@ -139,6 +153,10 @@ async def test_what_only_the_whole_shows_is_refused_by_the_reload_and_costs_nobo
         for name in ("web", "a", "twin1"):
             assert (await get(running.port, f"{name}.{DOMAIN}")).body == "one GET /"
         assert (await get(running.port, f"twin2.{DOMAIN}")).status == 503
+        looks.clear()
+        reloads.clear()
+        await running.settle(*plain("twin2", one.port, two.port))
+        assert len(reloads) == 0  # it changed, and stays out for a while: to try it costs two
         looks.clear()
         await running.settle(*plain("b", one.port))
         assert looks == [{"b"}]
@@ -156,7 +174,7 @@ async def test_who_changed_is_not_blamed_for_what_broke_elsewhere(one_nginx, fol
         looks.clear()
         revision = await running.write(web(two.port))
         await until(lambda: running.state["nginx"]["error"], "it is said")
-        assert looks[0] == {"web"}
+        assert looks[:2] == [{"web"}, {"web", "a", "b"}]
         assert running.state["quarantined"] == []
         assert "nonsense" in running.state["nginx"]["error"]["message"]
         assert (await get(running.port, WEB)).body == "one GET /"
@@ -166,7 +184,7 @@ async def test_who_changed_is_not_blamed_for_what_broke_elsewhere(one_nginx, fol
         assert (await get(running.port, WEB)).body == "two GET /"
 
 
-async def test_a_service_with_directives_of_the_admins_is_always_read(nginx, folder, looks):
+async def test_a_service_with_directives_of_the_admins_is_always_read(nginx, folder, looks, reloads):
     """They may name what lies elsewhere, and is broken now: no reload is tried."""
     outer, snippets = folder.parent / "outer.conf", folder.parent / "snippets"
     outer.write_text("# good\n")
@@ -181,9 +199,11 @@ async def test_a_service_with_directives_of_the_admins_is_always_read(nginx, fol
         await running.settle(web(one.port), *plain("a", one.port), *others, claim("web", WEB))
         outer.write_text("nonsense;\n")
         looks.clear()
+        reloads.clear()
         await running.write(*plain("b", two.port))
         await until(lambda: running.state["nginx"]["error"], "it is said")
         assert looks[:2] == [{"a", "b"}, {"web", "a", "b", "c", "d"}]
+        assert reloads == []
         assert running.state["quarantined"] == []
         outer.write_text("# good again\n")
         await running.settle(web(one.port))
@@ -191,23 +211,23 @@ async def test_a_service_with_directives_of_the_admins_is_always_read(nginx, fol
 
 async def test_who_is_told_to_end_before_nginx_was_leaves_what_was_checked(one_nginx, folder, monkeypatch):
     """Between the swap and the reload: `current` is the last good one again, and not what nginx has seen a part of."""
-    swapping, end = asyncio.Event(), io_apply.Folder.swap
-    ready = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    swapped, told, swap = threading.Event(), threading.Event(), io_apply.Folder.swap
 
-    def noting(self, generation):
-        end(self, generation)
-        if ready.is_set() and not swapping.is_set():
-            loop.call_soon_threadsafe(swapping.set)
-            time.sleep(0.2)  # in a thread: until it is over the end waits, which comes meanwhile
+    def stopping(place, generation):
+        swap(place, generation)
+        if running.state["generation"] not in {"", generation} and not swapped.is_set():
+            swapped.set()
+            assert told.wait(10)
 
-    monkeypatch.setattr(io_apply.Folder, "swap", noting)
+    monkeypatch.setattr(io_apply.Folder, "swap", stopping)
     async with Backend("one") as one, Running(folder, one_nginx, templates=twins()) as running:
         await running.settle(web(one.port), *plain("a", one.port), *plain("twin1", one.port), claim("web", WEB))
         before = (folder / "current").readlink()
-        ready.set()
         await running.write(*plain("twin2", one.port))
-        await asyncio.wait_for(swapping.wait(), 10)
+        await until(swapped.is_set, "it is swapped")
+        assert (folder / "current").readlink() != before
+        running.task.cancel()
+        asyncio.get_running_loop().call_soon(told.set)
         await running.stop()
         assert (folder / "current").readlink() == before == (folder / "good").readlink()
 

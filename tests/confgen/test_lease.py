@@ -179,6 +179,25 @@ async def test_a_record_that_comes_after_our_end_is_none():
         assert await gone(store)
 
 
+async def test_what_is_set_while_leases_of_before_are_ended_is_written_at_once():
+    """That may take seconds, behind a cut that has just healed."""
+    async with losing(ttl_s=3600) as (store, record, _):
+        revoke, revoked = store.revoke, []
+
+        async def revoking(lease):
+            revoked.append(lease)
+            record.set(None)
+            await revoke(lease)
+
+        store.revoke = revoking
+        store.losing = True
+        record.set(RECORD)
+        await until(lambda: store.lost, "one got lost")
+        store.losing = False
+        await until(lambda: revoked, "its lease is ended")
+        await until(lambda: gone(store), "the record is gone")
+
+
 async def test_a_withdrawal_that_got_lost_is_made_again():
     """The record hangs on the lease of before, which nobody has to wait for."""
     async with losing() as (store, record, _):

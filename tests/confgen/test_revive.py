@@ -14,7 +14,7 @@ from confgen.nginx.render import Tree, generation_of
 class Ended:
     """Stands for an nginx that does not run, and keeps how much time it was given."""
 
-    pid = 0
+    pid, ours = 0, True
 
     def __init__(self):
         self.given = []

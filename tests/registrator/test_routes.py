@@ -355,10 +355,12 @@ def test_generic_proxy_on_several_ports():
 @pytest.mark.parametrize(("scheme", "routes"), [("http", ["http", None]), ("udp", [None, "udp"])])
 def test_a_proxy_of_a_number_is_for_the_protocol_that_it_goes_over(scheme, routes):
     """443 for https and for QUIC: nothing is to be said of the other."""
-    decided = decide(ports={"443/tcp": 8443, "443/udp": 8443}, env=["SERVICE_NAME=web", f"SERVICE_443_PROXY={scheme}"])
+    env = ["SERVICE_NAME=web", f"SERVICE_443_PROXY={scheme}", "SERVICE_443_PROXYDNS=www"]
+    decided = decide(ports={"443/tcp": 8443, "443/udp": 8443}, env=env)
 
     found = [one.route and one.route.scheme for one in decided.container.endpoints]
     assert (found, decided.notices) == (routes, ())
+    assert [one.proxydns for one in decided.container.endpoints] == [("www",) if one else () for one in routes]
 
 
 SOLE = [
