@@ -20,6 +20,7 @@ from bench.estate import DOMAIN, Estate, container, service_name
 from bench.figures import percentile, table
 from bench.parts import Folder, folder
 from confgen.applying.excerpt import excerpt
+from confgen.applying.io_apply import checked_aside
 from confgen.applying.io_files import Folder as Generations
 from confgen.applying.io_nginx import Nginx
 from confgen.nginx import io_machine
@@ -195,10 +196,7 @@ def _excerpt_check(nginx: Nginx, generations: Generations, tree: Tree) -> float:
     part = excerpt(tree, generations.proved_files)
     if part is None:
         return 0.0  # of few services all are read; the next line is for those
-    try:
-        outcome = asyncio.run(nginx.check(generations.set_aside(part)))
-    finally:
-        generations.clear_aside(part)
+    outcome = asyncio.run(checked_aside(part, generations, nginx))
     if outcome.code != 0:
         raise RuntimeError(outcome.output)
     return time.perf_counter() - begun

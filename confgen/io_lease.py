@@ -128,10 +128,7 @@ class ProxyRecord:
 
     async def _look(self) -> _Standing:
         reading = await self._store.read(self._key)
-        for entry in reading.entries:
-            if entry.key == self._key:
-                return _Standing(ModifiedAt(self._key, entry.mod_revision), None, ours=False)
-        return _Standing(Absent(self._key), None)
+        return _Standing(reading.unchanged(self._key), None, ours=reading.entry(self._key) is None)
 
     async def _write(self, fence: Condition) -> _Standing:
         """Make the record what is wanted, unless something else was put since; returns what stands then."""

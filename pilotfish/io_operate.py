@@ -264,7 +264,8 @@ class Made(NamedTuple):
 
     def undone(self, reading: Reading) -> str:
         """What somebody else did about it since, in words; empty for nothing. A mark of a registrator is nothing."""
-        value = next((entry.value for entry in reading.entries if entry.key == self.key), None)
+        entry = reading.entry(self.key)
+        value = entry.value if entry else None
         if self.wish is None:
             key = parse(self.key)
             shifted = isinstance(key, WishKey) and key.kind == SHIFT

@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Sequence
 
 from confgen.applying.blame import Blame
 from confgen.nginx.render import Tree, generation_of, parts_in
+from confgen.nginx.shapes import PARTS, SERVICES
 
 
 def search(suspects: Sequence[str]) -> Generator[frozenset[str], bool, str]:
@@ -53,7 +54,7 @@ def part(tree: Tree, members: Collection[str]) -> Tree:
     files = {
         name: text
         for name, text in tree.files.items()
-        if services.get(name) in members or not name.startswith(("services/", "parts/"))
+        if services.get(name) in members or not name.startswith((SERVICES, PARTS))
     }
     led = {one for name in services for one in parts_in(files.get(name, b""))}
     files |= {name: b"" for name in led if name not in files and name in tree.files}

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from confgen.nginx.render import GENERATION_FILE, Tree, parts_in
+from confgen.nginx.shapes import PARTS, SERVICES
 
-SERVICES = "services/"  # the main file includes all of this folder, one file a service
-OWN = (SERVICES, "parts/")  # what we write of services, and nobody else
 STREAMS = "streams/"  # is read as a whole: what is common to all streams names the groups of each
 MOST = 0.5  # of all services; where more of them are concerned, there is little to gain
 
@@ -38,7 +37,9 @@ def excerpt(tree: Tree, before: Mapping[str, bytes]) -> Tree | None:
     if not all(name.startswith(SERVICES) for name in changed):
         return None
     owned = {name: tree.services[name] for name in tree.services if name in tree.files and not name.startswith(STREAMS)}
-    wanted = _closed(tree, owned, [name for name in tree.files if name in changed or not name.startswith(OWN)])
+    wanted = _closed(
+        tree, owned, [name for name in tree.files if name in changed or not name.startswith((SERVICES, PARTS))]
+    )
     concerned = {owned[name] for name in wanted if name in owned}
     if not owned or len(concerned) > MOST * len(set(owned.values())):
         return None

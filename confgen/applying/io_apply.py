@@ -26,6 +26,7 @@ from confgen.nginx.render import Tree
 T = TypeVar("T")
 
 
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 _RELOADED = frozenset({State.RELOADING, State.PROVING})  # where nginx was told before something failed
 
 
@@ -101,17 +102,18 @@ class Applier:
     async def apply(self, tree: Tree) -> Result:
         """Take one configuration through the pipeline. Never raises but when cancelled."""
         async with self._doing:
-            run = self._run(tree)
-            if self._went_well and self._nginx is not None and self._nginx.ours:  # others read `current` at any time
-                run.known = self._folder.proved_files
+            trusted = (
+                self._went_well and self._nginx is not None and self._nginx.ours
+            )  # others read `current` at any time
+            run = self._run(tree, self._folder.proved_files if trusted else NOTHING)
             self._went_well = False
             result = await run.walk()
             self._went_well = result.action is Action.ACCEPT
             self.in_vain += run.in_vain
             return result
 
-    def _run(self, tree: Tree) -> _Run:
-        return _Run(tree, self._folder, self._nginx, self._proof_s, self._show)
+    def _run(self, tree: Tree, known: Mapping[str, bytes] = NOTHING) -> _Run:
+        return _Run(tree, self._folder, self._nginx, self._proof_s, self._show, known=known)
 
     async def refusal(self, tree: Tree) -> Blame | None:
         """What `nginx -t` says against a configuration, of which nothing is left then; None: it takes it.
@@ -122,7 +124,7 @@ class Applier:
         async with self._doing:
             if self._nginx is None:
                 return None
-            outcome = await _checked_aside(tree, self._folder, self._nginx)
+            outcome = await checked_aside(tree, self._folder, self._nginx)
         if outcome.code is None:
             raise NotServing(outcome.output)
         return blame(outcome.output, tree.services) if outcome.code else None
@@ -166,7 +168,7 @@ class Applier:
         self.state = state
 
 
-async def _checked_aside(tree: Tree, folder: Folder, nginx: Nginx) -> Outcome:
+async def checked_aside(tree: Tree, folder: Folder, nginx: Nginx) -> Outcome:
     """What `nginx -t` says of files that are only looked at; nothing is left of them.
 
     Raises:
@@ -183,18 +185,30 @@ async def _checked_aside(tree: Tree, folder: Folder, nginx: Nginx) -> Outcome:
 class _Run:
     """One walk through the table.
 
+    Args:
+        tree: the configuration.
+        folder: where it is written.
+        nginx: None: nobody reads it.
+        proof_s: how long the proof may take.
+        show: is told each state.
+        known: files of a configuration that nginx has read as a whole, and serves: of another, an excerpt is read.
+
     Attributes:
-        known: files of which nginx has read a whole configuration, and serves it; of these it reads an excerpt.
-        in_vain: it refused the excerpt, and took the whole.
+        in_vain: nginx refused the excerpt, and took the whole.
     """
 
-    known: Mapping[str, bytes] = MappingProxyType({})
-    in_vain = False
-    _excerpt_only = False  # the whole was never checked
-
     def __init__(
-        self, tree: Tree, folder: Folder, nginx: Nginx | None, proof_s: float, show: Callable[[State], None]
+        self,
+        tree: Tree,
+        folder: Folder,
+        nginx: Nginx | None,
+        proof_s: float,
+        show: Callable[[State], None],
+        *,
+        known: Mapping[str, bytes],
     ) -> None:
+        self.in_vain, self._known = False, known
+        self._excerpt_only = False  # the whole was never checked
         self._tree, self._folder, self._nginx, self._proof_s, self._show = tree, folder, nginx, proof_s, show
         self._before, self._patience = folder.good, patience(len(tree.files))
         self._blame: Blame | None = None
@@ -273,27 +287,26 @@ class _Run:
         nginx = self._nginx
         if nginx is None:
             return
-        self._excerpt_only = await self._excerpt_passes(nginx)
-        if not self._excerpt_only:
+        said = await self._of_excerpt(nginx)
+        self._excerpt_only = said is not None and said.code == 0
+        if not self._excerpt_only:  # what nginx has against an excerpt, the whole may not have
             outcome = await nginx.check(self._folder.config(self._tree.generation), self._patience)
             if outcome.code != 0:
-                self.in_vain = False
                 raise NotServing(outcome.output, refused=outcome.code is not None)
+            self.in_vain = said is not None and bool(said.code)
         # `nginx -t` takes an address that others have, and a reload tries for 2.5 s before it gives up, for everybody.
         if words := await in_thread(lambda: self._taken(nginx.pid)):
             raise NotServing(words, refused=True)
 
-    async def _excerpt_passes(self, nginx: Nginx) -> bool:
-        """True when nginx takes what is new; what it has against that, the whole may not have."""
-        part = await in_thread(lambda: excerpt(self._tree, self.known)) if self.known else None
+    async def _of_excerpt(self, nginx: Nginx) -> Outcome | None:
+        """What nginx says of what is new; None: it has to be asked about the whole, or there is no room beside that."""
+        part = await in_thread(lambda: excerpt(self._tree, self._known)) if self._known else None
         if part is None:
-            return False
+            return None
         try:
-            outcome = await _checked_aside(part, self._folder, nginx)
-        except OSError:  # there is no room beside the whole
-            return False
-        self.in_vain = bool(outcome.code)
-        return outcome.code == 0
+            return await checked_aside(part, self._folder, nginx)
+        except OSError:
+            return None
 
     async def _ask_whole(self) -> None:
         """Of a configuration that was refused at its reload after its excerpt had passed: what is wrong with the whole.
@@ -304,7 +317,7 @@ class _Run:
         if nginx is None or not self._excerpt_only or self._failed not in _RELOADED:
             return
         try:
-            outcome = await _checked_aside(self._tree, self._folder, nginx)
+            outcome = await checked_aside(self._tree, self._folder, nginx)
         except (CannotRun, UnsafePath, OSError):
             return
         if outcome.code:

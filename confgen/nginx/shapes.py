@@ -20,6 +20,7 @@ from pilotfish.catalog.route import Place
 
 KEEPALIVE_PER_SERVER = 32  # idle connections that a worker keeps for each server of an upstream, for a few seconds
 MAX_KEEPALIVE = 256
+SERVICES, PARTS = "services/", "parts/"  # folders of what we write of services; the main file includes all of the first
 MAX_FILE_STEM = 150  # octets; with a second name and a suffix it stays under NAME_MAX (255)
 
 
@@ -261,12 +262,12 @@ def stem(*names: str) -> str:
 
 def service_file(service: str) -> Token:
     """The file of a service."""
-    return quote.file(f"services/{stem(service)}.conf")
+    return quote.file(f"{SERVICES}{stem(service)}.conf")
 
 
 def part_file(service: str, host: str) -> Token:
     """The file of a service's locations at a host that another one leads."""
-    return quote.file(f"parts/{stem(service, host)}.conf")
+    return quote.file(f"{PARTS}{stem(service, host)}.conf")
 
 
 def snippet_file(place: Place) -> Token:

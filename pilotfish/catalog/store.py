@@ -54,6 +54,15 @@ class Reading(msgspec.Struct, frozen=True):
     revision: int
     entries: tuple[Entry, ...]
 
+    def entry(self, key: str) -> Entry | None:
+        """The entry of one key, which was read as a prefix and may have longer ones beside it; None: there is none."""
+        return next((one for one in self.entries if one.key == key), None)
+
+    def unchanged(self, key: str) -> Condition:
+        """Holds as long as nobody has touched a key since it was read."""
+        found = self.entry(key)
+        return ModifiedAt(key, found.mod_revision) if found else Absent(key)
+
 
 class Survey(msgspec.Struct, frozen=True):
     """What is under a prefix at one revision, without values.

@@ -179,8 +179,7 @@ class Tenure:
         return ModifiedAt(self._key, entry.mod_revision) if entry and ours else ground.fence
 
     async def _read(self) -> Entry | None:
-        reading = await self._store.read(self._key)
-        return next((entry for entry in reading.entries if entry.key == self._key), None)
+        return (await self._store.read(self._key)).entry(self._key)
 
     async def _act(self, judgement: Judgement) -> float:
         """Do what was judged; returns how long to sleep."""

@@ -146,6 +146,12 @@ async def until(holds, what="", seconds=DEADLINE_S):
         await asyncio.sleep(0.01)
 
 
+def plain(name, *ports):
+    """A service with an endpoint at each port of this host, and its claim to its own host."""
+    ends = (endpoint(name, 80 + turn, to=port) for turn, port in enumerate(ports))
+    return put(container(name, *ends)), claim(name, f"{name}.{DOMAIN}")
+
+
 @dataclass
 class Answer:
     status: int

@@ -11,7 +11,7 @@ import pytest
 from confgen.applying import io_apply
 from confgen.applying.excerpt import excerpt
 from confgen.nginx.render import GENERATION_FILE, Tree, builtin_templates
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, kill_nginx, put, until
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, get, kill_nginx, plain, until
 from tests.confgen.test_faults import WEB, web
 
 # `b` stands in the host of `a` too, `c` has a stream, `e` a snippet of the admin's; the others stand alone.
@@ -106,11 +106,6 @@ def looks(monkeypatch):
 
     monkeypatch.setattr(io_apply.Nginx, "check", noting)
     return found
-
-
-def plain(name, *ports):
-    ends = (endpoint(name, 80 + turn, to=port) for turn, port in enumerate(ports))
-    return put(container(name, *ends)), claim(name, f"{name}.{DOMAIN}")
 
 
 async def test_nginx_is_asked_about_what_is_new_alone(nginx, folder, looks):

@@ -10,7 +10,7 @@ from confgen.applying import io_apply, quarantine
 from confgen.nginx.render import builtin_templates
 from pilotfish.catalog.io_embedded import EmbeddedStore
 from pilotfish.catalog.store import Put
-from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, put, until
+from tests.confgen.kit import DOMAIN, Backend, Running, claim, container, endpoint, get, key_of, plain, put, until
 from tests.confgen.test_faults import BAD, WEB, fragile, taken, web
 from tests.parts.ports import free_port
 
@@ -69,10 +69,6 @@ async def crowd(one_nginx, folder):
                 await running.write(*entries[start : start + 100])
             await running.settle(*plain("last", one.port))
             yield running, one.port
-
-
-def plain(name, port):
-    return put(container(name, endpoint(name, to=port))), claim(name, f"{name}.{DOMAIN}")
 
 
 # Which services come, and are refused in which way.

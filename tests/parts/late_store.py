@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pilotfish.catalog.io_embedded import EmbeddedStore
-from pilotfish.catalog.store import Committed, Condition, Operation, StoreUnavailable
+from pilotfish.catalog.store import Committed, Condition, LeaseGone, Operation, StoreUnavailable
 
 
 class LateStore(EmbeddedStore):
@@ -34,6 +34,12 @@ class LateStore(EmbeddedStore):
         raise StoreUnavailable("the commit was not answered in time")
 
     async def deliver(self) -> list[bool]:
-        """What was lost arrives after all; says of each commit whether its conditions held."""
+        """What was lost arrives after all; says of each commit whether it was taken: it held, and its lease lives."""
         arrived, self.lost = self.lost, []
-        return [(await super(LateStore, self).commit(*one)).succeeded for one in arrived]
+        return [await self._taken(*one) for one in arrived]
+
+    async def _taken(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> bool:
+        try:
+            return (await super().commit(conditions, operations)).succeeded
+        except LeaseGone:
+            return False

@@ -17,12 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from pilotfish.catalog.io_etcd import EtcdSettings, EtcdStore
-from pilotfish.catalog.store import Absent, Condition, ModifiedAt, Put, Store, StoreError
+from pilotfish.catalog.store import Condition, ModifiedAt, Put, Store, StoreError
 from tests.parts.aside import Progress
 from tests.parts.prober_judge import Asked
 
 FOLDER = "/skydns/internal/svc"
 BEAT = "beat.svc.internal"
+KEY = f"{FOLDER}/beat"
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -128,23 +129,17 @@ class Fenced:
         begin, error = time.monotonic(), None
         stands, self._stands = self._stands, None
         try:
-            stands = stands or await self._read()
-            put = [Put(f"{FOLDER}/{name}", _value(number)) for name in ("beat", f"w{number}")]
-            done = await self._store.commit([stands], put)
+            stands = stands or (await self._store.read(KEY)).unchanged(KEY)
+            done = await self._store.commit(
+                [stands], [Put(key, _value(number)) for key in (KEY, f"{FOLDER}/w{number}")]
+            )
             if done.succeeded:
-                self._stands = ModifiedAt(f"{FOLDER}/beat", done.revision)
+                self._stands = ModifiedAt(KEY, done.revision)
             else:
                 error = "an earlier write came late"
         except StoreError as trouble:
             error = str(trouble)
         return Written(number, begin, time.monotonic() - begin, error)
-
-    async def _read(self) -> Condition:
-        key = f"{FOLDER}/beat"
-        for entry in (await self._store.read(key)).entries:
-            if entry.key == key:
-                return ModifiedAt(key, entry.mod_revision)
-        return Absent(key)
 
 
 async def _write(store: Store, number: int, batch: int) -> Written:

@@ -155,9 +155,9 @@ def exports(found: dict[str, Entry]) -> dict[str, object]:
 
 
 @contextlib.asynccontextmanager
-async def world(tmp_path: Path):
-    """A World in a folder."""
-    store = EmbeddedStore(quiet_s=1.0)
+async def world(tmp_path: Path, store: EmbeddedStore | None = None):
+    """A World in a folder; over a store of its own unless one is given, which is closed with it."""
+    store = store or EmbeddedStore(quiet_s=1.0)
     async with FakeDocker(tmp_path / "docker.sock") as engine:
         there = World(store, engine)
         try:

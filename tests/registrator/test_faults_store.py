@@ -6,7 +6,6 @@ Each test proves that its fault has bitten before it looks at what came of it, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import urllib.request
 
@@ -240,36 +239,26 @@ def _calls(member):
 async def test_commits_that_come_late_are_mended_at_once(tmp_path):
     """A start and a change get lost on the way and arrive behind what came after: nothing of them stays."""
     store = LateStore()
-    async with closing(store), FakeDocker(tmp_path / "docker.sock") as engine:
-        world = World(store, engine)
-        async with closing(world):
-            one = world.start()
-            [stays] = many(world, 1)
-            await world.see("it is recorded", lambda found: records(found) == {stays} and len(exports(found)) == 2)
-            await world.see("and the key says so", lambda found: b'"listed":true' in found[node_key(NODE)].value)
-            states = await world.states(stays)
-            store.losing = True
-            goes = engine.add(web("goes", host_port=9000))
-            await harness.until(lambda: store.lost, "its start got lost")
-            engine.health_status(stays, "unhealthy")
-            await harness.until(lambda: any(about(stays, one) for _, one in store.lost), "a change got lost")
-            engine.remove(goes)
-            engine.health_status(stays, "healthy")
-            store.losing = False
-            await world.see_states(stays, states)
-            await one.service.writer.settled()
-            before = await world.entries()
-            assert records(before) == {stays}
-            assert any(await store.deliver())  # it has bitten
-            await world.see("all is as before", lambda found: said(found) == said(before))
-
-
-@contextlib.asynccontextmanager
-async def closing(thing):
-    try:
-        yield thing
-    finally:
-        await thing.close()
+    async with harness.world(tmp_path, store) as world:
+        one = world.start()
+        [stays] = many(world, 1)
+        await world.see("it is recorded", lambda found: records(found) == {stays} and len(exports(found)) == 2)
+        await world.see("and the key says so", lambda found: b'"listed":true' in found[node_key(NODE)].value)
+        states = await world.states(stays)
+        store.losing = True
+        goes = world.engine.add(web("goes", host_port=9000))
+        await harness.until(lambda: store.lost, "its start got lost")
+        world.engine.health_status(stays, "unhealthy")
+        await harness.until(lambda: any(about(stays, one) for _, one in store.lost), "a change got lost")
+        world.engine.remove(goes)
+        world.engine.health_status(stays, "healthy")
+        store.losing = False
+        await world.see_states(stays, states)
+        await one.service.writer.settled()
+        before = await world.entries()
+        assert records(before) == {stays}
+        assert any(await store.deliver())  # it has bitten
+        await world.see("all is as before", lambda found: said(found) == said(before))
 
 
 def about(container, operations):
